@@ -1,0 +1,187 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package bless
+
+// Manifests and configs are edited in place: a value is exchanged and every
+// other byte stays, so that fields, order and spelling that we do not know
+// survive.
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"io"
+	"strconv"
+)
+
+// maxJSONDepth is more than any manifest or config of the OCI and Docker
+// specifications has.
+const maxJSONDepth = 32
+
+// jsonEdit exchanges the value at a path; where the last element of the path
+// does not exist in its object, it is added.
+type jsonEdit struct {
+	path  []string // object keys, and array indexes in decimal
+	value any
+}
+
+// editJSON applies the edits one after the other. It refuses an object with the
+// same key twice, because readers differ in which of the two they believe.
+func editJSON(raw []byte, edits ...jsonEdit) ([]byte, error) {
+	if err := strictJSON(raw); err != nil {
+		return nil, err
+	}
+	for _, e := range edits {
+		value, err := json.Marshal(e.value)
+		if err != nil {
+			return nil, err
+		}
+		raw, err = replaceJSON(raw, e.path, value)
+		if err != nil {
+			return nil, fmt.Errorf("%v: %w", e.path, err)
+		}
+	}
+	return raw, nil
+}
+
+// strictJSON checks that raw is one JSON value, without duplicate keys, not
+// nested too deeply, with nothing behind it.
+func strictJSON(raw []byte) error {
+	dec := json.NewDecoder(bytes.NewReader(raw))
+	dec.UseNumber()
+	if err := strictValue(dec, 0); err != nil {
+		return fmt.Errorf("at byte %d: %w", dec.InputOffset(), err)
+	}
+	if _, err := dec.Token(); err != io.EOF {
+		return fmt.Errorf("at byte %d: data after the JSON value", dec.InputOffset())
+	}
+	return nil
+}
+
+func strictValue(dec *json.Decoder, depth int) error {
+	if depth > maxJSONDepth {
+		return fmt.Errorf("nested deeper than %d", maxJSONDepth)
+	}
+	tok, err := dec.Token()
+	if err != nil {
+		return err
+	}
+	delim, ok := tok.(json.Delim)
+	if !ok {
+		return nil
+	}
+	seen := map[string]bool{}
+	for dec.More() {
+		if delim == '{' {
+			key, err := dec.Token()
+			if err != nil {
+				return err
+			}
+			if seen[key.(string)] {
+				return fmt.Errorf("key %q stands twice in one object", key)
+			}
+			seen[key.(string)] = true
+		}
+		if err := strictValue(dec, depth+1); err != nil {
+			return err
+		}
+	}
+	_, err = dec.Token()
+	return err
+}
+
+// replaceJSON exchanges the value at path in raw.
+func replaceJSON(raw []byte, path []string, value []byte) ([]byte, error) {
+	dec := json.NewDecoder(bytes.NewReader(raw))
+	for depth := 0; ; depth++ {
+		tok, err := dec.Token()
+		if err != nil {
+			return nil, err
+		}
+		last := depth == len(path)-1
+		switch tok {
+		case json.Delim('{'):
+			found, err := seekKey(dec, path[depth])
+			if err != nil {
+				return nil, err
+			}
+			if !found {
+				if !last {
+					return nil, fmt.Errorf("no key %q", path[depth])
+				}
+				return addKey(raw, int(dec.InputOffset()), path[depth], value)
+			}
+		case json.Delim('['):
+			if err := seekIndex(dec, path[depth]); err != nil {
+				return nil, err
+			}
+		default:
+			return nil, fmt.Errorf("%q is not in an object or array", path[depth])
+		}
+		if last {
+			break
+		}
+	}
+	var old json.RawMessage
+	if err := dec.Decode(&old); err != nil {
+		return nil, err
+	}
+	end := int(dec.InputOffset())
+	return splice(raw, end-len(old), end, value), nil
+}
+
+// seekKey moves dec to the value of key, or to the closing brace.
+func seekKey(dec *json.Decoder, key string) (bool, error) {
+	for dec.More() {
+		k, err := dec.Token()
+		if err != nil {
+			return false, err
+		}
+		if k == key {
+			return true, nil
+		}
+		var skip json.RawMessage
+		if err := dec.Decode(&skip); err != nil {
+			return false, err
+		}
+	}
+	return false, nil
+}
+
+func seekIndex(dec *json.Decoder, index string) error {
+	n, err := strconv.Atoi(index)
+	if err != nil {
+		return err
+	}
+	for i := 0; dec.More(); i++ {
+		if i == n {
+			return nil
+		}
+		var skip json.RawMessage
+		if err := dec.Decode(&skip); err != nil {
+			return err
+		}
+	}
+	return fmt.Errorf("no element %d", n)
+}
+
+// addKey adds a member behind the last one of the object whose last value ends
+// at off.
+func addKey(raw []byte, off int, key string, value []byte) ([]byte, error) {
+	k, err := json.Marshal(key)
+	if err != nil {
+		return nil, err
+	}
+	member := append(append(k, ':'), value...)
+	if raw[off-1] != '{' {
+		member = append([]byte{','}, member...)
+	}
+	return splice(raw, off, off, member), nil
+}
+
+func splice(raw []byte, from, to int, with []byte) []byte {
+	out := make([]byte, 0, len(raw)+len(with))
+	out = append(out, raw[:from]...)
+	out = append(out, with...)
+	return append(out, raw[to:]...)
+}

@@ -1,0 +1,53 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package bless
+
+import "testing"
+
+func TestEditJSONKeepsWhatItDoesNotOwn(t *testing.T) {
+	raw := []byte("{ \"b\" : 1.0e2,\n  \"unknown\": {\"z\":[ ], \"a\":{}},\n \"layers\": [ {\"x\":1}, {\"y\":2} ] }\n")
+	for _, tc := range []struct {
+		name string
+		edit jsonEdit
+		want string
+	}{
+		{"a value is exchanged", jsonEdit{[]string{"b"}, "new"},
+			"{ \"b\" : \"new\",\n  \"unknown\": {\"z\":[ ], \"a\":{}},\n \"layers\": [ {\"x\":1}, {\"y\":2} ] }\n"},
+		{"an element of an array is exchanged", jsonEdit{[]string{"layers", "1"}, 3},
+			"{ \"b\" : 1.0e2,\n  \"unknown\": {\"z\":[ ], \"a\":{}},\n \"layers\": [ {\"x\":1}, 3 ] }\n"},
+		{"a member of an element is exchanged", jsonEdit{[]string{"layers", "0", "x"}, 3},
+			"{ \"b\" : 1.0e2,\n  \"unknown\": {\"z\":[ ], \"a\":{}},\n \"layers\": [ {\"x\":3}, {\"y\":2} ] }\n"},
+		{"a member is added behind the others", jsonEdit{[]string{"unknown", "k"}, 3},
+			"{ \"b\" : 1.0e2,\n  \"unknown\": {\"z\":[ ], \"a\":{},\"k\":3},\n \"layers\": [ {\"x\":1}, {\"y\":2} ] }\n"},
+		{"a member is added to an empty object", jsonEdit{[]string{"unknown", "a", "k"}, 3},
+			"{ \"b\" : 1.0e2,\n  \"unknown\": {\"z\":[ ], \"a\":{\"k\":3}},\n \"layers\": [ {\"x\":1}, {\"y\":2} ] }\n"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			got, err := editJSON(raw, tc.edit)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if string(got) != tc.want {
+				t.Errorf("got  %s\nwant %s", got, tc.want)
+			}
+		})
+	}
+}
+
+func TestEditJSONRefuses(t *testing.T) {
+	for name, raw := range map[string]string{
+		"a key that stands twice":          `{"layers":[],"layers":[1]}`,
+		"a key that stands twice, escaped": `{"layers":[],"l\u0061yers":[1]}`,
+		"data behind the value":            `{"layers":[]}{}`,
+		"a truncated value":                `{"layers":[`,
+		"no value":                         ``,
+		"an array where an object belongs": `[]`,
+		"a value where an object belongs":  `1`,
+	} {
+		t.Run(name, func(t *testing.T) {
+			if got, err := editJSON([]byte(raw), jsonEdit{[]string{"layers"}, 1}); err == nil {
+				t.Errorf("accepted as %s", got)
+			}
+		})
+	}
+}

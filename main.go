@@ -1,0 +1,100 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Command sbom-bless makes the SBOM of a container image enforceable, file by
+// file, by the kernel. Each verb stands in a file of its own, cmd_VERB.go.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"runtime/debug"
+	"syscall"
+
+	"github.com/urfave/cli/v2"
+)
+
+// Exit codes, as the README documents them.
+const (
+	exitDone  = 0
+	exitError = 1
+	exitUsage = 2
+	exitWrong = 3 // verified, and found wrong
+	exitInt   = 130
+)
+
+// errWrong is wrapped by errors that mean "verified, and found wrong".
+var errWrong = errors.New("verified and found wrong")
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	os.Exit(run(ctx, os.Args, os.Stdin, os.Stdout, os.Stderr))
+}
+
+// run is main without the process: the scripts in testdata/script call it.
+func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
+	app := newApp()
+	app.Reader, app.Writer, app.ErrWriter = stdin, stdout, stderr
+	err := app.RunContext(ctx, flagsFirst(app, args))
+	if err == nil {
+		return exitDone
+	}
+	if ctx.Err() != nil && errors.Is(err, context.Canceled) {
+		fmt.Fprintln(stderr, "sbom-bless: interrupted, nothing half-written is left")
+		return exitInt
+	}
+	fmt.Fprintln(stderr, "sbom-bless:", err)
+	var coder cli.ExitCoder
+	switch {
+	case errors.Is(err, errWrong):
+		return exitWrong
+	case errors.As(err, &coder):
+		return coder.ExitCode()
+	}
+	return exitError
+}
+
+func newApp() *cli.App {
+	app := &cli.App{
+		Name:                 "sbom-bless",
+		Usage:                "make the SBOM of a container image enforceable, file by file, by the kernel",
+		Version:              version(),
+		HideHelpCommand:      true,
+		EnableBashCompletion: true,
+		Suggest:              true,
+		Commands: []*cli.Command{
+			newKeygen(),
+			newBless(),
+			newVerify(),
+			newInspect(),
+		},
+		ExitErrHandler: func(*cli.Context, error) {}, // run decides
+		OnUsageError:   usageError,
+		Action: func(c *cli.Context) error {
+			if name := c.Args().First(); name != "" {
+				return usagef("unknown command %q\nhint: sbom-bless --help lists the commands", name)
+			}
+			return cli.ShowAppHelp(c)
+		},
+	}
+	prepare(app.Commands)
+	return app
+}
+
+// version is the module's version as the go command recorded it, for a build
+// from a checkout the commit.
+func version() string {
+	info, ok := debug.ReadBuildInfo()
+	if !ok || info.Main.Version == "" {
+		return "devel"
+	}
+	return info.Main.Version
+}
+
+func usageError(_ *cli.Context, err error, _ bool) error { return usagef("%v", err) }
+
+func usagef(format string, a ...any) error { return cli.Exit(fmt.Sprintf(format, a...), exitUsage) }
