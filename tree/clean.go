@@ -1,0 +1,45 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package tree
+
+import (
+	"errors"
+	"path"
+	"strings"
+)
+
+// Longest names that Linux takes: NAME_MAX, and PATH_MAX without its NUL.
+const (
+	maxName = 255
+	maxPath = 4095
+)
+
+// Clean turns the name of a tar entry, or the target of a hard link, into a path inside the root
+// filesystem: relative, without "." and empty components, without a slash at
+// the end. "./usr//bin/", "/usr/bin" and "usr/lib/../bin" all are "usr/bin";
+// the root itself is ".". Bytes are kept as they are, UTF-8 or not.
+//
+// Errors: the name is empty, leads out of the root, holds a NUL, or is longer than Linux allows.
+func Clean(name string) (string, error) {
+	switch {
+	case name == "":
+		return "", errors.New("empty name")
+	case strings.IndexByte(name, 0) >= 0:
+		return "", errors.New("name with a NUL byte")
+	}
+	p := path.Clean(strings.TrimLeft(name, "/"))
+	if p == ".." || strings.HasPrefix(p, "../") {
+		return "", errors.New("name leads out of the root filesystem")
+	}
+	if len(p) > maxPath {
+		return "", errors.New("name longer than 4095 bytes")
+	}
+	for rest := p; rest != ""; {
+		var c string
+		c, rest, _ = strings.Cut(rest, "/")
+		if len(c) > maxName {
+			return "", errors.New("name with a component longer than 255 bytes")
+		}
+	}
+	return p, nil
+}

@@ -1,0 +1,285 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package tree
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+)
+
+const (
+	whiteout = ".wh."
+	opaque   = ".wh..wh..opq"
+)
+
+// Flatten lays the layers over each other, the bottom one first, entries in
+// the order of the tar.
+//
+//   - A whiteout hides what lower layers have under its name, an opaque
+//     whiteout all that lower layers have in its directory; neither touches
+//     entries of its own layer, wherever in the layer it stands.
+//   - An entry replaces what has its name, and all below it; only a directory over
+//     a directory keeps what is below.
+//   - Of entries with one name in one layer the last counts, with a warning.
+//   - A hard link leads to what has the target's name when the link is read, or
+//     else at the end of the layer.
+//   - A missing parent becomes a directory, mode 0755, owner 0:0.
+//
+// Errors name layer and path. They are: a name that Clean refuses or an unknown
+// type; a parent that is not a directory, be it a symbolic link (unpackers
+// disagree whether to follow it) or a file; a hard link whose target is missing or a
+// directory; a whiteout of nothing, and the reserved names ".wh..wh.*".
+func Flatten(layers [][]File) (*Tree, error) {
+	f := &flattener{root: &node{inode: &inode{File: File{Type: '5'}}}}
+	for i, files := range layers {
+		if err := f.layer(i, files); err != nil {
+			return nil, fmt.Errorf("layer %d: %w", i, err)
+		}
+	}
+	t := &Tree{Warnings: f.warnings}
+	f.root.list(t, "")
+	slices.SortFunc(t.Files, func(a, b Entry) int { return strings.Compare(a.Name, b.Name) })
+	return t, nil
+}
+
+// inode is what names share by hard links.
+type inode struct {
+	File
+	layer int
+}
+
+// node is a name.
+type node struct {
+	*inode
+	layer    int
+	link     string // target, if the name is a hard link
+	implicit bool   // made as a parent, not by an entry
+	children map[string]*node
+}
+
+func (n *node) dir() bool { return n.Type == '5' }
+
+type flattener struct {
+	root     *node
+	current  int // index of the layer being laid
+	warnings []string
+}
+
+func (f *flattener) layer(i int, files []File) error {
+	f.current = i
+	names := make([]string, len(files))
+	for j := range files {
+		name, err := Clean(files[j].Name)
+		if err != nil {
+			return fmt.Errorf("%q: %w", files[j].Name, err)
+		}
+		names[j] = name
+		if err := f.hide(name); err != nil {
+			return fmt.Errorf("%s: %w", name, err)
+		}
+	}
+	var later []int // hard links whose target has not come yet
+	for j := range files {
+		if strings.HasPrefix(base(names[j]), whiteout) {
+			if _, err := f.parent(names[j], true); err != nil {
+				return fmt.Errorf("%s: %w", names[j], err)
+			}
+			continue
+		}
+		err := f.add(&files[j], names[j])
+		if errors.Is(err, errNoTarget) {
+			later = append(later, j)
+		} else if err != nil {
+			return fmt.Errorf("%s: %w", names[j], err)
+		}
+	}
+	// A link may lead to a link: go on while one of them finds its target.
+	for progress := true; progress && len(later) > 0; {
+		progress = false
+		var still []int
+		for _, j := range later {
+			if slices.Contains(names[j+1:], names[j]) {
+				progress = true // another entry of this name came after the link: that one counts
+				continue
+			}
+			err := f.add(&files[j], names[j])
+			if errors.Is(err, errNoTarget) {
+				still = append(still, j)
+				continue
+			} else if err != nil {
+				return fmt.Errorf("%s: %w", names[j], err)
+			}
+			progress = true
+			f.warn(names[j], "hard link before its target, many unpackers refuse it")
+		}
+		later = still
+	}
+	if len(later) > 0 {
+		j := later[0]
+		return fmt.Errorf("%s: hard link to %s: %w", names[j], files[j].Link, errNoTarget)
+	}
+	return nil
+}
+
+// hide takes away what a whiteout hides. It runs for all entries of a layer
+// before the first one is added, so that it sees lower layers alone.
+func (f *flattener) hide(name string) error {
+	b := base(name)
+	if strings.Contains("/"+dirname(name), "/"+whiteout) {
+		return errors.New("entry below a whiteout")
+	}
+	target, ok := strings.CutPrefix(b, whiteout)
+	if !ok {
+		return nil
+	}
+	if b != opaque && (target == "" || target == "." || target == ".." || strings.HasPrefix(target, whiteout)) {
+		return errors.New("reserved whiteout name")
+	}
+	p, err := f.parent(name, false)
+	if err != nil || p == nil {
+		return nil // an entry of this layer may yet replace the parent: add tells
+	}
+	if b == opaque {
+		p.children = nil
+	} else {
+		delete(p.children, target)
+	}
+	return nil
+}
+
+var errNoTarget = errors.New("no such file in this layer or below")
+
+func (f *flattener) warn(name, what string) {
+	f.warnings = append(f.warnings, fmt.Sprintf("layer %d: %s: %s", f.current, name, what))
+}
+
+// add makes one entry part of the tree.
+func (f *flattener) add(e *File, name string) error {
+	switch e.Type {
+	case '0', '1', '2', '3', '4', '5', '6':
+	default:
+		return fmt.Errorf("type %q of the entry is unknown", e.Type)
+	}
+	if name == "." {
+		if e.Type != '5' {
+			return errors.New("the root is not a directory")
+		}
+		return nil
+	}
+	p, err := f.parent(name, true)
+	if err != nil {
+		return err
+	}
+	n := &node{layer: f.current, inode: &inode{File: *e, layer: f.current}}
+	old := p.children[base(name)]
+	if e.Type == '1' {
+		n.link, err = Clean(e.Link)
+		if err != nil {
+			return fmt.Errorf("hard link to %q: %w", e.Link, err)
+		}
+		// The link replaces what has its name before it looks for its target.
+		delete(p.children, base(name))
+		target, err := f.lookup(n.link)
+		if err != nil {
+			if old != nil {
+				p.children[base(name)] = old
+			}
+			return fmt.Errorf("hard link to %s: %w", n.link, err)
+		}
+		if target.dir() {
+			return fmt.Errorf("hard link to %s: is a directory", n.link)
+		}
+		n.inode = target.inode
+		n.Mode, n.UID, n.GID = e.Mode, e.UID, e.GID
+	}
+	if old != nil {
+		if old.layer == f.current && !old.implicit && !(old.dir() && n.dir()) {
+			f.warn(name, "entry repeated, the last one counts")
+		}
+		if old.dir() && n.dir() {
+			n.children = old.children
+		}
+	}
+	if p.children == nil {
+		p.children = map[string]*node{}
+	}
+	p.children[base(name)] = n
+	return nil
+}
+
+// parent finds the directory that holds name. A missing one is made if create
+// is set; without, the answer is nil.
+func (f *flattener) parent(name string, create bool) (*node, error) {
+	n := f.root
+	dir := dirname(name)
+	for rest := dir; rest != ""; {
+		var c string
+		c, rest, _ = strings.Cut(rest, "/")
+		child := n.children[c]
+		if child == nil {
+			if !create {
+				return nil, nil
+			}
+			child = &node{layer: f.current, implicit: true, inode: &inode{File: File{Type: '5', Mode: 0o755}, layer: f.current}}
+			if n.children == nil {
+				n.children = map[string]*node{}
+			}
+			n.children[c] = child
+		}
+		if !child.dir() {
+			at := strings.TrimSuffix(dir, rest)
+			return nil, fmt.Errorf("parent %s is %s of layer %d, not a directory", strings.TrimSuffix(at, "/"), kind(child.Type), child.layer)
+		}
+		n = child
+	}
+	return n, nil
+}
+
+// lookup finds a clean path; errNoTarget if there is none.
+func (f *flattener) lookup(name string) (*node, error) {
+	if name == "." {
+		return f.root, nil
+	}
+	p, err := f.parent(name, false)
+	if err != nil {
+		return nil, err
+	}
+	if p != nil {
+		if n := p.children[base(name)]; n != nil {
+			return n, nil
+		}
+	}
+	return nil, errNoTarget
+}
+
+// list appends what is below n to t.
+func (n *node) list(t *Tree, prefix string) {
+	for name, c := range n.children {
+		e := Entry{File: c.File, Layer: c.layer, Content: c.inode.layer}
+		e.Name = prefix + name
+		if c.link != "" && e.Type == '0' {
+			e.Type, e.Link = '1', c.link
+		}
+		t.Files = append(t.Files, e)
+		c.list(t, e.Name+"/")
+	}
+}
+
+func base(name string) string { return name[strings.LastIndexByte(name, '/')+1:] }
+
+func dirname(name string) string { return name[:max(strings.LastIndexByte(name, '/'), 0)] }
+
+func kind(t byte) string {
+	switch t {
+	case '2':
+		return "a symbolic link"
+	case '3', '4':
+		return "a device"
+	case '6':
+		return "a FIFO"
+	default:
+		return "a file"
+	}
+}

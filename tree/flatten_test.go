@@ -1,0 +1,192 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package tree_test
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/sbom-bless/sbom-bless/tree"
+)
+
+// layer reads entries written one per word: "d:usr", "usr/bin/env=1" (a file
+// whose SHA256 is "1"), "a->b" (symbolic link), "a=>b" (hard link).
+func layer(words string) []tree.File {
+	var files []tree.File
+	for w := range strings.FieldsSeq(words) {
+		var f tree.File
+		if name, ok := strings.CutPrefix(w, "d:"); ok {
+			f = tree.File{Name: name, Type: '5', Mode: 0o755}
+		} else if name, link, ok := strings.Cut(w, "->"); ok {
+			f = tree.File{Name: name, Type: '2', Link: link}
+		} else if name, link, ok := strings.Cut(w, "=>"); ok {
+			f = tree.File{Name: name, Type: '1', Link: link, Mode: 0o644}
+		} else {
+			name, sum, _ := strings.Cut(w, "=")
+			f = tree.File{Name: name, Type: '0', Mode: 0o644, SHA256: []byte(sum), Size: 1}
+		}
+		files = append(files, f)
+	}
+	return files
+}
+
+// words writes a tree in the form that layer reads, with the layers of name and content behind each.
+func words(t *tree.Tree) string {
+	var b strings.Builder
+	for _, e := range t.Files {
+		switch e.Type {
+		case '5':
+			fmt.Fprintf(&b, "d:%s", e.Name)
+		case '2':
+			fmt.Fprintf(&b, "%s->%s", e.Name, e.Link)
+		case '1':
+			fmt.Fprintf(&b, "%s=>%s=%s", e.Name, e.Link, e.SHA256)
+		default:
+			fmt.Fprintf(&b, "%s=%s", e.Name, e.SHA256)
+		}
+		fmt.Fprintf(&b, "@%d", e.Layer)
+		if e.Content != e.Layer {
+			fmt.Fprintf(&b, "/%d", e.Content)
+		}
+		b.WriteByte(' ')
+	}
+	return strings.TrimSpace(b.String())
+}
+
+func TestFlatten(t *testing.T) {
+	for _, c := range []struct {
+		name   string
+		layers []string
+		want   string
+		warn   string
+	}{
+		{name: "no layers"},
+		{name: "an empty layer", layers: []string{"", "a=1", ""}, want: "a=1@1"},
+		{name: "names are normalised", layers: []string{"d:./ ./a=1 d:usr//bin/ usr/lib/../bin/x=2 /etc/y=3"}, want: "a=1@0 d:etc@0 etc/y=3@0 d:usr@0 d:usr/bin@0 usr/bin/x=2@0"},
+		{name: "parents are implied", layers: []string{"a/b/c=1"}, want: "d:a@0 d:a/b@0 a/b/c=1@0"},
+		{name: "an upper file replaces a lower one", layers: []string{"a=1 b=2", "a=3"}, want: "a=3@1 b=2@0"},
+		{name: "a directory over a directory merges", layers: []string{"d:a a/x=1", "d:a a/y=2"}, want: "d:a@1 a/x=1@0 a/y=2@1"},
+		{name: "a file over a directory removes what was below", layers: []string{"d:a a/x=1", "a=2"}, want: "a=2@1"},
+		{name: "a directory over a file", layers: []string{"a=1", "d:a a/x=2"}, want: "d:a@1 a/x=2@1"},
+		{name: "a symbolic link over a directory", layers: []string{"d:a a/x=1", "a->b"}, want: "a->b@1"},
+		{name: "a directory over a symbolic link", layers: []string{"a->b", "d:a a/x=2"}, want: "d:a@1 a/x=2@1"},
+		{name: "a whiteout hides a file", layers: []string{"a=1 b=2", ".wh.a"}, want: "b=2@0"},
+		{name: "a whiteout hides a directory", layers: []string{"d:a a/x=1", ".wh.a"}, want: ""},
+		{name: "a whiteout spares its own layer before it", layers: []string{"a=1", "a=2 .wh.a"}, want: "a=2@1"},
+		{name: "a whiteout spares its own layer after it", layers: []string{"d:a a/x=1", ".wh.a a/y=2"}, want: "d:a@1 a/y=2@1"},
+		{name: "a whiteout of nothing", layers: []string{"a=1", ".wh.b"}, want: "a=1@0"},
+		{name: "a whited-out file comes again", layers: []string{"a=1", ".wh.a", "a=3"}, want: "a=3@2"},
+		{name: "an opaque directory", layers: []string{"d:a a/x=1 a/d/y=1 b=1", "d:a a/.wh..wh..opq a/z=2"}, want: "d:a@1 a/z=2@1 b=1@0"},
+		{name: "an opaque directory, marker last", layers: []string{"d:a a/x=1", "d:a a/z=2 a/.wh..wh..opq"}, want: "d:a@1 a/z=2@1"},
+		{name: "an opaque root", layers: []string{"d:a a/x=1", "b=2 .wh..wh..opq"}, want: "b=2@1"},
+		{name: "the last entry of a name counts", layers: []string{"a=1 a=2"}, want: "a=2@0", warn: "layer 0: a: entry repeated, the last one counts"},
+		{name: "a repeated directory is no repetition", layers: []string{"d:a a/x=1 d:a"}, want: "d:a@0 a/x=1@0"},
+		{name: "a hard link", layers: []string{"a=1 b=>a"}, want: "a=1@0 b=>a=1@0"},
+		{name: "a hard link to a lower layer", layers: []string{"a=1", "b=>./a"}, want: "a=1@0 b=>a=1@1/0"},
+		{name: "a hard link keeps the content when its target is replaced", layers: []string{"a=1 b=>a", "a=2"}, want: "a=2@1 b=>a=1@0"},
+		{name: "a hard link keeps the content when its target is removed", layers: []string{"a=1 b=>a", ".wh.a"}, want: "b=>a=1@0"},
+		{name: "a hard link before its target", layers: []string{"c=>b b=>a a=1"}, want: "a=1@0 b=>a=1@0 c=>b=1@0", warn: "hard link before its target"},
+		{name: "a hard link before its target, replaced", layers: []string{"b=>a b=2 a=1"}, want: "a=1@0 b=2@0"},
+		{name: "a hard link to a symbolic link", layers: []string{"a->x b=>a"}, want: "a->x@0 b->x@0"},
+		{name: "names of other bytes are other names", layers: []string{"\xff=1 \xc3\xa9=2 e\xcc\x81=3 A=4 a=5"}, want: "A=4@0 a=5@0 e\xcc\x81=3@0 \xc3\xa9=2@0 \xff=1@0"},
+		{name: "sorted by bytes of the whole path", layers: []string{"a/b=1 a.b=2 a0=3"}, want: "d:a@0 a.b=2@0 a/b=1@0 a0=3@0"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			var layers [][]tree.File
+			for _, l := range c.layers {
+				layers = append(layers, layer(l))
+			}
+			got, err := tree.Flatten(layers)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if d := cmp.Diff(c.want, words(got)); d != "" {
+				t.Errorf("tree (-want +got):\n%s", d)
+			}
+			if w := strings.Join(got.Warnings, "\n"); !strings.Contains(w, c.warn) || c.warn == "" && w != "" {
+				t.Errorf("warnings %q, want %q", w, c.warn)
+			}
+			for _, e := range got.Files {
+				if l := got.Lookup(e.Name); l == nil || l.Name != e.Name {
+					t.Errorf("lookup of %q finds %v", e.Name, l)
+				}
+			}
+			if got.Lookup("absent") != nil {
+				t.Error("lookup finds what is not there")
+			}
+		})
+	}
+}
+
+func TestFlattenRefuses(t *testing.T) {
+	for _, c := range []struct {
+		name   string
+		layers []string
+		want   string
+	}{
+		{"a name that leads out", []string{"a=1", "a/../../b=1"}, `layer 1: "a/../../b": name leads out of the root filesystem`},
+		{"a parent that is a link of the layer", []string{"l->a l/x=1"}, "layer 0: l/x: parent l is a symbolic link of layer 0, not a directory"},
+		{"a parent that is a link of a lower layer", []string{"d:a a/l->b", "", "a/l/x/y=1"}, "layer 2: a/l/x/y: parent a/l is a symbolic link of layer 0, not a directory"},
+		{"a parent that is a file", []string{"a=1", "a/x=1"}, "layer 1: a/x: parent a is a file of layer 0, not a directory"},
+		{"a whiteout below a link", []string{"l->a", "l/.wh.x"}, "layer 1: l/.wh.x: parent l is a symbolic link of layer 0, not a directory"},
+		{"a hard link to nothing", []string{"a=1", "b=>c"}, "layer 1: b: hard link to c: no such file in this layer or below"},
+		{"a hard link to a whited-out file", []string{"a=1", ".wh.a b=>a"}, "layer 1: b: hard link to a: no such file in this layer or below"},
+		{"a hard link to itself", []string{"a=1", "a=>a"}, "layer 1: a: hard link to a: no such file in this layer or below"},
+		{"hard links in a circle", []string{"a=>b b=>a"}, "layer 0: a: hard link to b: no such file in this layer or below"},
+		{"a hard link to a directory", []string{"d:a b=>a"}, "layer 0: b: hard link to a: is a directory"},
+		{"a hard link to the root", []string{"b=>."}, "layer 0: b: hard link to .: is a directory"},
+		{"a hard link that leads out", []string{"b=>../x"}, `layer 0: b: hard link to "../x": name leads out of the root filesystem`},
+		{"a hard link through a symbolic link", []string{"d:a a/x=1 l->a b=>l/x"}, "layer 0: b: hard link to l/x: parent l is a symbolic link of layer 0, not a directory"},
+		{"a root that is a file", []string{"./=1"}, "layer 0: .: the root is not a directory"},
+		{"reserved whiteouts", []string{".wh..wh.plnk"}, "layer 0: .wh..wh.plnk: reserved whiteout name"},
+		{"a whiteout without a name", []string{"a/.wh."}, "layer 0: a/.wh.: reserved whiteout name"},
+		{"a whiteout of the parent", []string{"a/.wh..."}, "layer 0: a/.wh...: reserved whiteout name"},
+		{"an entry below a whiteout", []string{"d:.wh.a .wh.a/x=1"}, "layer 0: .wh.a/x: entry below a whiteout"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			var layers [][]tree.File
+			for _, l := range c.layers {
+				layers = append(layers, layer(l))
+			}
+			_, err := tree.Flatten(layers)
+			if err == nil || err.Error() != c.want {
+				t.Errorf("error %v, want %s", err, c.want)
+			}
+		})
+	}
+	if _, err := tree.Flatten([][]tree.File{{{Name: "a", Type: 'S'}}}); err == nil {
+		t.Error("unknown type taken")
+	}
+}
+
+func TestCleanRefuses(t *testing.T) {
+	for _, name := range []string{"", "..", "../a", "/../a", "a/../..", "a\x00b", strings.Repeat("a", 256), strings.Repeat("a/", 2048) + "b"} {
+		if p, err := tree.Clean(name); err == nil {
+			t.Errorf("%q became %q", name, p)
+		}
+	}
+	if _, err := tree.Clean(strings.Repeat("a/", 2047) + "b"); err != nil {
+		t.Errorf("the longest path: %v", err)
+	}
+}
+
+func FuzzClean(f *testing.F) {
+	for _, s := range []string{"./a", "a//b/", "/", "../x", "a/./../b", "\xff"} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, name string) {
+		p, err := tree.Clean(name)
+		if err != nil {
+			return
+		}
+		if q, err := tree.Clean(p); err != nil || q != p {
+			t.Errorf("%q became %q, and that %q, %v", name, p, q, err)
+		}
+		if strings.HasPrefix(p, "/") || strings.HasPrefix(p, "../") || strings.Contains(p, "//") {
+			t.Errorf("%q became %q", name, p)
+		}
+	})
+}
