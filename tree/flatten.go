@@ -24,7 +24,8 @@ const (
 //     a directory keeps what is below.
 //   - Of entries with one name in one layer the last counts, with a warning.
 //   - A hard link leads to what has the target's name when the link is read, or
-//     else at the end of the layer.
+//     else at the end of the layer. Owner and mode of the link's entry become the file's, as in
+//     containerd, Docker and Podman.
 //   - A missing parent becomes a directory, mode 0755, owner 0:0.
 //
 // Errors name layer and path. They are: a name that Clean refuses or an unknown
@@ -55,11 +56,23 @@ type node struct {
 	*inode
 	layer    int
 	link     string // target, if the name is a hard link
-	implicit bool   // made as a parent, not by an entry
 	children map[string]*node
 }
 
 func (n *node) dir() bool { return n.Type == '5' }
+
+// touched tells whether the layer made n or anything below it.
+func (n *node) touched(layer int) bool {
+	if n.layer == layer {
+		return true
+	}
+	for _, c := range n.children {
+		if c.touched(layer) {
+			return true
+		}
+	}
+	return false
+}
 
 type flattener struct {
 	root     *node
@@ -83,7 +96,7 @@ func (f *flattener) layer(i int, files []File) error {
 	var later []int // hard links whose target has not come yet
 	for j := range files {
 		if strings.HasPrefix(base(names[j]), whiteout) {
-			if _, err := f.parent(names[j], true); err != nil {
+			if _, err := f.parent(names[j], false); err != nil {
 				return fmt.Errorf("%s: %w", names[j], err)
 			}
 			continue
@@ -100,11 +113,10 @@ func (f *flattener) layer(i int, files []File) error {
 		progress = false
 		var still []int
 		for _, j := range later {
-			if slices.Contains(names[j+1:], names[j]) {
-				progress = true // another entry of this name came after the link: that one counts
-				continue
+			var err error
+			if !slices.Contains(names[j+1:], names[j]) { // or else the entry of this name that came after the link counts
+				err = f.add(&files[j], names[j])
 			}
-			err := f.add(&files[j], names[j])
 			if errors.Is(err, errNoTarget) {
 				still = append(still, j)
 				continue
@@ -192,14 +204,16 @@ func (f *flattener) add(e *File, name string) error {
 			return fmt.Errorf("hard link to %s: is a directory", n.link)
 		}
 		n.inode = target.inode
+		if n.Mode != e.Mode || n.UID != e.UID || n.GID != e.GID {
+			f.warn(name, "owner or mode of the hard link is not that of its target, unpackers disagree which counts")
+		}
 		n.Mode, n.UID, n.GID = e.Mode, e.UID, e.GID
 	}
 	if old != nil {
-		if old.layer == f.current && !old.implicit && !(old.dir() && n.dir()) {
-			f.warn(name, "entry repeated, the last one counts")
-		}
 		if old.dir() && n.dir() {
 			n.children = old.children
+		} else if old.touched(f.current) {
+			f.warn(name, "entry repeated, the last one counts")
 		}
 	}
 	if p.children == nil {
@@ -222,7 +236,7 @@ func (f *flattener) parent(name string, create bool) (*node, error) {
 			if !create {
 				return nil, nil
 			}
-			child = &node{layer: f.current, implicit: true, inode: &inode{File: File{Type: '5', Mode: 0o755}, layer: f.current}}
+			child = &node{layer: f.current, inode: &inode{File: File{Type: '5', Mode: 0o755}, layer: f.current}}
 			if n.children == nil {
 				n.children = map[string]*node{}
 			}
