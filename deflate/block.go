@@ -6,8 +6,12 @@ import "sync"
 
 const (
 	window    = 32 << 10  // RFC 1951 section 2: how far back a match may reach
+	maxMatch  = 258       // RFC 1951 section 3.2.5
 	blockFull = 128 << 10 // a block ends with the deflate block that fills it so far
 	blockMax  = 256 << 10 // and in the middle of a deflate block here
+	maxParts  = 2048      // a block ends early when its deflate blocks are tiny,
+	maxRaw    = 512 << 10 // or hold little data in many bytes
+	copySlack = 64        // a match is copied in pieces that may overshoot its end
 )
 
 // Block is a run of uncompressed bytes with what is needed to write it again. It
@@ -22,9 +26,62 @@ type Block struct {
 	// Last is set on the last block of the file; edits at the end of the content go
 	// with it. The whole file was verified when it is seen.
 	Last bool
+
+	buf   []byte // a window of history, then Data
+	raw   []byte // the compressed bytes that Data came from
+	seqs  []seq
+	parts []part
+	zeros int64 // padding after the last member
 }
 
-var blocks = sync.Pool{New: func() any { return new(Block) }}
+// A part is the share of a Block that lies in one deflate block.
+type part struct {
+	start, end   int   // in Data
+	seq, seqEnd  int   // in seqs; the bytes after the last match are literals
+	bit, bitEnd  int   // in raw, from the block header if the part begins its block
+	head, headOf int   // the gzip header in raw, if a member begins here
+	code         *code // nil: a stored block
+	begins, ends bool  // the part holds the first, the last symbol of its block
+	final        bool  // BFINAL of its block
+}
+
+// opens and closes tell whether a gzip member begins with, ends after the part.
+func (p *part) opens() bool  { return p.headOf > p.head }
+func (p *part) closes() bool { return p.final && p.ends }
+
+// A seq is a run of literals and the match after it: literals<<32 | length<<16 |
+// distance.
+type seq uint64
+
+func newSeq(literals, length, distance int) seq {
+	return seq(literals)<<32 | seq(length)<<16 | seq(distance)
+}
+
+func (s seq) literals() int { return int(s >> 32) }
+func (s seq) length() int   { return int(s >> 16 & 0xffff) }
+func (s seq) distance() int { return int(s & 0xffff) }
+
+// A code is what it takes to go on with a Huffman coded block elsewhere.
+type code struct {
+	head     []byte // the block header from BFINAL, which is 0, to the last code length
+	headBits int
+	eob      uint64 // the end-of-block symbol, first bit lowest
+	eobBits  uint
+}
+
+var blocks = sync.Pool{New: func() any {
+	return &Block{
+		buf:  make([]byte, window+blockMax+copySlack),
+		seqs: make([]seq, 16<<10),
+	}
+}}
 
 // Release gives the buffers back; the block and its Data must not be used again.
-func (b *Block) Release() { blocks.Put(b) }
+func (b *Block) Release() {
+	clear(b.parts)
+	if cap(b.raw) > 2*maxRaw { // a long gzip header
+		b.raw = nil
+	}
+	*b = Block{buf: b.buf, raw: b.raw[:0], seqs: b.seqs, parts: b.parts[:0]}
+	blocks.Put(b)
+}
