@@ -12,10 +12,45 @@ package transport
 
 import (
 	"context"
+	"errors"
 	"io"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 )
+
+// Options are the choices a caller has; the zero value is right for most.
+type Options struct {
+	// Insecure allows plain HTTP, and TLS certificates that do not verify, for
+	// every registry. Registries on the local host speak plain HTTP without it.
+	Insecure bool
+	// TempDir holds spooled blobs; empty means os.TempDir.
+	TempDir string
+	// MaxManifest is the largest manifest or index that is read, in bytes; 0
+	// means 4 MiB, which is what registries accept.
+	MaxManifest int64
+	// MaxBlob is the largest blob that is read, and the largest an archive may
+	// become when it is uncompressed, in bytes; 0 means 64 GiB.
+	MaxBlob int64
+
+	patience patience // of the registry client; tests have less of it
+}
+
+func (o Options) withDefaults() Options {
+	if o.MaxManifest == 0 {
+		o.MaxManifest = 4 << 20
+	}
+	if o.MaxBlob == 0 {
+		o.MaxBlob = 64 << 30
+	}
+	if o.patience == (patience{}) {
+		o.patience = defaultPatience
+	}
+	return o
+}
+
+// ErrNotFound is wrapped by errors that say that what a reference or a
+// descriptor names is not there.
+var ErrNotFound = errors.New("not found")
 
 // Source is an image or index that can be read many times and does not change:
 // a tag is resolved once, by Open.
@@ -61,7 +96,28 @@ type Destination interface {
 }
 
 // Referrers is implemented by destinations and sources that can list manifests
-// whose subject is a given digest (OCI distribution 1.1, or its fallback tag).
+// whose subject is a given digest (OCI distribution 1.1, or its fallback tag):
+// registries, OCI layouts and OCI archives. Their PutManifest takes manifests
+// with a subject; that of other destinations refuses them.
 type Referrers interface {
+	// Referrers lists them with their artifactType and annotations, ordered by
+	// digest; an empty artifactType lists all.
 	Referrers(ctx context.Context, subject v1.Hash, artifactType string) ([]v1.Descriptor, error)
+}
+
+// Store is a destination that gives back what is in it already, committed or
+// not: a registry or an OCI layout.
+type Store interface {
+	Destination
+	Referrers
+	// Manifest and Blob are those of Source.
+	Manifest(ctx context.Context, desc v1.Descriptor) ([]byte, error)
+	Blob(ctx context.Context, desc v1.Descriptor) (Blob, error)
+}
+
+// Mounter is a destination that can take a blob from the source's place without
+// moving its bytes: a registry, from another repository of the same registry.
+type Mounter interface {
+	// Mount tells whether the blob is there now; false means it must be put.
+	Mount(ctx context.Context, desc v1.Descriptor, from Source) (bool, error)
 }
