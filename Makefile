@@ -1,0 +1,39 @@
+# What `go` cannot say. Everything installs what it needs (Debian, root).
+
+GOFLAGS_BUILD = -trimpath -ldflags=-buildid=
+GOLANGCI      = github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
+
+.PHONY: all build demo test bench lint tools clean
+
+all: build
+
+build: sbom-bless
+
+sbom-bless: FORCE
+	CGO_ENABLED=0 go build $(GOFLAGS_BUILD) -o $@ .
+
+# demo blesses a real Debian image, or IMAGE=any/reference.
+demo:
+	@hack/install-tools.sh demo
+	@hack/demo.sh $(IMAGE)
+
+# test passes every test, those in virtual machines among them.
+test: tools
+	go vet ./...
+	go test -timeout 40m ./...
+
+# bench prints one table: our time, memory and size against other ways.
+bench: tools
+	go run ./bench
+
+lint: tools
+	gofmt -l . | (! grep .)
+	go run $(GOLANGCI) run
+
+tools:
+	@hack/install-tools.sh test
+
+clean:
+	rm -rf sbom-bless out
+
+FORCE:
