@@ -1,0 +1,249 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package attest
+
+import (
+	"bytes"
+	"context"
+	"crypto"
+	"crypto/x509"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/secure-systems-lab/go-securesystemslib/dsse"
+
+	"github.com/sbom-bless/sbom-bless/attest/filelist"
+	"github.com/sbom-bless/sbom-bless/transport"
+)
+
+// Store is where attestations are read from: a registry, an OCI layout, or a Dir.
+type Store interface {
+	transport.Referrers
+	Manifest(ctx context.Context, desc v1.Descriptor) ([]byte, error)
+	Blob(ctx context.Context, desc v1.Descriptor) (transport.Blob, error)
+}
+
+// Trust says whose signatures count.
+type Trust struct {
+	// Keys are public keys: *ecdsa.PublicKey, *rsa.PublicKey.
+	Keys []crypto.PublicKey
+	// Delegated returns nil for the certificate of a key that a trusted key
+	// delegated to. Without it, no delegation counts.
+	Delegated func(*x509.Certificate) error
+}
+
+// Attestation is one signed statement about the subject.
+type Attestation struct {
+	// Referrer describes the manifest that carries the bundle.
+	Referrer  v1.Descriptor
+	Bundle    []byte
+	Statement Statement
+	// Key is the key that signed it.
+	Key crypto.PublicKey
+}
+
+// Verified is what trusted keys say of an image.
+type Verified struct {
+	// Blessing is the predicate of the statement that Files and SBOMs hang on.
+	Blessing Predicate
+	// Files is the file list that Blessing names.
+	Files *filelist.List
+	// Attestations are all statements about the subject by a trusted key, the blessing among them.
+	Attestations []Attestation
+	// Rejected says of each other bundle why it does not count.
+	Rejected []error
+
+	store Store
+}
+
+// ErrNone means that the subject has no attestation at all.
+var ErrNone = errors.New("no attestation")
+
+// ErrUntrusted means that there are attestations, but no blessing by a trusted key about the subject.
+var ErrUntrusted = errors.New("no blessing signed by the given key")
+
+// Limits on what a store may make a reader take in.
+const (
+	maxReferrers = 1000
+	maxManifest  = 4 << 20
+	maxBlob      = 256 << 20
+)
+
+// Verify reads the attestations of a platform manifest and checks them: the signature of
+// each bundle, that its statement is about subject, and that the file list is
+// the one that the blessing names. Bundles of other signers are no error, they are Rejected.
+//
+// Errors wrap ErrNone, ErrUntrusted, or say which part is missing or altered.
+func Verify(ctx context.Context, store Store, subject v1.Hash, trust Trust) (*Verified, error) {
+	referrers, err := store.Referrers(ctx, subject, MediaTypeBundle)
+	if err != nil {
+		return nil, fmt.Errorf("referrers of %s: %w", subject, err)
+	}
+	if len(referrers) == 0 {
+		return nil, fmt.Errorf("%s: %w", subject, ErrNone)
+	}
+	if len(referrers) > maxReferrers {
+		return nil, fmt.Errorf("referrers of %s: %d are more than the limit of %d", subject, len(referrers), maxReferrers)
+	}
+	v := &Verified{store: store}
+	var blessing *Attestation
+	for _, r := range referrers {
+		a, err := fetch(ctx, store, r, subject, trust)
+		if ctx.Err() != nil {
+			return nil, ctx.Err()
+		}
+		if err != nil {
+			v.Rejected = append(v.Rejected, fmt.Errorf("%s: %w", r.Digest, err))
+			continue
+		}
+		v.Attestations = append(v.Attestations, *a)
+		if a.Statement.PredicateType != PredicateBlessing {
+			continue
+		}
+		var p Predicate
+		if err := json.Unmarshal(a.Statement.Predicate, &p); err != nil {
+			return nil, fmt.Errorf("%s: blessing: %w", subject, err)
+		}
+		if p.Image.Digest[subject.Algorithm] != subject.Hex {
+			v.Rejected = append(v.Rejected, fmt.Errorf("%s: the blessing is that of sha256:%s, a manifest of the index", r.Digest, p.Image.Digest["sha256"]))
+		} else if blessing == nil || newer(a.Referrer, blessing.Referrer) {
+			blessing, v.Blessing = a, p
+		}
+	}
+	if blessing == nil {
+		return nil, fmt.Errorf("%s: %w: %w", subject, ErrUntrusted, errors.Join(v.Rejected...))
+	}
+	raw, err := v.blob(ctx, v.Blessing.FileList)
+	if err != nil {
+		return nil, fmt.Errorf("%s: file list: %w", subject, err)
+	}
+	if v.Files, err = filelist.Decode(raw); err != nil {
+		return nil, fmt.Errorf("%s: %w", subject, err)
+	}
+	return v, nil
+}
+
+// newer orders blessings of one manifest: by time of creation, then by digest,
+// so that every reader of a store takes the same one.
+func newer(a, b v1.Descriptor) bool {
+	const created = "org.opencontainers.image.created"
+	if x, y := a.Annotations[created], b.Annotations[created]; x != y {
+		return x > y
+	}
+	return a.Digest.Hex > b.Digest.Hex
+}
+
+// fetch reads a bundle and verifies it.
+func fetch(ctx context.Context, store Store, referrer v1.Descriptor, subject v1.Hash, trust Trust) (*Attestation, error) {
+	if referrer.Size > maxManifest {
+		return nil, fmt.Errorf("manifest of %d bytes", referrer.Size)
+	}
+	raw, err := store.Manifest(ctx, referrer)
+	if err != nil {
+		return nil, err
+	}
+	var m v1.Manifest
+	if err := json.Unmarshal(raw, &m); err != nil {
+		return nil, fmt.Errorf("manifest: %w", err)
+	}
+	if m.Subject == nil || m.Subject.Digest != subject {
+		return nil, errors.New("manifest: its subject is another image")
+	}
+	if len(m.Layers) != 1 {
+		return nil, fmt.Errorf("manifest: %d layers, want 1", len(m.Layers))
+	}
+	a := &Attestation{Referrer: referrer}
+	if a.Bundle, err = readBlob(ctx, store, m.Layers[0]); err != nil {
+		return nil, err
+	}
+	b, s, err := parseBundle(a.Bundle)
+	if err != nil {
+		return nil, err
+	}
+	if a.Key, err = trust.verify(b); err != nil {
+		return nil, err
+	}
+	a.Statement = *s
+	for _, r := range s.Subject {
+		if r.Digest[subject.Algorithm] == subject.Hex {
+			return a, nil
+		}
+	}
+	return nil, fmt.Errorf("statement %s is not about %s", s.PredicateType, subject)
+}
+
+// verify finds the trusted key that signed the bundle.
+func (t *Trust) verify(b *Bundle) (crypto.PublicKey, error) {
+	keys := t.Keys
+	err := errors.New("no key is trusted")
+	if c := b.VerificationMaterial.Certificate; c != nil && t.Delegated != nil {
+		var cert *x509.Certificate
+		if cert, err = x509.ParseCertificate(c.RawBytes); err != nil {
+			return nil, fmt.Errorf("certificate: %w", err)
+		}
+		if err = t.Delegated(cert); err != nil {
+			err = fmt.Errorf("delegated key: %w", err)
+		} else {
+			keys = append([]crypto.PublicKey{cert.PublicKey}, keys...)
+		}
+	}
+	pae := dsse.PAE(b.DSSEEnvelope.PayloadType, b.DSSEEnvelope.Payload)
+	for _, key := range keys {
+		if err = verify(key, pae, b.DSSEEnvelope.Signatures[0].Sig); err == nil {
+			return key, nil
+		}
+	}
+	return nil, fmt.Errorf("signature: %w", err)
+}
+
+// SBOM gives the SBOM of a media type that the blessing names, whole, from its
+// attestation or from beside it. The digest is verified.
+func (v *Verified) SBOM(ctx context.Context, mediaType string) ([]byte, error) {
+	for _, r := range v.Blessing.SBOMs {
+		if r.MediaType != mediaType {
+			continue
+		}
+		for _, a := range v.Attestations {
+			if digest(a.Statement.Predicate).Hex == r.Digest["sha256"] {
+				return a.Statement.Predicate, nil
+			}
+		}
+		raw, err := v.blob(ctx, r)
+		if err != nil {
+			return nil, fmt.Errorf("SBOM %s: %w", r.Name, err)
+		}
+		return raw, nil
+	}
+	return nil, fmt.Errorf("the blessing names no SBOM of type %s", mediaType)
+}
+
+// blob reads what a signed statement names.
+func (v *Verified) blob(ctx context.Context, r Resource) ([]byte, error) {
+	desc, err := r.descriptor()
+	if err != nil {
+		return nil, err
+	}
+	return readBlob(ctx, v.store, desc)
+}
+
+func readBlob(ctx context.Context, store Store, desc v1.Descriptor) ([]byte, error) {
+	if desc.Size > maxBlob {
+		return nil, fmt.Errorf("%s: %d bytes are more than the limit of %d", desc.Digest, desc.Size, maxBlob)
+	}
+	b, err := store.Blob(ctx, desc)
+	if err != nil {
+		return nil, err
+	}
+	defer b.Close()
+	if b.Size() != desc.Size {
+		return nil, fmt.Errorf("%s: %d bytes, want %d", desc.Digest, b.Size(), desc.Size)
+	}
+	var buf bytes.Buffer
+	if _, err := io.Copy(&buf, io.NewSectionReader(b, 0, desc.Size)); err != nil {
+		return nil, err
+	}
+	return buf.Bytes(), check(desc, buf.Bytes())
+}
