@@ -2,14 +2,170 @@
 
 package testimage
 
+import (
+	"archive/tar"
+	"bytes"
+	"fmt"
+	"strings"
+
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+)
+
 // Case is an image known for the trouble it makes.
 type Case struct {
 	Name, About string
-	// Refused is what the error of a careful reader must speak of (a regular
-	// expression); empty when the image is good and must be blessed.
-	Refused string
+	// Refused tells that a careful reader must not accept the image.
+	Refused bool
 	Make    func() *Bundle
 }
 
-// Cases lists all of them, good ones first.
-func Cases() []Case { return nil }
+// Cases lists all of them: the good ones, then the hostile ones.
+func Cases() []Case { return append(goodCases(), hostileCases()...) }
+
+// elf is what starts an ELF executable.
+var elf = []byte("\x7fELF\x02\x01\x01\x00\x00\x00\x00\x00\x00\x00\x00\x00\x02\x00\x3e\x00")
+
+// spans are what the good sparse files hold. GNU tar starts each span on a block
+// of its own, archive/tar and bsdtar where the last one ended: only the last
+// may be other than whole blocks.
+var spans = []Span{{4096, bytes.Repeat([]byte("data at 4096...\n"), 32)}, {1 << 19, []byte("and in the middle")}}
+
+// one is an image of one gzip layer.
+func one(entries ...Entry) *Bundle { return oneTar(Tar(entries...)) }
+
+func oneTar(content []byte) *Bundle {
+	return Image{Layers: []Layer{{Tar: content, Compression: "gzip"}}}.Build()
+}
+
+// layers makes one gzip layer of each list.
+func layers(lists ...[]Entry) Image {
+	var im Image
+	for _, entries := range lists {
+		im.Layers = append(im.Layers, Layer{Tar: Tar(entries...), Compression: "gzip"})
+	}
+	return im
+}
+
+// typical is a layer with a program, a library, a script, data and a link.
+func typical() []Entry {
+	return []Entry{
+		Dir("usr/"), Dir("usr/bin/"), Dir("usr/lib/"), Dir("etc/"),
+		File("usr/bin/app", 0o755, append(bytes.Clone(elf), "app"...)),
+		File("usr/lib/libapp.so.1", 0o644, append(bytes.Clone(elf), "library"...)),
+		File("usr/bin/start", 0o755, []byte("#!/bin/sh\nexec /usr/bin/app\n")),
+		File("etc/app.conf", 0o640, []byte("listen 8080\n")),
+		File("etc/empty", 0o644, nil),
+		Symlink("usr/lib/libapp.so", "libapp.so.1"),
+	}
+}
+
+func goodCases() []Case {
+	good := func(name, about string, make func() *Bundle) Case { return Case{name, about, false, make} }
+	compressed := func(docker bool, compression string) func() *Bundle {
+		return func() *Bundle {
+			return Image{Docker: docker, Layers: []Layer{{Tar: Tar(typical()...), Compression: compression}}}.Build()
+		}
+	}
+	return []Case{
+		good("typical", "a program, a library, a script, data, a symbolic link; OCI, gzip", compressed(false, "gzip")),
+		good("uncompressed", "the same, not compressed", compressed(false, "")),
+		good("zstd", "the same, zstd", compressed(false, "zstd")),
+		good("docker", "the same with Docker's media types, gzip", compressed(true, "gzip")),
+		good("index", "amd64 and arm64 with their attestation manifests", func() *Bundle {
+			return Index(true, layers(typical()), Image{
+				Platform: v1.Platform{OS: "linux", Architecture: "arm64", Variant: "v8"},
+				Layers:   []Layer{{Tar: Tar(File("bin/arm", 0o755, elf)), Compression: "zstd"}},
+			})
+		}),
+		good("docker-list", "amd64 and arm64 as a Docker manifest list", func() *Bundle {
+			arm := layers(typical())
+			arm.Platform = v1.Platform{OS: "linux", Architecture: "arm64"}
+			amd := layers(typical())
+			amd.Docker, arm.Docker = true, true
+			return Index(false, amd, arm)
+		}),
+		good("no-layers", "an image of config alone", func() *Bundle { return Image{}.Build() }),
+		good("empty-layer", "a layer without an entry between two others", func() *Bundle {
+			return layers(typical(), nil, []Entry{File("a", 0o644, []byte("a"))}).Build()
+		}),
+		good("same-layer-twice", "one layer, twice", func() *Bundle { return layers(typical(), typical()).Build() }),
+		good("hardlinks", "links to an earlier entry, to a lower layer, and to a file that this layer replaces", func() *Bundle {
+			return layers(
+				[]Entry{File("bin/a", 0o755, elf), Link("bin/b", "bin/a"), File("bin/d", 0o755, []byte("#!/bin/sh\n"))},
+				[]Entry{Link("bin/c", "bin/a"), File("bin/d", 0o755, []byte("#!/bin/dash\n")), Link("bin/e", "bin/d")},
+			).Build()
+		}),
+		good("whiteouts", "whiteouts, an opaque directory, a file that becomes a directory and back", func() *Bundle {
+			return layers(
+				append(typical(), Dir("srv/"), File("srv/old", 0o644, []byte("old")), File("x", 0o644, []byte("file")), Dir("y/"), File("y/in", 0o644, []byte("in"))),
+				[]Entry{Whiteout("etc/app.conf"), Dir("srv/"), Whiteout("srv/.wh..wh..opq"), File("srv/new", 0o644, []byte("new")),
+					Dir("x/"), File("x/in", 0o644, []byte("in")), File("y", 0o644, []byte("file"))},
+			).Build()
+		}),
+		good("sparse-gnu", "a sparse file, old GNU format", func() *Bundle {
+			return one(SparseGNU("sparse", 1<<20, spans...))
+		}),
+		good("sparse-pax", "a sparse file, PAX format 1.0", func() *Bundle {
+			return one(SparsePAX("sparse", 1<<20, spans...))
+		}),
+		good("devices", "devices, a FIFO, a directory with odd permissions", func() *Bundle {
+			d := Dir("tmp/")
+			d.Mode = 0o1777
+			return one(append(typical(), Device("dev/null", 1, 3), Fifo("run/pipe"), d)...)
+		}),
+		good("long-names", "names of 101, 300 and 4,000 bytes, PAX and GNU", func() *Bundle {
+			var entries []Entry
+			for _, n := range []int{101, 300, 4000} {
+				name := strings.Repeat("directory/", n/10) + strings.Repeat("n", n%10)
+				pax, gnu := File("pax/"+name+"p", 0o644, []byte("p")), File("gnu/"+name+"g", 0o644, []byte("g"))
+				pax.Format, gnu.Format = tar.FormatPAX, tar.FormatGNU
+				entries = append(entries, pax, gnu)
+			}
+			return one(entries...)
+		}),
+		good("odd-names", "names with spaces, quotes, control characters, not UTF-8; ./a and a//b", func() *Bundle {
+			return one(File("with space", 0o644, []byte("1")), File("quo\"te'", 0o644, []byte("2")),
+				Raw(Header("caf\xe9", tar.TypeReg, 1), Pad([]byte("3"))),
+				Raw(Header("bell\a\x1b[31m", tar.TypeReg, 1), Pad([]byte("4"))),
+				File("./dot", 0o644, []byte("5")), File("double//slash", 0o644, []byte("6")), File("/absolute", 0o644, []byte("7")))
+		}),
+		good("duplicates", "one path twice in a layer, the second differs", func() *Bundle {
+			return one(File("a", 0o644, []byte("first")), File("b", 0o644, nil), File("a", 0o755, []byte("second")))
+		}),
+		good("capabilities", "security.capability and user.* attributes, SCHILY and LIBARCHIVE forms", func() *Bundle {
+			capability := "\x01\x00\x00\x02\x00\x20\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00"
+			return one(File("bin/ping", 0o755, elf).With("SCHILY.xattr.security.capability", capability),
+				File("data", 0o644, []byte("x")).With("SCHILY.xattr.user.note", "a=b", "LIBARCHIVE.xattr.user.note", "YT1i"))
+		}),
+		good("global-pax", "a global PAX header, as git archive writes", func() *Bundle {
+			body := []byte("52 comment=0123456789012345678901234567890123456789\n")
+			return one(Raw(Header("pax_global_header", tar.TypeXGlobalHeader, int64(len(body))), Pad(body)), File("a", 0o644, []byte("a")))
+		}),
+		good("extra-zeros", "zero blocks after the end marker, up to a record of 10 KiB", func() *Bundle {
+			content := Tar(typical()...)
+			return oneTar(append(content, make([]byte, 20*512-len(content)%(20*512))...))
+		}),
+		good("no-end-marker", "an archive without its two zero blocks", func() *Bundle {
+			content := Tar(typical()...)
+			return oneTar(content[:len(content)-1024])
+		}),
+		good("gzip-members", "a gzip layer of three members, the cuts in the middle of files", func() *Bundle {
+			content := Tar(typical()...)
+			var blob []byte
+			for _, part := range [][]byte{content[:1000], content[1000:2500], content[2500:]} {
+				blob = append(blob, Compress(part, "gzip")...)
+			}
+			return Image{Layers: []Layer{{Tar: content, Compression: "gzip", Compressed: blob}}}.Build()
+		}),
+		good("large-file", "one file of 100 MiB that hardly compresses, one of zeros", func() *Bundle {
+			return one(File("random", 0o644, noise(32<<20)), File("zeros", 0o644, make([]byte, 68<<20)))
+		}),
+		good("many-entries", "10,000 files of a few bytes", func() *Bundle {
+			var entries []Entry
+			for i := range 10000 {
+				entries = append(entries, File(fmt.Sprintf("d%02d/f%d", i%100, i), 0o644, fmt.Append(nil, i)))
+			}
+			return one(entries...)
+		}),
+	}
+}

@@ -22,7 +22,7 @@ var words = bytes.Fields([]byte(`module exports require function return const
 	undefined null true false typeof options callback error result stream
 	buffer path file config state props render update (a,b)=>{ }); === !== && ||`))
 
-// manyFiles makes one layer of 200,000 files of 100 to 1,900 bytes, each with
+// manyFiles makes one layer of 200,000 files of 100 to 3,600 bytes, each with
 // content of its own, laid out as a node_modules directory.
 func manyFiles(ctx context.Context, b *builder) error {
 	path := filepath.Join(b.tmp, "0.tar")
@@ -42,11 +42,11 @@ func manyFiles(ctx context.Context, b *builder) error {
 		}
 		for i := range perPackage {
 			// Sizes lean to the small: the product of two uniform numbers.
-			size := 100 + int(1800*rng.Float64()*rng.Float64())
+			size := 100 + int(3500*rng.Float64()*rng.Float64())
 			body := fmt.Appendf(nil, "// package %d, file %d\n", p, i)
 			for n := 1; len(body) < size; n++ {
 				body = append(body, words[rng.IntN(len(words))]...)
-				if n%8 == 0 {
+				if n%6 == 0 {
 					body = fmt.Appendf(body, " %08x\n", rng.Uint32())
 				} else {
 					body = append(body, ' ')

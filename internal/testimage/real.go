@@ -30,7 +30,7 @@ var recipes = map[string]recipe{
 	"small":     {1, debian(), []string{"/bin/bash"}},
 	"medium":    {1, debian(medium...), []string{"/usr/bin/python3", "/srv/app/app.py"}},
 	"large":     {1, debian(large...), []string{"/bin/bash"}},
-	"manyfiles": {1, manyFiles, []string{"/srv/app/node_modules"}},
+	"manyfiles": {2, manyFiles, []string{"/srv/app/node_modules"}},
 }
 
 // Real returns the OCI layout of a real image, which is tagged [Tag]; it makes

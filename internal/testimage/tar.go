@@ -100,15 +100,20 @@ func Header(name string, typeflag byte, size int64) []byte {
 	copy(h[0:100], name)
 	copy(h[100:], "0000644\x000000000\x000000000\x00")
 	copy(h[124:], fmt.Sprintf("%011o\x00%011o\x00", size, Epoch))
-	copy(h[148:], "        ")
 	h[156] = typeflag
 	copy(h[257:], "ustar\x0000")
+	sign(h[:])
+	return h[:]
+}
+
+// sign sets the checksum of a header block.
+func sign(h []byte) {
+	copy(h[148:], "        ")
 	sum := 0
 	for _, c := range h {
 		sum += int(c)
 	}
 	copy(h[148:], fmt.Sprintf("%06o\x00 ", sum))
-	return h[:]
 }
 
 // Pad appends zeros up to a whole number of blocks.
