@@ -1,0 +1,53 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package key
+
+// The certificate of a signing key.
+
+import (
+	"crypto"
+	"crypto/x509"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"time"
+)
+
+func readCert(path string) (*x509.Certificate, error) {
+	data, err := readFile(path)
+	if err != nil {
+		return nil, err
+	}
+	if block, _ := pem.Decode(data); block != nil {
+		if block, err = oneBlock(data); err != nil {
+			return nil, err
+		}
+		if block.Type != "CERTIFICATE" {
+			return nil, fmt.Errorf("holds a %s", block.Type)
+		}
+		data = block.Bytes
+	}
+	return x509.ParseCertificate(data)
+}
+
+// checkCert tells why cert cannot stand for the key pub at the time now. Nodes
+// find the key by the subject key identifier, four bytes of which are the key id
+// of security.ima; signatures made under an expired certificate would be refused
+// by whoever checks more than the kernel does.
+func checkCert(cert *x509.Certificate, pub crypto.PublicKey, now time.Time) error {
+	if !pub.(interface{ Equal(crypto.PublicKey) bool }).Equal(cert.PublicKey) {
+		return errors.New("belongs to another key\nhint: --cert names the right one")
+	}
+	if len(cert.SubjectKeyId) < 4 {
+		return errors.New("has no subject key identifier, by which signatures name their key" +
+			"\nhint: openssl req -x509 -new -key KEY -subj /CN=NAME -days 3650 -addext subjectKeyIdentifier=hash -out CERTIFICATE")
+	}
+	if now.Before(cert.NotBefore) {
+		return fmt.Errorf("not valid before %s", cert.NotBefore.Format(time.RFC3339))
+	}
+	if now.After(cert.NotAfter) {
+		return fmt.Errorf("expired on %s"+
+			"\nhint: openssl x509 -in OLD -signkey KEY -days 3650 -out NEW renews it and keeps its key id", cert.NotAfter.Format(time.RFC3339))
+	}
+	return nil
+}
