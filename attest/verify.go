@@ -11,6 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/secure-systems-lab/go-securesystemslib/dsse"
@@ -78,13 +79,14 @@ const (
 //
 // Errors wrap ErrNone, ErrUntrusted, or say which part is missing or altered.
 func Verify(ctx context.Context, store Store, subject v1.Hash, trust Trust) (*Verified, error) {
-	referrers, err := store.Referrers(ctx, subject, MediaTypeBundle)
+	referrers, err := store.Referrers(ctx, subject, "")
 	if err != nil {
 		return nil, fmt.Errorf("referrers of %s: %w", subject, err)
 	}
-	if len(referrers) == 0 {
-		return nil, fmt.Errorf("%s: %w", subject, ErrNone)
-	}
+	// Some registries list the media type of the config as artifact type, and are not believed.
+	referrers = slices.DeleteFunc(referrers, func(d v1.Descriptor) bool {
+		return d.ArtifactType != MediaTypeBundle && d.ArtifactType != string(emptyDescriptor.MediaType) && d.ArtifactType != ""
+	})
 	if len(referrers) > maxReferrers {
 		return nil, fmt.Errorf("referrers of %s: %d are more than the limit of %d", subject, len(referrers), maxReferrers)
 	}
@@ -94,6 +96,9 @@ func Verify(ctx context.Context, store Store, subject v1.Hash, trust Trust) (*Ve
 		a, err := fetch(ctx, store, r, subject, trust)
 		if ctx.Err() != nil {
 			return nil, ctx.Err()
+		}
+		if errors.Is(err, errNoBundle) {
+			continue
 		}
 		if err != nil {
 			v.Rejected = append(v.Rejected, fmt.Errorf("%s: %w", r.Digest, err))
@@ -112,6 +117,9 @@ func Verify(ctx context.Context, store Store, subject v1.Hash, trust Trust) (*Ve
 		} else if blessing == nil || newer(a.Referrer, blessing.Referrer) {
 			blessing, v.Blessing = a, p
 		}
+	}
+	if len(v.Attestations)+len(v.Rejected) == 0 {
+		return nil, fmt.Errorf("%s: %w", subject, ErrNone)
 	}
 	if blessing == nil {
 		return nil, fmt.Errorf("%s: %w: %w", subject, ErrUntrusted, errors.Join(v.Rejected...))
@@ -136,7 +144,9 @@ func newer(a, b v1.Descriptor) bool {
 	return a.Digest.Hex > b.Digest.Hex
 }
 
-// fetch reads a bundle and verifies it.
+var errNoBundle = errors.New("not a bundle")
+
+// fetch reads a bundle and verifies it; errNoBundle if the referrer is something else.
 func fetch(ctx context.Context, store Store, referrer v1.Descriptor, subject v1.Hash, trust Trust) (*Attestation, error) {
 	if referrer.Size > maxManifest {
 		return nil, fmt.Errorf("manifest of %d bytes", referrer.Size)
@@ -148,6 +158,9 @@ func fetch(ctx context.Context, store Store, referrer v1.Descriptor, subject v1.
 	var m v1.Manifest
 	if err := json.Unmarshal(raw, &m); err != nil {
 		return nil, fmt.Errorf("manifest: %w", err)
+	}
+	if m.ArtifactType != MediaTypeBundle {
+		return nil, errNoBundle
 	}
 	if m.Subject == nil || m.Subject.Digest != subject {
 		return nil, errors.New("manifest: its subject is another image")
