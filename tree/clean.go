@@ -43,3 +43,7 @@ func Clean(name string) (string, error) {
 	}
 	return p, nil
 }
+
+// IsWhiteout tells whether the clean path is a whiteout of the OCI layer
+// specification: an entry that hides others and is no file of the image.
+func IsWhiteout(name string) bool { return strings.HasPrefix(path.Base(name), whiteout) }

@@ -26,12 +26,12 @@ const (
 //   - A hard link leads to what has the target's name when the link is read, or
 //     else at the end of the layer. Owner and mode of the link's entry become the file's, as in
 //     containerd, Docker and Podman.
+//   - A parent that is a symbolic link is followed inside the root; the entry is listed where it ends up.
 //   - A missing parent becomes a directory, mode 0755, owner 0:0.
 //
 // Errors name layer and path. They are: a name that Clean refuses or an unknown
-// type; a parent that is not a directory, be it a symbolic link (unpackers
-// disagree whether to follow it) or a file; a hard link whose target is missing or a
-// directory; a whiteout of nothing, and the reserved names ".wh..wh.*".
+// type; a parent that is not a directory; a hard link whose target is missing or a
+// directory; and the reserved names ".wh..wh.*".
 func Flatten(layers [][]File) (*Tree, error) {
 	f := &flattener{root: &node{inode: &inode{File: File{Type: '5'}}}}
 	for i, files := range layers {
@@ -223,14 +223,28 @@ func (f *flattener) add(e *File, name string) error {
 	return nil
 }
 
-// parent finds the directory that holds name. A missing one is made if create
-// is set; without, the answer is nil.
+// maxLinks is how many symbolic links a path may lead through (Linux
+// include/linux/namei.h, MAXSYMLINKS).
+const maxLinks = 40
+
+// parent finds the directory that holds name, through symbolic links as
+// unpackers do, never out of the root. A missing one is made if create is set;
+// without, the answer is nil.
 func (f *flattener) parent(name string, create bool) (*node, error) {
-	n := f.root
 	dir := dirname(name)
+	path := []*node{f.root}
+	links := 0
 	for rest := dir; rest != ""; {
 		var c string
 		c, rest, _ = strings.Cut(rest, "/")
+		switch c {
+		case "", ".":
+			continue
+		case "..":
+			path = path[:max(len(path)-1, 1)]
+			continue
+		}
+		n := path[len(path)-1]
 		child := n.children[c]
 		if child == nil {
 			if !create {
@@ -242,13 +256,22 @@ func (f *flattener) parent(name string, create bool) (*node, error) {
 			}
 			n.children[c] = child
 		}
-		if !child.dir() {
-			at := strings.TrimSuffix(dir, rest)
-			return nil, fmt.Errorf("parent %s is %s of layer %d, not a directory", strings.TrimSuffix(at, "/"), kind(child.Type), child.layer)
+		switch {
+		case child.dir():
+			path = append(path, child)
+		case child.Type == '2':
+			if links++; links > maxLinks {
+				return nil, fmt.Errorf("parent %s leads through more than %d symbolic links", dir, maxLinks)
+			}
+			if strings.HasPrefix(child.Link, "/") {
+				path = path[:1]
+			}
+			rest = child.Link + "/" + rest
+		default:
+			return nil, fmt.Errorf("parent %s: %s is %s of layer %d, not a directory", dir, c, kind(child.Type), child.layer)
 		}
-		n = child
 	}
-	return n, nil
+	return path[len(path)-1], nil
 }
 
 // lookup finds a clean path; errNoTarget if there is none.
@@ -287,8 +310,6 @@ func dirname(name string) string { return name[:max(strings.LastIndexByte(name, 
 
 func kind(t byte) string {
 	switch t {
-	case '2':
-		return "a symbolic link"
 	case '3', '4':
 		return "a device"
 	case '6':
