@@ -1,0 +1,909 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A container may execute only files that its image lists, unmodified.
+ *
+ * Hooks that ask whether code may run:
+ *   bprm_creds_for_exec   what execve names; all that AT_EXECVE_CHECK asks (6.14)
+ *   bprm_check_security   that again, and the interpreter of a script
+ *   mmap_file             libraries; the only check that `ld.so ./x` ever gets
+ *   file_mprotect         code made in memory
+ *   file_open             files an interpreter is about to read; and the write guard
+ * Hooks that follow a container: task_alloc, iter/task.
+ * Hooks that keep what was judged as it was: file_open, inode_setattr, inode_setxattr,
+ *   inode_removexattr, inode_unlink, inode_rename, inode_link, file_ioctl.
+ * Hooks that close ways around: ptrace_access_check, ptrace_traceme, kernel_load_data,
+ *   kernel_read_file, socket_create.
+ * Hooks that protect these programs: bpf, bpf_map, bpf_prog, sb_umount.
+ *
+ * A hook filters and extracts; judge() finds the reason; verdict() alone says -EPERM.
+ * After a denial the kernel runs no further BPF program of that hook, so none
+ * looks at the result of an earlier one.
+ */
+#include "kernel.h"
+#include <bpf/bpf_helpers.h>
+#include <bpf/bpf_core_read.h>
+#include <bpf/bpf_tracing.h>
+#include "event.h"
+
+/* ---- Maps: sized by the loader ---- */
+
+struct { /* cgroup id -> domain id */
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__type(key, __u64);
+	__type(value, __u32);
+	__uint(max_entries, 4096);
+} cgroups SEC(".maps");
+
+struct { /* s_dev of a container's root filesystem -> domain id */
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__type(key, __u32);
+	__type(value, __u32);
+	__uint(max_entries, 4096);
+} roots SEC(".maps");
+
+struct { /* domain id -> its rules */
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__type(key, __u32);
+	__type(value, struct domain);
+	__uint(max_entries, 4096);
+} domains SEC(".maps");
+
+struct { /* filesystems beyond the root that a domain may run code from */
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__type(key, struct mount_key);
+	__type(value, __u8);
+	__uint(max_entries, 4096);
+} mounts SEC(".maps");
+
+struct digest_set { /* SHA-256 -> index of the file in the list */
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(key_size, 32);
+	__uint(value_size, 4);
+	__uint(max_entries, 1);
+};
+
+struct { /* set id -> its digests; one set per image, shared by its containers */
+	__uint(type, BPF_MAP_TYPE_HASH_OF_MAPS);
+	__type(key, __u32);
+	__uint(max_entries, 1024);
+	__array(values, struct digest_set);
+} sets SEC(".maps");
+
+struct { /* suffixes of code that interpreters read */
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__type(key, struct suffix_key);
+	__type(value, __u8);
+	__uint(max_entries, 256);
+} suffixes SEC(".maps");
+
+struct { /* the domain of a task; inherited, never cleared */
+	__uint(type, BPF_MAP_TYPE_TASK_STORAGE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, int);
+	__type(value, __u32);
+} labels SEC(".maps");
+
+struct { /* files found good */
+	__uint(type, BPF_MAP_TYPE_INODE_STORAGE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, int);
+	__type(value, struct good);
+} verdicts SEC(".maps");
+
+struct recent_key {
+	__u32 domain;
+	__u16 op;
+	__u16 reason;
+	__u64 inode;
+};
+
+struct { /* when this was last reported, ns */
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__type(key, struct recent_key);
+	__type(value, __u64);
+	__uint(max_entries, 4096);
+} recent SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_RINGBUF);
+	__uint(max_entries, 1 << 20);
+} events SEC(".maps");
+
+struct { /* how often each reason was given */
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__type(key, __u32);
+	__type(value, __u64);
+	__uint(max_entries, REASONS);
+} counters SEC(".maps");
+
+struct { /* the executable that may change the maps and pins */
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__type(key, __u32);
+	__type(value, struct agent);
+	__uint(max_entries, 1);
+} agents SEC(".maps");
+
+struct { /* ids of our maps (high half 0) and programs (high half 1) */
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__type(key, __u64);
+	__type(value, __u8);
+	__uint(max_entries, 256);
+} objects SEC(".maps");
+
+/* ---- Settings: written by the loader before load, constant from then on ---- */
+
+/* inode_setattr passes the mount's id mapping first (since 6.9). */
+const volatile bool setattr_has_idmap;
+/* s_dev and inode of the directory of our pins; 0: no pins. */
+const volatile __u32 pins_dev;
+const volatile __u64 pins_inode;
+
+/* Never set: it makes these types known to the code generated for the loader. */
+const volatile struct {
+	enum op op;
+	enum reason reason;
+	enum domain_flags flags;
+	struct event event;
+} types;
+
+/* ---- Verdict ---- */
+
+/* facts is what is known of the operation at hand. */
+struct facts {
+	struct domain *domain; /* NULL when the domain is gone */
+	__u32 id;
+	__u32 op;
+	__u32 file;
+	__s32 error;
+	bool fresh; /* allowed after a look at the data, not from the cache */
+	__u8 digest[32];
+};
+
+static __always_inline void count(__u32 reason)
+{
+	__u64 *n = bpf_map_lookup_elem(&counters, &reason);
+
+	if (n)
+		__sync_fetch_and_add(n, 1);
+}
+
+/* repeated tells whether the same was reported less than a second ago. */
+static __always_inline bool repeated(struct facts *f, __u32 reason, __u64 inode)
+{
+	struct recent_key key = { .domain = f->id, .op = f->op, .reason = reason, .inode = inode };
+	__u64 now = bpf_ktime_get_ns();
+	__u64 *last = bpf_map_lookup_elem(&recent, &key);
+
+	if (last && now - *last < 1000000000ull)
+		return true;
+	bpf_map_update_elem(&recent, &key, &now, BPF_ANY);
+	return false;
+}
+
+/* name_upwards writes the names from dentry to the root of its filesystem. */
+static __always_inline void name_upwards(struct event *e, struct dentry *dentry)
+{
+	__u32 off = 0;
+	long n;
+
+	e->reversed = 1;
+	for (int i = 0; i < 12; i++) {
+		struct dentry *parent = BPF_CORE_READ(dentry, d_parent);
+		const unsigned char *name = BPF_CORE_READ(dentry, d_name.name);
+
+		if (parent == dentry || off >= PATH_LEN)
+			break;
+		n = bpf_probe_read_kernel_str(e->path + off, NAME_LEN, name);
+		if (n <= 0)
+			break;
+		off += n;
+		dentry = parent;
+	}
+}
+
+static __always_inline void report(struct facts *f, __u32 reason, bool denied, struct inode *inode,
+				   struct file *file, struct dentry *dentry)
+{
+	struct task_struct *task = bpf_get_current_task_btf();
+	struct task_struct *parent;
+	__u64 ino = inode ? BPF_CORE_READ(inode, i_ino) : 0;
+	__u64 ids = bpf_get_current_pid_tgid();
+	struct event *e;
+
+	if (reason && repeated(f, reason, ino)) {
+		count(REASON_REPEATED);
+		return;
+	}
+	e = bpf_ringbuf_reserve(&events, sizeof(*e), 0);
+	if (!e) {
+		count(REASON_LOST);
+		return;
+	}
+	__builtin_memset(e, 0, sizeof(*e));
+	e->time = bpf_ktime_get_ns();
+	e->cgroup = bpf_get_current_cgroup_id();
+	e->inode = ino;
+	e->dev = inode ? BPF_CORE_READ(inode, i_sb, s_dev) : 0;
+	e->domain = f->id;
+	e->pid = ids >> 32;
+	e->tid = ids;
+	e->uid = bpf_get_current_uid_gid();
+	e->file = f->file;
+	e->error = f->error;
+	e->op = f->op;
+	e->reason = reason;
+	e->denied = denied;
+	__builtin_memcpy(e->digest, f->digest, sizeof(e->digest));
+	bpf_get_current_comm(e->comm, sizeof(e->comm));
+	parent = BPF_CORE_READ(task, real_parent);
+	e->parent = BPF_CORE_READ(parent, tgid);
+	bpf_core_read_str(e->parent_comm, sizeof(e->parent_comm), &parent->comm);
+	if (file)
+		bpf_d_path(&file->f_path, e->path, PATH_LEN);
+	else if (dentry)
+		name_upwards(e, dentry);
+	bpf_ringbuf_submit(e, 0);
+}
+
+/*
+ * verdict turns a reason into the hook's result. file is given where the hook
+ * may sleep, so that the path is the one the task sees; else dentry.
+ */
+static __always_inline int verdict(struct facts *f, __u32 reason, struct inode *inode, struct file *file,
+				   struct dentry *dentry)
+{
+	bool enforce = !f->domain || f->domain->flags & DOMAIN_ENFORCE;
+	int ret = 0;
+
+	if (!reason) {
+		if (f->fresh) {
+			count(reason);
+			report(f, reason, false, inode, file, dentry);
+		}
+		return 0;
+	}
+	count(reason);
+	report(f, reason, enforce, inode, file, dentry);
+	if (enforce) {
+		/* Two assignments, kept apart: 6.12 refuses the negated condition that clang makes of them. */
+		ret = -EPERM;
+		asm volatile("");
+	}
+	return ret;
+}
+
+/* ---- Domains ---- */
+
+/* labelled fills f with the domain of the current task; false: it has none. */
+static __always_inline bool labelled(struct facts *f, __u32 op)
+{
+	__u32 *label = bpf_task_storage_get(&labels, bpf_get_current_task_btf(), NULL, 0);
+
+	if (!label || !*label)
+		return false;
+	f->op = op;
+	f->id = *label;
+	f->domain = bpf_map_lookup_elem(&domains, &f->id);
+	return true;
+}
+
+/*
+ * by_cgroup finds the domain of the cgroup that task is in, or of one above
+ * it. A task that still has the host's root is the runtime preparing the
+ * container, and has none yet.
+ */
+static __always_inline __u32 by_cgroup(struct task_struct *task)
+{
+	struct cgroup *cgroup = BPF_CORE_READ(task, cgroups, dfl_cgrp);
+
+	for (int i = 0; i < 8 && cgroup; i++) {
+		__u64 id = BPF_CORE_READ(cgroup, kn, id);
+		__u32 *found = bpf_map_lookup_elem(&cgroups, &id);
+
+		if (found) {
+			__u32 value = *found;
+			struct domain *d = bpf_map_lookup_elem(&domains, &value);
+
+			if (d && !(d->flags & DOMAIN_HOST_ROOT) &&
+			    BPF_CORE_READ(task, fs, root.mnt, mnt_sb, s_dev) == d->host_dev)
+				return 0;
+			return value;
+		}
+		/* struct cgroup begins with its css. */
+		cgroup = (struct cgroup *)BPF_CORE_READ(cgroup, self.parent);
+	}
+	return 0;
+}
+
+static __always_inline void set_label(struct task_struct *task, __u32 id)
+{
+	__u32 *label = bpf_task_storage_get(&labels, task, &id, BPF_LOCAL_STORAGE_GET_F_CREATE);
+
+	if (label)
+		*label = id;
+}
+
+/*
+ * entering finds the domain of a task at execve: its own; or its cgroup's,
+ * which then becomes its own; or that of the root filesystem whose file it
+ * executes, whoever it is. enter tells that the last was so.
+ */
+static __always_inline bool entering(struct facts *f, struct file *file, bool *enter)
+{
+	struct task_struct *task = bpf_get_current_task_btf();
+	__u32 dev, *found;
+
+	if (labelled(f, OP_EXEC))
+		return true;
+	f->id = by_cgroup(task);
+	if (f->id) {
+		set_label(task, f->id);
+	} else {
+		dev = file->f_inode->i_sb->s_dev;
+		found = bpf_map_lookup_elem(&roots, &dev);
+		if (!found)
+			return false;
+		f->id = *found;
+		*enter = true;
+	}
+	f->op = OP_EXEC;
+	f->domain = bpf_map_lookup_elem(&domains, &f->id);
+	return true;
+}
+
+/* ---- Provenance and digest ---- */
+
+static __always_inline bool rejected_fs(struct super_block *sb)
+{
+	switch (sb->s_magic) {
+	case FUSE_SUPER_MAGIC:
+	case NFS_SUPER_MAGIC:
+	case V9FS_MAGIC:
+	case CIFS_SUPER_MAGIC:
+	case SMB2_SUPER_MAGIC:
+	case CEPH_SUPER_MAGIC:
+		return true;
+	}
+	return sb->s_user_ns->level > 0;
+}
+
+/*
+ * upper_dentry is where an overlay inode's data or metadata were copied up
+ * to; NULL: they are the lower layer's. struct ovl_inode of every kernel from
+ * 4.8 to 7.3 has __upperdentry right behind vfs_inode (fs/overlayfs/ovl_entry.h).
+ */
+static __always_inline struct dentry *upper_dentry(struct inode *inode)
+{
+	struct dentry *upper = NULL;
+
+	if (bpf_probe_read_kernel(&upper, sizeof(upper), (void *)inode + bpf_core_type_size(struct inode)))
+		return (void *)-1; /* unknown is not lower */
+	return upper;
+}
+
+static __always_inline bool overlay(struct super_block *sb)
+{
+	return sb->s_magic == OVERLAYFS_SUPER_MAGIC;
+}
+
+/* writable tells whether somebody holds inode open for writing, or mapped shared and writable. */
+static __always_inline bool writable(struct inode *inode)
+{
+	return BPF_CORE_READ(inode, i_writecount.counter) > 0 ||
+	       BPF_CORE_READ(inode, i_mapping, i_mmap_writable.counter) > 0;
+}
+
+static __always_inline bool allowed_mount(struct facts *f, __u32 dev)
+{
+	struct mount_key key = { .domain = f->id, .dev = dev };
+
+	return bpf_map_lookup_elem(&mounts, &key);
+}
+
+/* provenance tells whether the data can have come with the image, and stays as it is. */
+static __always_inline __u32 provenance(struct facts *f, struct inode *inode)
+{
+	struct super_block *sb = inode->i_sb;
+	struct dentry *upper;
+
+	if (rejected_fs(sb))
+		return REASON_REJECTED_FS;
+	if (sb->s_dev != f->domain->root_dev) {
+		if (!allowed_mount(f, sb->s_dev))
+			return REASON_FOREIGN_FS;
+	} else if (!overlay(sb) && !(f->domain->flags & DOMAIN_PLAIN)) {
+		return REASON_FOREIGN_FS;
+	}
+	if (overlay(sb)) {
+		upper = upper_dentry(inode);
+		if (!upper)
+			return REASON_ALLOWED;
+		if (!(f->domain->flags & DOMAIN_SOFT))
+			return REASON_WRITABLE_LAYER;
+		if (writable(BPF_CORE_READ(upper, d_inode)))
+			return REASON_WRITER;
+	}
+	return writable(inode) ? REASON_WRITER : REASON_ALLOWED;
+}
+
+static __always_inline __u64 ctime(struct inode *inode)
+{
+	struct inode___v6_11 *new = (void *)inode;
+	struct inode___v6_6 *mid = (void *)inode;
+	struct inode___v6_1 *old = (void *)inode;
+
+	if (bpf_core_field_exists(new->i_ctime_sec))
+		return BPF_CORE_READ(new, i_ctime_sec) * 1000000000ull + BPF_CORE_READ(new, i_ctime_nsec);
+	if (bpf_core_field_exists(mid->__i_ctime))
+		return BPF_CORE_READ(mid, __i_ctime.tv_sec) * 1000000000ull + BPF_CORE_READ(mid, __i_ctime.tv_nsec);
+	return BPF_CORE_READ(old, i_ctime.tv_sec) * 1000000000ull + BPF_CORE_READ(old, i_ctime.tv_nsec);
+}
+
+/* listed asks the kernel for the file's SHA-256 and looks it up in the domain's set. */
+static __always_inline __u32 listed(struct facts *f, struct file *file)
+{
+	void *set = bpf_map_lookup_elem(&sets, &f->domain->set);
+	__u32 *found;
+	long algo;
+
+	if (!set)
+		return REASON_NO_SET;
+	algo = bpf_ima_file_hash(file, f->digest, sizeof(f->digest));
+	if (algo != 4 /* HASH_ALGO_SHA256 */) {
+		f->error = algo;
+		return REASON_NO_DIGEST;
+	}
+	found = bpf_map_lookup_elem(set, f->digest);
+	if (!found)
+		return REASON_NOT_LISTED;
+	f->file = *found;
+	return REASON_ALLOWED;
+}
+
+/*
+ * judge answers the one question: may this domain run code from this file?
+ * Anything unknown is a reason to deny. Only good files are remembered, and
+ * provenance is asked again each time.
+ */
+static __always_inline __u32 judge(struct facts *f, struct file *file)
+{
+	struct inode *inode = file->f_inode;
+	struct good *cached, now = {};
+	__u32 reason;
+
+	if (!f->domain)
+		return REASON_NO_DOMAIN;
+	reason = provenance(f, inode);
+	if (reason)
+		return reason;
+	now.set = f->domain->set;
+	now.generation = f->domain->generation;
+	now.trust = f->domain->flags & (DOMAIN_SBOM | DOMAIN_KEYRING);
+	now.size = inode->i_size;
+	now.ctime = ctime(inode);
+	cached = bpf_inode_storage_get(&verdicts, inode, NULL, 0);
+	if (cached) {
+		if (cached->set == now.set && cached->generation == now.generation && cached->trust == now.trust &&
+		    cached->size == now.size && cached->ctime == now.ctime)
+			return REASON_ALLOWED;
+		/* Replaced whole, never in place: another CPU must not read half of it. */
+		bpf_inode_storage_delete(&verdicts, inode);
+	}
+	if (f->domain->max_size && now.size > f->domain->max_size)
+		return REASON_TOO_LARGE;
+	reason = listed(f, file);
+	if (reason)
+		return reason;
+	/* Whoever wrote while the file was hashed is seen here, or sees the guard. */
+	reason = provenance(f, inode);
+	if (reason)
+		return reason;
+	now.file = f->file;
+	bpf_inode_storage_get(&verdicts, inode, &now, BPF_LOCAL_STORAGE_GET_F_CREATE);
+	f->fresh = true;
+	return REASON_ALLOWED;
+}
+
+/* code_suffix tells whether the name ends in one of the suffixes. */
+static __always_inline bool code_suffix(struct dentry *dentry)
+{
+	__u32 len = BPF_CORE_READ(dentry, d_name.len);
+	const unsigned char *name = BPF_CORE_READ(dentry, d_name.name);
+	struct suffix_key key = {};
+	char tail[SUFFIX_LEN];
+	__u32 from = len > SUFFIX_LEN ? len - SUFFIX_LEN : 0;
+	__u32 n = len - from;
+
+	if (bpf_probe_read_kernel(tail, sizeof(tail), name + from))
+		return false;
+	/* The key is what follows the last dot of the tail, moved to the front. */
+	for (int i = 0, j = -1; i < SUFFIX_LEN; i++) {
+		if (i >= n)
+			break;
+		if (tail[i] == '.') {
+			__builtin_memset(&key, 0, sizeof(key));
+			j = 0;
+		}
+		if (j >= 0 && j < SUFFIX_LEN)
+			key.text[j++] = tail[i];
+	}
+	return key.text[0] && bpf_map_lookup_elem(&suffixes, &key);
+}
+
+/* guarded tells whether the object is one that the domain runs code from. */
+static __always_inline bool guarded(struct facts *f, struct inode *inode, struct dentry *dentry)
+{
+	if (!inode || !f->domain || (inode->i_mode & S_IFMT) != S_IFREG)
+		return false;
+	if (bpf_inode_storage_get(&verdicts, inode, NULL, 0))
+		return true;
+	if (inode->i_sb->s_dev != f->domain->root_dev || !overlay(inode->i_sb) || upper_dentry(inode))
+		return false;
+	return f->domain->flags & DOMAIN_GUARD_ALL || inode->i_mode & S_IXUGO || code_suffix(dentry);
+}
+
+/* named tells whether the dentry's name is name, of n bytes with its NUL. */
+static __always_inline bool named(struct dentry *dentry, const char *name, __u32 n)
+{
+	char text[16] = {};
+
+	bpf_probe_read_kernel_str(text, sizeof(text), BPF_CORE_READ(dentry, d_name.name));
+	for (int i = 0; i < n && i < sizeof(text); i++)
+		if (text[i] != name[i])
+			return false;
+	return true;
+}
+
+/* ---- Hooks: code ---- */
+
+SEC("lsm.s/bprm_creds_for_exec")
+int BPF_PROG(creds_for_exec, struct linux_binprm *bprm)
+{
+	struct facts f = {};
+	struct file *file = bprm->file;
+	bool enter = false;
+
+	if (!entering(&f, file, &enter))
+		return 0;
+	return verdict(&f, judge(&f, file), file->f_inode, file, NULL);
+}
+
+SEC("lsm.s/bprm_check_security")
+int BPF_PROG(check_security, struct linux_binprm *bprm)
+{
+	struct facts f = {};
+	struct file *file = bprm->file;
+	bool enter = false;
+	__u32 reason;
+
+	if (!entering(&f, file, &enter))
+		return 0;
+	reason = judge(&f, file);
+	if (enter && !reason)
+		set_label(bpf_get_current_task_btf(), f.id);
+	return verdict(&f, reason, file->f_inode, file, NULL);
+}
+
+SEC("lsm.s/mmap_file")
+int BPF_PROG(mmap, struct file *file, unsigned long reqprot, unsigned long prot, unsigned long flags)
+{
+	struct facts f = {};
+
+	if (!(prot & PROT_EXEC) || !labelled(&f, OP_MMAP))
+		return 0;
+	if (!file) {
+		if (f.domain && f.domain->flags & DOMAIN_JIT)
+			return 0;
+		return verdict(&f, REASON_ANONYMOUS, NULL, NULL, NULL);
+	}
+	if (prot & PROT_WRITE)
+		return verdict(&f, REASON_WRITE_EXEC, file->f_inode, file, NULL);
+	return verdict(&f, judge(&f, file), file->f_inode, file, NULL);
+}
+
+/*
+ * Not sleepable on any kernel, and on overlayfs vma->vm_file is the file below:
+ * nothing can be judged here. Nor need it: what is executable was judged when
+ * it was mapped, and nothing else may become so.
+ */
+SEC("lsm/file_mprotect")
+int BPF_PROG(mprotect, struct vm_area_struct *vma, unsigned long reqprot, unsigned long prot)
+{
+	struct facts f = {};
+	struct file *file = vma->vm_file;
+
+	if (!(prot & PROT_EXEC) || !labelled(&f, OP_MPROTECT))
+		return 0;
+	if (!file && f.domain && f.domain->flags & DOMAIN_JIT)
+		return 0;
+	if (vma->vm_flags & VM_EXEC && !(prot & PROT_WRITE) && !vma->anon_vma)
+		return 0;
+	if (!file)
+		return verdict(&f, REASON_WRITE_EXEC, NULL, NULL, NULL);
+	return verdict(&f, REASON_WRITE_EXEC, file->f_inode, NULL, file->f_path.dentry);
+}
+
+/* write_reason tells why the file may not be opened for writing. */
+static __always_inline __u32 write_reason(struct facts *f, struct file *file)
+{
+	struct inode *inode = file->f_inode;
+	struct dentry *dentry = file->f_path.dentry;
+
+	switch (inode->i_sb->s_magic) {
+	case PROC_SUPER_MAGIC: /* memory of a process, and settings that name programs the kernel runs */
+		if (named(dentry, "mem", 4) || named(BPF_CORE_READ(dentry, d_parent), "kernel", 7))
+			return REASON_HARDENED;
+		return REASON_ALLOWED;
+	case BINFMTFS_MAGIC:
+		return REASON_HARDENED;
+	}
+	return guarded(f, inode, dentry) ? REASON_GUARDED : REASON_ALLOWED;
+}
+
+SEC("lsm.s/file_open")
+int BPF_PROG(open, struct file *file)
+{
+	struct facts f = {};
+	__u32 reason;
+
+	/* overlayfs opens the file below; the task opened the one above, which was judged. */
+	if (file->f_mode & FMODE_NOACCOUNT)
+		return 0;
+	if (!labelled(&f, OP_READ_CODE)) {
+		/* 0 in kernel.ftrace_enabled silently turns every BPF LSM program off (6.1 to 6.18). */
+		if (file->f_mode & FMODE_WRITE && file->f_inode->i_sb->s_magic == PROC_SUPER_MAGIC &&
+		    named(file->f_path.dentry, "ftrace_enabled", 15)) {
+			f.op = OP_WRITE;
+			return verdict(&f, REASON_SELF, file->f_inode, file, NULL);
+		}
+		return 0;
+	}
+	if (file->f_mode & FMODE_WRITE) {
+		f.op = OP_WRITE;
+		return verdict(&f, write_reason(&f, file), file->f_inode, file, NULL);
+	}
+	if (!f.domain || !(f.domain->flags & DOMAIN_INTERPRETERS) || (file->f_inode->i_mode & S_IFMT) != S_IFREG ||
+	    !code_suffix(file->f_path.dentry))
+		return 0;
+	/* The file is not open yet, so the kernel cannot hash it: where it came from decides. */
+	reason = provenance(&f, file->f_inode);
+	return verdict(&f, reason, file->f_inode, file, NULL);
+}
+
+/* ---- Hooks: identity ---- */
+
+SEC("lsm/task_alloc")
+int BPF_PROG(fork, struct task_struct *task, unsigned long clone_flags)
+{
+	__u32 *label = bpf_task_storage_get(&labels, bpf_get_current_task_btf(), NULL, 0);
+	__u32 id;
+
+	if (!label || !*label)
+		return 0;
+	id = *label;
+	if (bpf_task_storage_get(&labels, task, &id, BPF_LOCAL_STORAGE_GET_F_CREATE))
+		return 0;
+	struct facts f = { .id = id, .op = OP_EXEC };
+	return verdict(&f, REASON_NO_DOMAIN, NULL, NULL, NULL); /* out of memory: no child without its label */
+}
+
+/* Run by the agent: labels the tasks that were in a container before it was registered. */
+SEC("iter/task")
+int label_tasks(struct bpf_iter__task *ctx)
+{
+	struct task_struct *task = ctx->task;
+	__u32 id, *label;
+
+	if (!task)
+		return 0;
+	label = bpf_task_storage_get(&labels, task, NULL, 0);
+	if (label && *label)
+		return 0;
+	id = by_cgroup(task);
+	if (id)
+		set_label(task, id);
+	return 0;
+}
+
+/* ---- Hooks: guard ---- */
+
+static __always_inline int guard(__u32 op, struct dentry *dentry)
+{
+	struct facts f = {};
+	struct inode *inode;
+
+	if (!labelled(&f, op))
+		return 0;
+	inode = dentry->d_inode;
+	if (!guarded(&f, inode, dentry))
+		return 0;
+	return verdict(&f, REASON_GUARDED, inode, NULL, dentry);
+}
+
+SEC("lsm/inode_setattr")
+int setattr(unsigned long long *ctx)
+{
+	/* The signature changed in 6.9; the branch not taken is gone before the verifier looks. */
+	if (setattr_has_idmap)
+		return guard(OP_SETATTR, (struct dentry *)ctx[1]);
+	return guard(OP_SETATTR, (struct dentry *)ctx[0]);
+}
+
+SEC("lsm/inode_setxattr")
+int BPF_PROG(setxattr, void *idmap, struct dentry *dentry)
+{
+	return guard(OP_XATTR, dentry);
+}
+
+SEC("lsm/inode_removexattr")
+int BPF_PROG(removexattr, void *idmap, struct dentry *dentry)
+{
+	return guard(OP_XATTR, dentry);
+}
+
+SEC("lsm/inode_link")
+int BPF_PROG(link, struct dentry *old_dentry)
+{
+	return guard(OP_LINK, old_dentry);
+}
+
+SEC("lsm/file_ioctl")
+int BPF_PROG(ioctl, struct file *file, unsigned int cmd)
+{
+	if (cmd != FS_IOC_SETFLAGS && cmd != FS_IOC_FSSETXATTR && cmd != FS_IOC_ENABLE_VERITY)
+		return 0;
+	return guard(OP_IOCTL, file->f_path.dentry);
+}
+
+/* ---- Hooks: ourselves ---- */
+
+/* agent tells whether the current program is the one that loaded us. */
+static __always_inline bool agent(void)
+{
+	struct task_struct *task = bpf_get_current_task_btf();
+	struct inode *exe = BPF_CORE_READ(task, mm, exe_file, f_inode);
+	__u32 zero = 0;
+	struct agent *a = bpf_map_lookup_elem(&agents, &zero);
+
+	if (!a || !a->armed)
+		return true;
+	return exe && BPF_CORE_READ(exe, i_ino) == a->inode && BPF_CORE_READ(exe, i_sb, s_dev) == a->dev;
+}
+
+static __always_inline int self(__u32 op, struct dentry *dentry)
+{
+	struct facts f = { .op = op };
+
+	if (!labelled(&f, op) && agent())
+		return 0;
+	return verdict(&f, REASON_SELF, NULL, NULL, dentry);
+}
+
+/* pinned tells whether the directory is the one of our pins, or in it. */
+static __always_inline bool pinned(struct dentry *dir)
+{
+	if (dir->d_inode->i_sb->s_magic != BPF_FS_MAGIC || !pins_inode)
+		return false;
+	for (int i = 0; i < 3; i++) {
+		struct inode *inode = BPF_CORE_READ(dir, d_inode);
+
+		if (BPF_CORE_READ(inode, i_ino) == pins_inode && BPF_CORE_READ(inode, i_sb, s_dev) == pins_dev)
+			return true;
+		dir = BPF_CORE_READ(dir, d_parent);
+	}
+	return false;
+}
+
+SEC("lsm/inode_unlink")
+int BPF_PROG(unlink, struct inode *dir, struct dentry *dentry)
+{
+	if (pinned(dentry->d_parent))
+		return self(OP_UNLINK, dentry);
+	return guard(OP_UNLINK, dentry);
+}
+
+SEC("lsm/inode_rmdir")
+int BPF_PROG(rmdir, struct inode *dir, struct dentry *dentry)
+{
+	return pinned(dentry) ? self(OP_UNLINK, dentry) : 0;
+}
+
+SEC("lsm/inode_rename")
+int BPF_PROG(rename, struct inode *old_dir, struct dentry *old_dentry, struct inode *new_dir, struct dentry *new_dentry)
+{
+	int ret;
+
+	if (pinned(old_dentry) || pinned(new_dentry->d_parent))
+		return self(OP_RENAME, old_dentry);
+	ret = guard(OP_RENAME, old_dentry);
+	if (ret)
+		return ret;
+	return guard(OP_RENAME, new_dentry);
+}
+
+SEC("lsm/bpf")
+int BPF_PROG(bpf_call, int cmd)
+{
+	struct facts f = {};
+
+	if (!labelled(&f, OP_BPF))
+		return 0;
+	return verdict(&f, REASON_HARDENED, NULL, NULL, NULL);
+}
+
+SEC("lsm/bpf_map")
+int BPF_PROG(bpf_map_fd, struct bpf_map *map, unsigned int fmode)
+{
+	__u64 key = map->id;
+
+	if (!(fmode & FMODE_WRITE) || !bpf_map_lookup_elem(&objects, &key))
+		return 0;
+	return self(OP_BPF, NULL);
+}
+
+SEC("lsm/bpf_prog")
+int BPF_PROG(bpf_prog_fd, struct bpf_prog *prog)
+{
+	__u64 key = 1ull << 32 | prog->aux->id;
+
+	return bpf_map_lookup_elem(&objects, &key) ? self(OP_BPF, NULL) : 0;
+}
+
+SEC("lsm/sb_umount")
+int BPF_PROG(umount, struct vfsmount *mnt, int flags)
+{
+	if (!pins_inode || mnt->mnt_sb->s_dev != pins_dev)
+		return 0;
+	return self(OP_UMOUNT, NULL);
+}
+
+/* ---- Hooks: hardening of enforced containers ---- */
+
+static __always_inline int harden(__u32 op)
+{
+	struct facts f = {};
+
+	return labelled(&f, op) ? verdict(&f, REASON_HARDENED, NULL, NULL, NULL) : 0;
+}
+
+/* Attaching covers process_vm_writev and /proc/PID/mem of other processes too. */
+SEC("lsm/ptrace_access_check")
+int BPF_PROG(ptrace, struct task_struct *child, unsigned int mode)
+{
+	return mode & PTRACE_MODE_ATTACH ? harden(OP_PTRACE) : 0;
+}
+
+SEC("lsm/ptrace_traceme")
+int BPF_PROG(traceme, struct task_struct *parent)
+{
+	return harden(OP_PTRACE);
+}
+
+static __always_inline int kernel_code(__u32 id)
+{
+	if (id == bpf_core_enum_value(enum kernel_read_file_id, READING_MODULE) ||
+	    id == bpf_core_enum_value(enum kernel_read_file_id, READING_KEXEC_IMAGE) ||
+	    id == bpf_core_enum_value(enum kernel_read_file_id, READING_KEXEC_INITRAMFS))
+		return harden(OP_MODULE);
+	return 0;
+}
+
+SEC("lsm/kernel_load_data")
+int BPF_PROG(load_data, __u32 id)
+{
+	return kernel_code(id);
+}
+
+SEC("lsm/kernel_read_file")
+int BPF_PROG(read_file, struct file *file, __u32 id)
+{
+	return kernel_code(id);
+}
+
+SEC("lsm/socket_create")
+int BPF_PROG(socket, int family)
+{
+	return family == AF_ALG ? harden(OP_SOCKET) : 0;
+}
+
+char _license[] SEC("license") = "Dual MIT/GPL";

@@ -1,0 +1,132 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What the verifier and its agent both know: records, keys, flags, codes. */
+#ifndef SBOM_BLESS_EVENT_H
+#define SBOM_BLESS_EVENT_H
+
+/* What was tried. */
+enum op {
+	OP_EXEC = 1,
+	OP_MMAP,
+	OP_MPROTECT,
+	OP_READ_CODE,
+	OP_WRITE,
+	OP_SETATTR,
+	OP_XATTR,
+	OP_UNLINK,
+	OP_RENAME,
+	OP_LINK,
+	OP_IOCTL,
+	OP_PTRACE,
+	OP_BPF,
+	OP_MODULE,
+	OP_SOCKET,
+	OP_UMOUNT,
+};
+
+/* Why it was decided so. The counters' index too. */
+enum reason {
+	REASON_ALLOWED,
+	REASON_NO_DOMAIN,	/* the container is no longer known */
+	REASON_REJECTED_FS,	/* FUSE, network, or mounted in a user namespace */
+	REASON_FOREIGN_FS,	/* not the container's root filesystem */
+	REASON_WRITABLE_LAYER,	/* the data is in the writable layer */
+	REASON_WRITER,		/* somebody may write to the file now */
+	REASON_TOO_LARGE,
+	REASON_NO_DIGEST,	/* the kernel gave no SHA-256 */
+	REASON_NO_SET,		/* no file set is loaded for the container */
+	REASON_NOT_LISTED,	/* the digest is not in the set */
+	REASON_NO_SIGNATURE,	/* no security.bpf.bless, or none that the kernel lets us read */
+	REASON_BAD_SIGNATURE,
+	REASON_ANONYMOUS,	/* executable memory without a file */
+	REASON_WRITE_EXEC,	/* memory that is, or was, writable made executable */
+	REASON_GUARDED,		/* a shipped code file may not be changed */
+	REASON_HARDENED,	/* closed to every enforced container */
+	REASON_SELF,		/* the verifier protects itself */
+	REASON_LOST,		/* counter only: the ring buffer was full */
+	REASON_REPEATED,	/* counter only: the same again within a second */
+	REASONS,
+};
+
+/* struct domain.flags */
+enum domain_flags {
+	DOMAIN_ENFORCE = 1,	   /* deny; else only report */
+	DOMAIN_SBOM = 2,	   /* trust: digest in the set */
+	DOMAIN_KEYRING = 4,	   /* trust: signature by a key of the keyring */
+	DOMAIN_SOFT = 8,	   /* accept the writable layer, if nobody can write to the file */
+	DOMAIN_PLAIN = 16,	   /* the root filesystem is no overlay */
+	DOMAIN_JIT = 32,	   /* executable anonymous memory is normal */
+	DOMAIN_INTERPRETERS = 64,  /* judge the opening of files with a code suffix */
+	DOMAIN_GUARD_ALL = 128,	   /* guard every file of the image, not only code */
+	DOMAIN_HOST_ROOT = 256,	   /* shares the root filesystem with the host */
+};
+
+struct domain {
+	__u32 flags;
+	__u32 set;	  /* key of sets; 0: none */
+	__u32 root_dev;	  /* s_dev of the root filesystem */
+	__u32 generation; /* verdicts of another generation are void */
+	__s32 keyring;	  /* serial number, for DOMAIN_KEYRING */
+	__u32 host_dev;	  /* s_dev of the host's root filesystem */
+	__u64 max_size;	  /* larger files are denied; 0: no limit */
+};
+
+struct mount_key {
+	__u32 domain;
+	__u32 dev;
+};
+
+#define SUFFIX_LEN 8
+struct suffix_key {
+	char text[SUFFIX_LEN]; /* ".py", padded with NUL */
+};
+
+/* What the inode storage remembers of a good file. */
+struct good {
+	__u32 set;
+	__u32 generation;
+	__u32 trust;
+	__u32 file;
+	__u64 size;
+	__u64 ctime;
+};
+
+#define PATH_LEN 256
+#define NAME_LEN 64
+struct event {
+	__u64 time; /* CLOCK_MONOTONIC, ns */
+	__u64 cgroup;
+	__u64 inode;
+	__u32 dev;
+	__u32 domain;
+	__u32 pid;
+	__u32 tid;
+	__u32 parent;
+	__u32 uid;
+	__u32 file;  /* value in the set, when allowed */
+	__s32 error; /* of the helper that failed */
+	__u8 op;
+	__u8 reason;
+	__u8 denied;   /* else it was only reported */
+	__u8 reversed; /* path holds names from the file upwards, each ended by NUL */
+	__u8 digest[32];
+	char comm[16];
+	char parent_comm[16];
+	char path[PATH_LEN + NAME_LEN];
+};
+
+struct agent {
+	__u32 armed;
+	__u32 dev;
+	__u64 inode;
+};
+
+/* What security.bpf.bless signs; the same bytes as package xattr makes. */
+struct signed_file {
+	char magic[16];
+	__u8 version;
+	__u8 hash;
+	__u8 zero[6];
+	__u8 digest[64];
+};
+
+#endif
