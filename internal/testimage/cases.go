@@ -145,6 +145,9 @@ func goodCases() []Case {
 			content := Tar(typical()...)
 			return oneTar(append(content, make([]byte, 20*512-len(content)%(20*512))...))
 		}),
+		good("trailing-data", "bytes after the end marker that are no archive", func() *Bundle {
+			return oneTar(append(Tar(typical()...), bytes.Repeat([]byte("x"), 512)...))
+		}),
 		good("no-end-marker", "an archive without its two zero blocks", func() *Bundle {
 			content := Tar(typical()...)
 			return oneTar(content[:len(content)-1024])
