@@ -263,6 +263,9 @@ func (f *flattener) parent(name string, create bool) (*node, error) {
 			if links++; links > maxLinks {
 				return nil, fmt.Errorf("parent %s leads through more than %d symbolic links", dir, maxLinks)
 			}
+			if create && child.layer < f.current {
+				f.warn(name, "parent leads through a symbolic link of a lower layer, some unpackers put a directory in its place")
+			}
 			if strings.HasPrefix(child.Link, "/") {
 				path = path[:1]
 			}

@@ -1,0 +1,40 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package tree_test
+
+import (
+	"testing"
+
+	"github.com/sbom-bless/sbom-bless/tree"
+)
+
+func TestResolve(t *testing.T) {
+	tr, err := tree.Flatten([][]tree.File{layer("usr/lib/x=1 usr/lib/y->x lib->usr/lib abs->/usr/lib up->usr/../usr/lib loop->loop a/b/c->../../lib")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for path, want := range map[string]string{
+		"/usr/lib/x":          "usr/lib/x",
+		"lib/x":               "usr/lib/x",
+		"/lib/./x":            "usr/lib/x",
+		"abs/x":               "usr/lib/x",
+		"up/x":                "usr/lib/x",
+		"a/b/c/x":             "usr/lib/x",
+		"lib/y":               "usr/lib/y",
+		"lib":                 "lib",
+		"lib/":                "lib",
+		"usr/../../usr/lib/x": "usr/lib/x",
+		"loop/x":              "",
+		"lib/z":               "",
+		"":                    "",
+		"/":                   "",
+	} {
+		got := ""
+		if e := tr.Resolve(path); e != nil {
+			got = e.Name
+		}
+		if got != want {
+			t.Errorf("%q resolves to %q, want %q", path, got, want)
+		}
+	}
+}
