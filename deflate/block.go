@@ -5,8 +5,9 @@ package deflate
 import "sync"
 
 const (
-	window    = 32 << 10  // RFC 1951 section 2: how far back a match may reach
-	maxMatch  = 258       // RFC 1951 section 3.2.5
+	window    = 32 << 10 // RFC 1951 section 2: how far back a match may reach
+	minMatch  = 3        // RFC 1951 section 3.2.5
+	maxMatch  = 258
 	blockFull = 128 << 10 // a block ends with the deflate block that fills it so far
 	blockMax  = 256 << 10 // and in the middle of a deflate block here
 	maxParts  = 2048      // a block ends early when its deflate blocks are tiny,
@@ -63,7 +64,8 @@ func (s seq) distance() int { return int(s & 0xffff) }
 
 // A code is what it takes to go on with a Huffman coded block elsewhere.
 type code struct {
-	head     []byte // the block header from BFINAL, which is 0, to the last code length
+	head []byte // the block header from BFINAL, which is 0, to the last code length,
+	// and eight bytes more, to be copied in words
 	headBits int
 	eob      uint64 // the end-of-block symbol, first bit lowest
 	eobBits  uint

@@ -44,7 +44,7 @@ func (r *Reader) blockHeader() error {
 			}
 			r.fixed = true
 		}
-		r.code = &code{head: []byte{2}, headBits: 3, eobBits: 7}
+		r.code = &code{head: fixedHead[:], headBits: 3, eobBits: 7}
 	case 2:
 		r.fixed = false
 		n, err := r.codeLengths()
@@ -59,17 +59,21 @@ func (r *Reader) blockHeader() error {
 		}
 		c := &code{headBits: r.bit - start, eobBits: uint(r.lens[endSym])}
 		c.eob = canonical(r.lens[:n], endSym)
-		c.head = make([]byte, 0, (c.headBits+7)/8)
+		c.head = make([]byte, 0, (c.headBits+7)/8+8)
 		for i := start; i < r.bit; i += 8 {
 			c.head = append(c.head, byte(binary.LittleEndian.Uint16(r.in[i>>3:])>>(i&7)))
 		}
 		c.head[0] &^= 1
+		c.head = append(c.head, make([]byte, 8)...)
 		r.code = c
 	default:
 		return errType
 	}
 	return nil
 }
+
+// fixedHead is the header of a block with the fixed code.
+var fixedHead = [9]byte{1 << 1}
 
 // fixedLengths and fixedDistances are the code of RFC 1951 section 3.2.6.
 var fixedLengths, fixedDistances = func() (l [288]uint8, d [32]uint8) {

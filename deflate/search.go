@@ -1,0 +1,189 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package deflate
+
+import (
+	"encoding/binary"
+	"math/bits"
+)
+
+const (
+	hashBits   = 15
+	maxChain   = 48   // places looked at for one match
+	lazyLength = 32   // a match so long is taken without trying the next byte
+	maxNear    = 4096 // a match of three bytes further away than this costs more than literals
+	context    = 1024 // bytes indexed before inserted ones, where matches are not lost
+	lossy      = 64   // matches are searched when one byte of so many lost its own
+)
+
+// A searcher finds matches by chains of places that begin with the same four
+// bytes, and the last place with the same three. Places are output offsets modulo
+// 1<<32; one that is out of date does no harm, for bytes are compared.
+type searcher struct {
+	*index
+	next int64 // up to where the output is indexed
+}
+
+type index struct {
+	head [1 << hashBits]uint32
+	near [1 << hashBits]uint32
+	prev [window]uint32
+}
+
+func hash4(v uint32) uint32 { return v * 0x9e3779b1 >> (32 - hashBits) }
+func hash3(v uint32) uint32 { return v << 8 * 0x9e3779b1 >> (32 - hashBits) }
+
+// index adds the places from at on, unless they are there, up to end.
+func (w *Writer) index(at, end int) {
+	s := &w.search
+	at = max(at, int(s.next-w.outOff), 0)
+	end = min(end, len(w.out)-4)
+	for ; at < end; at++ {
+		v := binary.LittleEndian.Uint32(w.out[at:])
+		place := uint32(w.outOff) + uint32(at)
+		h := hash4(v)
+		s.prev[place%window] = s.head[h]
+		s.head[h] = place
+		s.near[hash3(v)] = place
+	}
+	s.next = max(s.next, w.outOff+int64(at))
+}
+
+// find gives the longest match for out[at:], whose bytes before at are indexed, or
+// length 0.
+func (w *Writer) find(at int) (length, distance int) {
+	limit := min(len(w.out)-at, maxMatch)
+	if limit < 8 {
+		return 0, 0
+	}
+	s := &w.search
+	here := w.out[at : at+limit]
+	v := binary.LittleEndian.Uint32(here)
+	place := uint32(w.outOff) + uint32(at)
+	reach := min(window, at-w.low)
+	length = minMatch
+	last := 0
+	c := s.head[hash4(v)]
+	for range maxChain {
+		d := int(place - c)
+		if d <= last || d > reach {
+			break
+		}
+		last = d
+		there := w.out[at-d:]
+		if there[length] == here[length] && binary.LittleEndian.Uint32(there) == v {
+			if n := common(here, there); n > length {
+				length, distance = n, d
+				if n == limit {
+					return
+				}
+			}
+		}
+		c = s.prev[c%window]
+	}
+	if distance == 0 {
+		if d := int(place - s.near[hash3(v)]); d > 0 && d <= min(reach, maxNear) {
+			if n := common(here, w.out[at-d:]); n == minMatch {
+				return minMatch, d
+			}
+		}
+		return 0, 0
+	}
+	return
+}
+
+// common counts the bytes at the start of a that b begins with as well; b is at
+// least as long.
+func common(a, b []byte) int {
+	n := 0
+	for n+8 <= len(a) {
+		if x := binary.LittleEndian.Uint64(a[n:]) ^ binary.LittleEndian.Uint64(b[n:]); x != 0 {
+			return n + bits.TrailingZeros64(x)>>3
+		}
+		n += 8
+	}
+	for n < len(a) && a[n] == b[n] {
+		n++
+	}
+	return n
+}
+
+// rematch replaces the seqs that stand for lost and inserted bytes.
+func (w *Writer) rematch() {
+	missing, gone := 0, 0
+	for _, s := range w.seqs {
+		switch s.distance() {
+		case lost:
+			missing++
+			gone += s.length()
+		case inserted:
+			missing++
+		}
+	}
+	w.stats.Lost += int64(gone)
+	if missing == 0 {
+		return
+	}
+	if w.search.index == nil {
+		w.search.index = new(index)
+	}
+	searchLost := gone*lossy >= len(w.out)-w.run
+
+	old := w.seqs
+	w.seqs = w.spare[:0]
+	w.mark = w.run
+	at := w.run
+	for _, s := range old {
+		at += s.literals()
+		end := at + s.length()
+		switch d := s.distance(); {
+		case d == inserted || d == lost && searchLost:
+			if searchLost {
+				w.index(at-window, at)
+			} else {
+				w.index(at-context, at)
+			}
+			w.stats.Found += w.matches(max(at, w.mark), end, d)
+		case d == lost:
+		default:
+			if from := max(at, w.mark); end-from >= minMatch {
+				w.seqs = append(w.seqs, newSeq(from-w.mark, end-from, d))
+				w.mark = end
+			}
+		}
+		at = end
+	}
+	w.spare = old
+}
+
+// matches searches matches for out[at:end]. The last may go on beyond. It gives
+// how many lost bytes are in one.
+func (w *Writer) matches(at, end, why int) (found int64) {
+	length, distance := 0, 0
+	for at < end {
+		if length == 0 {
+			length, distance = w.find(at)
+		}
+		w.index(at, at+1)
+		if length == 0 {
+			at++
+			continue
+		}
+		if length < lazyLength && at+1 < end {
+			if n, d := w.find(at + 1); n > length {
+				length, distance = n, d
+				at++
+				continue
+			}
+		}
+		w.seqs = append(w.seqs, newSeq(at-w.mark, length, distance))
+		if why == lost {
+			found += int64(min(length, end-at))
+		}
+		w.index(at, min(at+length, end))
+		at += length
+		w.mark = at
+		length = 0
+	}
+	return found
+}
