@@ -1,0 +1,253 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build linux
+
+package enforce
+
+import (
+	"bytes"
+	"encoding/binary"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/cilium/ebpf/ringbuf"
+	"golang.org/x/sys/unix"
+)
+
+var operations = map[blessOp]string{
+	blessOpOP_EXEC:      "exec",
+	blessOpOP_MMAP:      "mmap",
+	blessOpOP_MPROTECT:  "mprotect",
+	blessOpOP_READ_CODE: "read-code",
+	blessOpOP_WRITE:     "write",
+	blessOpOP_SETATTR:   "setattr",
+	blessOpOP_XATTR:     "xattr",
+	blessOpOP_UNLINK:    "unlink",
+	blessOpOP_RENAME:    "rename",
+	blessOpOP_LINK:      "link",
+	blessOpOP_IOCTL:     "ioctl",
+	blessOpOP_PTRACE:    "ptrace",
+	blessOpOP_BPF:       "bpf",
+	blessOpOP_MODULE:    "module",
+	blessOpOP_SOCKET:    "socket",
+	blessOpOP_UMOUNT:    "umount",
+}
+
+var reasons = map[blessReason]string{
+	blessReasonREASON_ALLOWED:        "",
+	blessReasonREASON_NO_DOMAIN:      "no-domain",
+	blessReasonREASON_REJECTED_FS:    "rejected-fs",
+	blessReasonREASON_FOREIGN_FS:     "foreign-fs",
+	blessReasonREASON_WRITABLE_LAYER: "writable-layer",
+	blessReasonREASON_WRITER:         "writer",
+	blessReasonREASON_TOO_LARGE:      "too-large",
+	blessReasonREASON_NO_DIGEST:      "no-digest",
+	blessReasonREASON_NO_SET:         "no-set",
+	blessReasonREASON_NOT_LISTED:     "not-listed",
+	blessReasonREASON_NO_SIGNATURE:   "no-signature",
+	blessReasonREASON_BAD_SIGNATURE:  "bad-signature",
+	blessReasonREASON_ANONYMOUS:      "anonymous",
+	blessReasonREASON_WRITE_EXEC:     "write-exec",
+	blessReasonREASON_GUARDED:        "guarded",
+	blessReasonREASON_HARDENED:       "hardened",
+	blessReasonREASON_SELF:           "self",
+}
+
+// counterNames are the counters beyond the reasons.
+var counterNames = map[blessReason]string{
+	blessReasonREASON_ALLOWED:  "judged-good",
+	blessReasonREASON_LOST:     "lost-events",
+	blessReasonREASON_REPEATED: "repeated",
+}
+
+// Events reads reports until the given time, or forever
+// when it is the zero time; f gets each. One reader at a time: two would each
+// get part of the events.
+func (e *Enforcer) Events(until time.Time, f func(Event) error) error {
+	r, err := ringbuf.NewReader(e.maps["events"])
+	if err != nil {
+		return fmt.Errorf("events: %w", err)
+	}
+	defer r.Close()
+	r.SetDeadline(until)
+	names := names{e: e, domains: map[uint32]*known{}}
+	for {
+		record, err := r.Read()
+		if errors.Is(err, os.ErrDeadlineExceeded) {
+			return nil
+		}
+		if err != nil {
+			return fmt.Errorf("events: %w", err)
+		}
+		event, err := decode(record.RawSample)
+		if err != nil {
+			return err
+		}
+		if err := names.fill(&event.Event, event.file); err != nil {
+			return err
+		}
+		if err := f(event.Event); err != nil {
+			return err
+		}
+	}
+}
+
+type decoded struct {
+	Event
+	file uint32
+}
+
+// decode reads one record of the ring buffer.
+func decode(b []byte) (decoded, error) {
+	var r blessEvent
+	if err := binary.Read(bytes.NewReader(b), binary.LittleEndian, &r); err != nil {
+		return decoded{}, fmt.Errorf("event of %d bytes: %w", len(b), err)
+	}
+	op, ok := operations[blessOp(r.Op)]
+	reason, ok2 := reasons[blessReason(r.Reason)]
+	if !ok || !ok2 {
+		return decoded{}, fmt.Errorf("event with operation %d, reason %d: not known to this version", r.Op, r.Reason)
+	}
+	ev := Event{
+		Time: wall(r.Time), Domain: r.Domain, Cgroup: r.Cgroup, Operation: op, Reason: reason,
+		PID: r.Pid, Command: text(r.Comm[:]), Parent: r.Parent, ParentCommand: text(r.ParentComm[:]),
+		UID: r.Uid, Device: r.Dev, Inode: r.Inode, Errno: r.Error, Action: "allowed",
+	}
+	if reason != "" {
+		ev.Action = "reported"
+		if r.Denied != 0 {
+			ev.Action = "denied"
+		}
+	}
+	if r.Digest != [32]byte{} {
+		ev.SHA256 = hex.EncodeToString(r.Digest[:])
+	}
+	path := make([]byte, len(r.Path))
+	for i, c := range r.Path {
+		path[i] = byte(c)
+	}
+	if r.Reversed != 0 {
+		ev.Path = upwards(path)
+	} else {
+		ev.Path = cString(path)
+	}
+	return decoded{ev, r.File}, nil
+}
+
+// upwards joins names that go from the file to the root.
+func upwards(b []byte) string {
+	parts := strings.Split(strings.TrimRight(string(b), "\x00"), "\x00")
+	if parts[0] == "" {
+		return ""
+	}
+	slices.Reverse(parts)
+	return "/" + strings.Join(parts, "/")
+}
+
+func text(b []int8) string {
+	out := make([]byte, len(b))
+	for i, c := range b {
+		out[i] = byte(c)
+	}
+	return cString(out)
+}
+
+func cString(b []byte) string {
+	s, _, _ := strings.Cut(string(b), "\x00")
+	return s
+}
+
+// wall turns CLOCK_MONOTONIC into the time of day.
+func wall(ns uint64) time.Time {
+	var now unix.Timespec
+	if err := unix.ClockGettime(unix.CLOCK_MONOTONIC, &now); err != nil {
+		return time.Time{}
+	}
+	return time.Now().Add(-time.Duration(now.Nano() - int64(ns))).UTC()
+}
+
+// names gives events the names that the kernel does not know.
+type names struct {
+	e       *Enforcer
+	domains map[uint32]*known
+}
+
+type known struct {
+	Domain
+	files  []File
+	byPath map[string]int
+}
+
+func (n *names) fill(ev *Event, file uint32) error {
+	d, err := n.domain(ev.Domain)
+	if err != nil {
+		return err
+	}
+	if d != nil {
+		ev.Container, ev.Image = d.Name, d.Image
+		i, listed := d.byPath[ev.Path]
+		if ev.Action == "allowed" && int(file) < len(d.files) {
+			i, listed = int(file), true
+		}
+		if listed {
+			ev.Package = d.files[i].Package
+			if ev.Reason == "not-listed" {
+				ev.Reason = "modified"
+			}
+		}
+	}
+	ev.Message = ev.message()
+	return nil
+}
+
+func (n *names) domain(id uint32) (*known, error) {
+	if d, ok := n.domains[id]; ok || n.e.options.State == "" || id == 0 {
+		return d, nil
+	}
+	domains, err := n.e.Domains()
+	if err != nil {
+		return nil, err
+	}
+	for _, d := range domains {
+		if d.ID != id {
+			continue
+		}
+		set, err := n.e.set(d.SetID, d.Image)
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil, nil // removed meanwhile
+		}
+		if err != nil {
+			return nil, err
+		}
+		k := &known{d, set.Files, map[string]int{}}
+		for i, f := range set.Files {
+			k.byPath[f.Path] = i
+		}
+		n.domains[id] = k
+		return k, nil
+	}
+	return nil, nil
+}
+
+// Counters tells how often each reason was given since the verifier was loaded.
+func (e *Enforcer) Counters() (map[string]uint64, error) {
+	out := map[string]uint64{}
+	for i := range blessReasonREASONS {
+		name := counterNames[i]
+		if name == "" {
+			name = reasons[i]
+		}
+		var n uint64
+		if err := e.maps["counters"].Lookup(uint32(i), &n); err != nil {
+			return nil, fmt.Errorf("counters: %w", err)
+		}
+		out[name] = n
+	}
+	return out, nil
+}

@@ -1,0 +1,43 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package enforce
+
+import "errors"
+
+// Domain is a container as the verifier knows it.
+type Domain struct {
+	ID uint32 `json:"id"`
+	// Name is for people: a container's name or id.
+	Name string `json:"name"`
+	// Image names the set.
+	Image string `json:"image"`
+	// Cgroup is a directory of the cgroup v2 hierarchy; the tasks in it and
+	// below belong to the domain, and stay of it wherever they go.
+	Cgroup string `json:"cgroup"`
+	// Root is the directory where the container's root filesystem is mounted,
+	// as the agent sees it.
+	Root string `json:"root"`
+	Rules
+	SetID uint32 `json:"set"`
+}
+
+// Rules say what holds in a domain. The zero value only reports.
+type Rules struct {
+	// Enforce denies; otherwise would-be denials are reported.
+	Enforce bool `json:"enforce" yaml:"enforce"`
+	// Soft accepts files of the writable layer, if listed and while nobody can
+	// write to them: for images whose entrypoint changes owner or mode of its files.
+	Soft bool `json:"soft,omitempty" yaml:"soft"`
+	// JIT allows executable memory that no file stands behind.
+	JIT bool `json:"jit,omitempty" yaml:"jit"`
+	// Suffixes tells to judge files with a code suffix when they are opened.
+	Interpreters bool `json:"interpreters,omitempty" yaml:"interpreters"`
+	// GuardAll guards every file of the image against change, not code alone.
+	GuardAll bool `json:"guardAll,omitempty" yaml:"guardAll"`
+	// Mounts are directories on further filesystems that listed files may be run from.
+	Mounts []string `json:"mounts,omitempty" yaml:"mounts"`
+	// MaxSize denies larger files, unless 0.
+	MaxSize uint64 `json:"maxSize,omitempty" yaml:"maxSize"`
+}
+
+var errNoCgroup = errors.New("a domain needs a cgroup")

@@ -1,0 +1,362 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build linux
+
+package enforce
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/btf"
+	"github.com/cilium/ebpf/link"
+	"golang.org/x/sys/unix"
+)
+
+// Options say where the verifier is kept. The zero value keeps it in this
+// process alone: nothing is pinned, and Close detaches it.
+type Options struct {
+	// Pins is a directory on a bpffs. What is pinned there stays in force
+	// without any process, and is adopted by the next Load.
+	Pins string
+	// State is a directory on a tmpfs for what the kernel does not keep: the
+	// names of containers and the file lists. Required with Pins.
+	State string
+}
+
+// Enforcer is a loaded verifier.
+type Enforcer struct {
+	options Options
+	maps    map[string]*ebpf.Map
+	label   *ebpf.Program
+	links   []link.Link // only when not pinned
+	// Adopted tells that the verifier was in force before this Load.
+	Adopted bool
+}
+
+// labelProgram is an iterator that the agent runs, not a hook.
+const labelProgram = "label_tasks"
+
+// object names the generation of programs that this package carries.
+func object() string {
+	sum := sha256.Sum256(_BlessBytes)
+	return hex.EncodeToString(sum[:8])
+}
+
+// Load puts the verifier in force, or adopts the one that is. Programs of
+// another version are replaced without a gap: the new ones are attached before
+// the old ones go, and all share the pinned maps. Without any domain the
+// verifier decides nothing.
+func Load(o Options) (*Enforcer, error) {
+	if err := checkIMA(); err != nil {
+		return nil, err
+	}
+	spec, err := newSpec()
+	if err != nil {
+		return nil, err
+	}
+	e := &Enforcer{options: o, maps: map[string]*ebpf.Map{}}
+	if o.Pins == "" {
+		err = e.attach(spec, nil)
+	} else {
+		err = e.loadPinned(spec)
+	}
+	if err != nil {
+		return nil, errors.Join(err, e.Close())
+	}
+	return e, nil
+}
+
+// Open opens the pinned verifier, as a process does that adds a container to
+// it. It fails with ErrNotLoaded when there is none.
+func Open(o Options) (*Enforcer, error) {
+	e := &Enforcer{options: o, maps: map[string]*ebpf.Map{}, Adopted: true}
+	spec, err := loadBless()
+	if err != nil {
+		return nil, err
+	}
+	if err := e.openMaps(spec); err != nil {
+		return nil, errors.Join(err, e.Close())
+	}
+	e.label, err = ebpf.LoadPinnedProgram(filepath.Join(o.Pins, object(), labelProgram), nil)
+	if errors.Is(err, fs.ErrNotExist) {
+		err = fmt.Errorf("%s: programs of another version are loaded\nhint: restart `sbom-bless enforce run` to replace them", o.Pins)
+	}
+	if err != nil {
+		return nil, errors.Join(err, e.Close())
+	}
+	return e, nil
+}
+
+// newSpec is the collection fitted to the running kernel.
+func newSpec() (*ebpf.CollectionSpec, error) {
+	spec, err := ebpf.LoadCollectionSpecFromReader(bytes.NewReader(_BlessBytes))
+	if err != nil {
+		return nil, err
+	}
+	kernel, err := btf.LoadKernelSpec()
+	if err != nil {
+		return nil, fmt.Errorf("kernel type information: %w: %w", err, ErrNotSupported)
+	}
+	for name, p := range spec.Programs {
+		if p.Type != ebpf.LSM {
+			continue
+		}
+		var hook *btf.Func
+		if err := kernel.TypeByName("bpf_lsm_"+p.AttachTo, &hook); err != nil {
+			return nil, fmt.Errorf("%s: LSM hook %s: %w: %w", name, p.AttachTo, err, ErrNotSupported)
+		}
+		if p.AttachTo == "inode_setattr" {
+			idmap := len(hook.Type.(*btf.FuncProto).Params) == 3
+			if err := spec.Variables["setattr_has_idmap"].Set(idmap); err != nil {
+				return nil, err
+			}
+		}
+	}
+	return spec, nil
+}
+
+// attach loads the programs around the maps given and attaches them; dir is
+// where they get pinned, unless it is empty.
+func (e *Enforcer) attach(spec *ebpf.CollectionSpec, maps map[string]*ebpf.Map, dir ...string) (err error) {
+	coll, err := ebpf.NewCollectionWithOptions(spec, ebpf.CollectionOptions{MapReplacements: maps})
+	if err != nil {
+		return fmt.Errorf("load programs: %w", err)
+	}
+	defer coll.Close()
+	e.label = coll.DetachProgram(labelProgram)
+	for name := range coll.Maps {
+		if !strings.HasPrefix(name, ".") && e.maps[name] == nil {
+			e.maps[name] = coll.DetachMap(name)
+		}
+	}
+	for name, p := range coll.Programs {
+		if p.Type() != ebpf.LSM {
+			continue
+		}
+		l, err := link.AttachLSM(link.LSMOptions{Program: p})
+		if err != nil {
+			return fmt.Errorf("attach %s: %w", name, err)
+		}
+		if len(dir) > 0 {
+			if err := l.Pin(filepath.Join(dir[0], name)); err != nil {
+				return errors.Join(fmt.Errorf("pin %s: %w", name, err), l.Close())
+			}
+		}
+		e.links = append(e.links, l)
+		info, err := p.Info()
+		if err != nil {
+			return fmt.Errorf("%s: %w", name, err)
+		}
+		id, _ := info.ID()
+		if err := e.maps["objects"].Put(uint64(1)<<32|uint64(id), uint8(1)); err != nil {
+			return fmt.Errorf("objects: %w", err)
+		}
+	}
+	return nil
+}
+
+func (e *Enforcer) loadPinned(spec *ebpf.CollectionSpec) error {
+	o := e.options
+	maps := filepath.Join(o.Pins, "maps")
+	if err := os.MkdirAll(maps, 0o700); err != nil {
+		return err
+	}
+	if err := onBPFFS(o.Pins); err != nil {
+		return err
+	}
+	for _, dir := range []string{"domains", "sets"} {
+		if err := os.MkdirAll(filepath.Join(o.State, dir), 0o700); err != nil {
+			return err
+		}
+	}
+	unlock, err := e.lock()
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	if err := setPins(spec, o.Pins); err != nil {
+		return err
+	}
+	err = e.openMaps(spec)
+	switch {
+	case err == nil:
+		e.Adopted = true
+	case !errors.Is(err, ErrNotLoaded):
+		return err
+	}
+	progs := filepath.Join(o.Pins, object())
+	if _, err := os.Stat(filepath.Join(progs, "complete")); err == nil && e.Adopted {
+		e.label, err = ebpf.LoadPinnedProgram(filepath.Join(progs, labelProgram), nil)
+		return errors.Join(err, e.arm())
+	}
+	// What an interrupted load left is replaced.
+	if err := os.RemoveAll(progs); err != nil {
+		return err
+	}
+	if err := os.Mkdir(progs, 0o700); err != nil {
+		return err
+	}
+	if err := e.attach(spec, e.maps, progs); err != nil {
+		return errors.Join(err, os.RemoveAll(progs))
+	}
+	for name, m := range e.maps {
+		if e.Adopted {
+			break
+		}
+		if err := m.Pin(filepath.Join(maps, name)); err != nil {
+			return fmt.Errorf("pin %s: %w", name, err)
+		}
+	}
+	if err := e.label.Pin(filepath.Join(progs, labelProgram)); err != nil {
+		return fmt.Errorf("pin %s: %w", labelProgram, err)
+	}
+	if err := os.Mkdir(filepath.Join(progs, "complete"), 0o700); err != nil {
+		return err
+	}
+	if err := e.arm(); err != nil {
+		return err
+	}
+	return e.dropOthers(progs)
+}
+
+// dropOthers unpins the programs of other versions, which detaches them.
+func (e *Enforcer) dropOthers(keep string) error {
+	dirs, err := os.ReadDir(e.options.Pins)
+	if err != nil {
+		return err
+	}
+	for _, d := range dirs {
+		if d.Name() == "maps" || d.Name() == filepath.Base(keep) {
+			continue
+		}
+		if err := os.RemoveAll(filepath.Join(e.options.Pins, d.Name())); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// openMaps opens the pinned maps and checks that they have the shape that the
+// programs expect.
+func (e *Enforcer) openMaps(spec *ebpf.CollectionSpec) error {
+	for name, ms := range spec.Maps {
+		if strings.HasPrefix(name, ".") {
+			continue
+		}
+		m, err := ebpf.LoadPinnedMap(filepath.Join(e.options.Pins, "maps", name), nil)
+		switch {
+		case errors.Is(err, fs.ErrNotExist):
+			return fmt.Errorf("%s: %w", e.options.Pins, ErrNotLoaded)
+		case errors.Is(err, fs.ErrPermission):
+			return fmt.Errorf("map %s: %w\nhint: only the program that loaded the verifier may change it", name, err)
+		case err != nil:
+			return fmt.Errorf("map %s: %w", name, err)
+		}
+		e.maps[name] = m
+		if err := ms.Compatible(m); err != nil {
+			return fmt.Errorf("map %s is of another version: %w\nhint: run `sbom-bless enforce unload` with the version that loaded it", name, err)
+		}
+	}
+	return nil
+}
+
+// arm names this executable as the only one that may change maps and pins.
+func (e *Enforcer) arm() error {
+	for name, m := range e.maps {
+		info, err := m.Info()
+		if err != nil {
+			return fmt.Errorf("map %s: %w", name, err)
+		}
+		id, _ := info.ID()
+		if err := e.maps["objects"].Put(uint64(id), uint8(1)); err != nil {
+			return fmt.Errorf("objects: %w", err)
+		}
+	}
+	var st unix.Stat_t
+	if err := unix.Stat("/proc/self/exe", &st); err != nil {
+		return fmt.Errorf("own executable: %w", err)
+	}
+	return e.maps["agents"].Put(uint32(0), blessAgent{Armed: 1, Dev: kernelDev(st.Dev), Inode: st.Ino})
+}
+
+func (e *Enforcer) disarm() error {
+	return e.maps["agents"].Put(uint32(0), blessAgent{})
+}
+
+// Unload takes the verifier away: from then on nothing is denied.
+func (e *Enforcer) Unload() error {
+	if err := e.disarm(); err != nil {
+		return fmt.Errorf("agents: %w", err)
+	}
+	if err := os.RemoveAll(e.options.Pins); err != nil {
+		return err
+	}
+	return os.RemoveAll(e.options.State)
+}
+
+// Close lets go of the verifier. A pinned one stays in force.
+func (e *Enforcer) Close() error {
+	var errs []error
+	for _, l := range e.links {
+		errs = append(errs, l.Close())
+	}
+	for _, m := range e.maps {
+		errs = append(errs, m.Close())
+	}
+	if e.label != nil {
+		errs = append(errs, e.label.Close())
+	}
+	return errors.Join(errs...)
+}
+
+// setPins tells the programs which directory to protect.
+func setPins(spec *ebpf.CollectionSpec, dir string) error {
+	var st unix.Stat_t
+	if err := unix.Stat(dir, &st); err != nil {
+		return fmt.Errorf("%s: %w", dir, err)
+	}
+	return errors.Join(
+		spec.Variables["pins_dev"].Set(kernelDev(st.Dev)),
+		spec.Variables["pins_inode"].Set(st.Ino))
+}
+
+func onBPFFS(dir string) error {
+	var st unix.Statfs_t
+	if err := unix.Statfs(dir, &st); err != nil {
+		return fmt.Errorf("%s: %w", dir, err)
+	}
+	if uint32(st.Type) != unix.BPF_FS_MAGIC {
+		return fmt.Errorf("%s is not on a bpffs\nhint: mount -t bpf bpf /sys/fs/bpf", dir)
+	}
+	return nil
+}
+
+// lock keeps other processes from changing the same verifier meanwhile.
+func (e *Enforcer) lock() (func(), error) {
+	if e.options.State == "" {
+		return func() {}, nil
+	}
+	f, err := os.OpenFile(filepath.Join(e.options.State, "lock"), os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX); err != nil {
+		return nil, errors.Join(fmt.Errorf("%s: %w", f.Name(), err), f.Close())
+	}
+	return func() { f.Close() }, nil
+}
+
+// kernelDev turns stat's device number into the kernel's own (20-bit minors,
+// include/linux/kdev_t.h).
+func kernelDev(dev uint64) uint32 {
+	return unix.Major(dev)<<20 | unix.Minor(dev)
+}

@@ -1,0 +1,340 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build linux
+
+package enforce
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"strconv"
+
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/link"
+	"golang.org/x/sys/unix"
+)
+
+// Suffixes of files that interpreters read; at most eight bytes with the dot.
+var Suffixes = []string{
+	".sh", ".bash", ".py", ".pyc", ".pl", ".pm", ".rb", ".js", ".mjs", ".cjs", ".php", ".phar",
+	".lua", ".jar", ".class", ".war", ".tcl", ".awk", ".R", ".so", ".ko",
+}
+
+// Add puts the container d under the set and gives its id. The tasks that are
+// in its cgroup already are labelled; what they have mapped is not judged again.
+func (e *Enforcer) Add(d Domain, set Set) (uint32, error) {
+	unlock, err := e.lock()
+	if err != nil {
+		return 0, err
+	}
+	defer unlock()
+	if d.Cgroup == "" {
+		return 0, errNoCgroup
+	}
+	if d.SetID, err = e.addSet(set); err != nil {
+		return 0, fmt.Errorf("set %s: %w", set.Name, err)
+	}
+	d.Image = set.Name
+	rules, mounts, err := d.kernel()
+	if err != nil {
+		return 0, err
+	}
+	for d.ID == 0 {
+		id := rand.Uint32()
+		err := e.maps["domains"].Update(id, rules, ebpf.UpdateNoExist)
+		if err == nil && id != 0 {
+			d.ID = id
+		} else if err != nil && !errors.Is(err, ebpf.ErrKeyExist) {
+			return 0, fmt.Errorf("domains: %w", err)
+		}
+	}
+	for _, dev := range mounts {
+		if err := e.maps["mounts"].Put(blessMountKey{Domain: d.ID, Dev: dev}, uint8(1)); err != nil {
+			return 0, fmt.Errorf("mounts: %w", err)
+		}
+	}
+	for _, s := range Suffixes {
+		var key blessSuffixKey
+		for i := range s {
+			key.Text[i] = int8(s[i])
+		}
+		if err := e.maps["suffixes"].Put(key, uint8(1)); err != nil {
+			return 0, fmt.Errorf("suffixes: %w", err)
+		}
+	}
+	if err := e.remember(d); err != nil {
+		return 0, err
+	}
+	cgroup, err := cgroupID(d.Cgroup)
+	if err != nil {
+		return 0, err
+	}
+	if rules.Flags&uint32(blessDomainFlagsDOMAIN_HOST_ROOT) == 0 {
+		if err := e.maps["roots"].Put(rules.RootDev, d.ID); err != nil {
+			return 0, fmt.Errorf("roots: %w", err)
+		}
+	}
+	if err := e.maps["cgroups"].Put(cgroup, d.ID); err != nil {
+		return 0, fmt.Errorf("cgroups: %w", err)
+	}
+	return d.ID, e.labelTasks()
+}
+
+// kernel gives the domain's rules in the kernel's terms, and the device
+// numbers of its mounts.
+func (d *Domain) kernel() (rules blessDomain, mounts []uint32, err error) {
+	var root, host unix.Stat_t
+	var rootFS unix.Statfs_t
+	if err := errors.Join(stat(d.Root, &root), stat("/", &host)); err != nil {
+		return rules, nil, err
+	}
+	if err := unix.Statfs(d.Root, &rootFS); err != nil {
+		return rules, nil, fmt.Errorf("%s: %w", d.Root, err)
+	}
+	flags := blessDomainFlagsDOMAIN_SBOM
+	for flag, set := range map[blessDomainFlags]bool{
+		blessDomainFlagsDOMAIN_ENFORCE:      d.Enforce,
+		blessDomainFlagsDOMAIN_SOFT:         d.Soft,
+		blessDomainFlagsDOMAIN_JIT:          d.JIT,
+		blessDomainFlagsDOMAIN_INTERPRETERS: d.Interpreters,
+		blessDomainFlagsDOMAIN_GUARD_ALL:    d.GuardAll,
+		blessDomainFlagsDOMAIN_PLAIN:        d.Soft && rootFS.Type != unix.OVERLAYFS_SUPER_MAGIC,
+		blessDomainFlagsDOMAIN_HOST_ROOT:    root.Dev == host.Dev,
+	} {
+		if set {
+			flags |= flag
+		}
+	}
+	if rootFS.Type != unix.OVERLAYFS_SUPER_MAGIC {
+		if !d.Soft {
+			return rules, nil, fmt.Errorf("root %s is not an overlay, so nothing shows which files came with the image\nhint: rule \"soft\" trusts digests alone", d.Root)
+		}
+		if d.Interpreters {
+			return rules, nil, fmt.Errorf("root %s is not an overlay, so rule \"interpreters\" cannot tell whose a file is", d.Root)
+		}
+	}
+	for _, m := range d.Mounts {
+		var st unix.Stat_t
+		if err := stat(m, &st); err != nil {
+			return rules, nil, err
+		}
+		mounts = append(mounts, kernelDev(st.Dev))
+	}
+	return blessDomain{
+		Flags:      uint32(flags),
+		Set:        d.SetID,
+		RootDev:    kernelDev(root.Dev),
+		HostDev:    kernelDev(host.Dev),
+		Generation: rand.Uint32(),
+		MaxSize:    d.MaxSize,
+	}, mounts, nil
+}
+
+// Remove forgets a container whose tasks are gone. Its set goes with the last
+// container that shares it.
+func (e *Enforcer) Remove(d Domain) error {
+	unlock, err := e.lock()
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	var errs []error
+	drop := func(name string, match func(key, value any) bool, key, value any) {
+		var found []any
+		for it := e.maps[name].Iterate(); it.Next(key, value); {
+			if match(key, value) {
+				found = append(found, copyKey(key))
+			}
+		}
+		for _, k := range found {
+			errs = append(errs, e.maps[name].Delete(k))
+		}
+	}
+	byID := func(_, value any) bool { return *value.(*uint32) == d.ID }
+	drop("cgroups", byID, new(uint64), new(uint32))
+	drop("roots", byID, new(uint32), new(uint32))
+	drop("mounts", func(key, _ any) bool { return key.(*blessMountKey).Domain == d.ID }, new(blessMountKey), new(uint8))
+	errs = append(errs, e.maps["domains"].Delete(d.ID), e.forget(d))
+	return errors.Join(errs...)
+}
+
+func copyKey(key any) any {
+	switch k := key.(type) {
+	case *uint64:
+		return *k
+	case *uint32:
+		return *k
+	case *blessMountKey:
+		return *k
+	}
+	panic("enforce: key of another type")
+}
+
+// labelTasks labels the tasks that are in registered cgroups. Twice: a task
+// forked meanwhile by one that had no label yet is caught by the second pass.
+func (e *Enforcer) labelTasks() error {
+	for range 2 {
+		it, err := link.AttachIter(link.IterOptions{Program: e.label})
+		if err != nil {
+			return fmt.Errorf("label tasks: %w", err)
+		}
+		r, err := it.Open()
+		if err == nil {
+			_, err = io.Copy(io.Discard, r)
+			err = errors.Join(err, r.Close())
+		}
+		if err := errors.Join(err, it.Close()); err != nil {
+			return fmt.Errorf("label tasks: %w", err)
+		}
+	}
+	return nil
+}
+
+// addSet loads a set, unless one of the same name is loaded, and gives its id.
+func (e *Enforcer) addSet(set Set) (uint32, error) {
+	if len(set.Files) == 0 {
+		return 0, errors.New("lists no file")
+	}
+	domains, err := e.Domains()
+	if err != nil {
+		return 0, err
+	}
+	for _, d := range domains {
+		if d.Image == set.Name {
+			return d.SetID, nil
+		}
+	}
+	m, err := ebpf.NewMap(&ebpf.MapSpec{
+		Name: "set", Type: ebpf.Hash, KeySize: 32, ValueSize: 4, MaxEntries: uint32(len(set.Files)),
+	})
+	if err != nil {
+		return 0, err
+	}
+	defer m.Close()
+	keys := make([][32]byte, len(set.Files))
+	values := make([]uint32, len(set.Files))
+	for i, f := range set.Files {
+		keys[i], values[i] = f.SHA256, uint32(i)
+	}
+	if _, err := m.BatchUpdate(keys, values, nil); err != nil {
+		return 0, err
+	}
+	for {
+		id := rand.Uint32()
+		err := e.maps["sets"].Update(id, m, ebpf.UpdateNoExist)
+		if errors.Is(err, ebpf.ErrKeyExist) || err == nil && id == 0 {
+			continue
+		}
+		if err != nil {
+			return 0, err
+		}
+		return id, e.rememberSet(id, set)
+	}
+}
+
+func (e *Enforcer) statePath(kind string, id uint32, ext string) string {
+	return filepath.Join(e.options.State, kind, strconv.FormatUint(uint64(id), 10)+ext)
+}
+
+// remember keeps what the kernel does not: the names.
+func (e *Enforcer) remember(d Domain) error {
+	if e.options.State == "" {
+		return nil
+	}
+	b, err := json.Marshal(d)
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(e.statePath("domains", d.ID, ".json"), b, 0o600)
+}
+
+func (e *Enforcer) rememberSet(id uint32, set Set) error {
+	if e.options.State == "" {
+		return nil
+	}
+	f, err := os.OpenFile(e.statePath("sets", id, ".list"), os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o600)
+	if err != nil {
+		return err
+	}
+	return errors.Join(set.Write(f), f.Close())
+}
+
+// forget drops the names of d, and its set unless another domain shares it.
+func (e *Enforcer) forget(d Domain) error {
+	if e.options.State == "" {
+		return e.maps["sets"].Delete(d.SetID)
+	}
+	if err := os.Remove(e.statePath("domains", d.ID, ".json")); err != nil {
+		return err
+	}
+	domains, err := e.Domains()
+	if err != nil {
+		return err
+	}
+	for _, other := range domains {
+		if other.SetID == d.SetID {
+			return nil
+		}
+	}
+	return errors.Join(e.maps["sets"].Delete(d.SetID), os.Remove(e.statePath("sets", d.SetID, ".list")))
+}
+
+// Domains lists the containers that are registered.
+func (e *Enforcer) Domains() ([]Domain, error) {
+	if e.options.State == "" {
+		return nil, nil
+	}
+	files, err := filepath.Glob(filepath.Join(e.options.State, "domains", "*.json"))
+	if err != nil {
+		return nil, err
+	}
+	var domains []Domain
+	for _, name := range files {
+		b, err := os.ReadFile(name)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue // removed meanwhile
+		}
+		if err != nil {
+			return nil, err
+		}
+		var d Domain
+		if err := json.Unmarshal(b, &d); err != nil {
+			return nil, fmt.Errorf("%s: %w", name, err)
+		}
+		domains = append(domains, d)
+	}
+	return domains, nil
+}
+
+// set reads back the list that was loaded under id.
+func (e *Enforcer) set(id uint32, name string) (Set, error) {
+	f, err := os.Open(e.statePath("sets", id, ".list"))
+	if err != nil {
+		return Set{}, err
+	}
+	defer f.Close()
+	return ParseSet(name, f)
+}
+
+// cgroupID is what bpf_get_current_cgroup_id gives: the inode number of the
+// directory (fs/kernfs, 64 bits).
+func cgroupID(dir string) (uint64, error) {
+	var st unix.Stat_t
+	if err := stat(dir, &st); err != nil {
+		return 0, err
+	}
+	return st.Ino, nil
+}
+
+func stat(name string, st *unix.Stat_t) error {
+	if err := unix.Stat(name, st); err != nil {
+		return fmt.Errorf("%s: %w", name, err)
+	}
+	return nil
+}
