@@ -59,11 +59,11 @@ func mkimage(ctx context.Context, name, dir string) (string, error) {
 	if err != nil || dir == "" {
 		return cached, err
 	}
-	return dir, copyTree(dir, cached)
+	return dir, CopyLayout(dir, cached)
 }
 
-// copyTree makes to a copy of the layout from, with hard links where it can.
-func copyTree(to, from string) error {
+// CopyLayout makes to a copy of the layout from, with hard links where it can.
+func CopyLayout(to, from string) error {
 	return filepath.WalkDir(from, func(path string, d os.DirEntry, err error) error {
 		if err != nil {
 			return err
