@@ -131,17 +131,22 @@ func readFile(path string) ([]byte, error) {
 	return readAll(f)
 }
 
-// open opens a file; its error does not name the path once more.
+// open opens a file. Its errors, and those of readAll, leave it to the caller to
+// name the path.
 func open(path string) (*os.File, error) {
 	f, err := os.Open(path)
 	if scheme, _, ok := strings.Cut(path, "://"); ok && errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("no file of that name, and %s:// is not one of %s", scheme, strings.Join(kmsSchemes(), " "))
 	}
+	return f, pathless(err)
+}
+
+func pathless(err error) error {
 	var pathError *fs.PathError
 	if errors.As(err, &pathError) {
-		return nil, pathError.Err
+		return pathError.Err
 	}
-	return f, err
+	return err
 }
 
 const maxFile = 1 << 20 // bytes of a key or certificate file
@@ -149,7 +154,7 @@ const maxFile = 1 << 20 // bytes of a key or certificate file
 func readAll(f *os.File) ([]byte, error) {
 	data, err := io.ReadAll(io.LimitReader(f, maxFile+1))
 	if err != nil {
-		return nil, err
+		return nil, pathless(err)
 	}
 	if len(data) > maxFile {
 		return nil, errors.New("too large to be a key or a certificate")
