@@ -2,11 +2,7 @@
 
 package transport
 
-import (
-	"context"
-	"errors"
-	"fmt"
-)
+import "context"
 
 // Open opens the image or index that ref names for reading. A tag is resolved
 // here, once.
@@ -16,16 +12,44 @@ func Open(ctx context.Context, ref string, o Options) (Source, error) {
 	if err != nil {
 		return nil, err
 	}
-	return nil, fmt.Errorf("%s: %w", r, errors.ErrUnsupported)
+	switch r.place {
+	case daemonPlace:
+		return openDaemon(ctx, r, o)
+	case dockerArchivePlace:
+		return openDockerArchive(ctx, r, o)
+	case layoutPlace:
+		return openLayout(r, o)
+	case ociArchivePlace:
+		return openOCIArchive(ctx, r, o)
+	}
+	return openRegistry(ctx, r, o)
 }
 
-// Create prepares the place that ref names to take an image. Nothing that is
-// there changes before Commit.
+// Create prepares the place that ref names to take an image. Nobody sees a
+// change there before Commit.
 func Create(ctx context.Context, ref string, o Options) (Destination, error) {
 	o = o.withDefaults()
 	r, err := parseReference(ref, o.Insecure)
 	if err != nil {
 		return nil, err
 	}
-	return nil, fmt.Errorf("%s: %w", r, errors.ErrUnsupported)
+	switch r.place {
+	case daemonPlace:
+		return destination(createDaemon(ctx, r, o))
+	case dockerArchivePlace:
+		return destination(createDockerArchive(r, o))
+	case layoutPlace:
+		return destination(createLayout(r, o))
+	case ociArchivePlace:
+		return destination(createOCIArchive(r, o))
+	}
+	return destination(createRegistry(r, o))
+}
+
+// destination keeps a nil pointer from becoming an interface that is not nil.
+func destination[D Destination](d D, err error) (Destination, error) {
+	if err != nil {
+		return nil, err
+	}
+	return d, nil
 }

@@ -37,7 +37,7 @@ type reference struct {
 func (r reference) String() string {
 	switch r.place {
 	case registryPlace:
-		return familiar(r.name)
+		return fullName(r.name)
 	case daemonPlace:
 		if r.name == nil {
 			return "docker-daemon:" + r.digest.String()
@@ -190,19 +190,29 @@ func parseOCI(p place, s string) (reference, error) {
 	return r, nil
 }
 
-// familiar is the name people write: Docker Hub's host and library/ go without
-// saying.
+// fullName is the name every tool understands alike: Docker Hub is docker.io.
+func fullName(n name.Reference) string {
+	if d, ok := n.(name.Digest); ok {
+		return repository(n.Context()) + "@" + d.DigestStr()
+	}
+	return repository(n.Context()) + ":" + n.Identifier()
+}
+
+func repository(r name.Repository) string {
+	if r.RegistryStr() == name.DefaultRegistry {
+		return "docker.io/" + r.RepositoryStr()
+	}
+	return r.Name()
+}
+
+// familiar is the name people write: docker.io/library/ goes without saying.
 func familiar(n name.Reference) string {
 	if n == nil {
 		return ""
 	}
-	repo := n.Context()
-	s := repo.Name()
-	if repo.RegistryStr() == name.DefaultRegistry {
-		s = strings.TrimPrefix(repo.RepositoryStr(), "library/")
+	s := fullName(n)
+	if rest, ok := strings.CutPrefix(s, "docker.io/"); ok {
+		return strings.TrimPrefix(rest, "library/")
 	}
-	if d, ok := n.(name.Digest); ok {
-		return s + "@" + d.DigestStr()
-	}
-	return s + ":" + n.Identifier()
+	return s
 }

@@ -1,0 +1,186 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package transport
+
+// Referrers in registries: the API of distribution specification 1.1, and the
+// index under a fallback tag where there is none.
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"mime"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/remote/transport"
+	"github.com/google/go-containerregistry/pkg/v1/types"
+)
+
+// maxReferrerPages bounds what one list may be spread over.
+const maxReferrerPages = 100
+
+// Referrers asks the API, and where that has nothing the fallback tag: a registry
+// that got the API lately may not have taken over the old lists.
+func (r *registry) Referrers(ctx context.Context, subject v1.Hash, artifactType string) ([]v1.Descriptor, error) {
+	list, err := r.referrers(ctx, subject, artifactType)
+	return list, r.explain(err, "referrers of %s: ", subject)
+}
+
+func (r *registry) referrers(ctx context.Context, subject v1.Hash, artifactType string) ([]v1.Descriptor, error) {
+	if _, err := parseDigest(subject.String()); err != nil {
+		return nil, err
+	}
+	var list referrerList
+	found, _, err := r.referrersAPI(ctx, subject, artifactType)
+	if err != nil {
+		return nil, err
+	}
+	if len(found) == 0 {
+		x, err := r.fallbackIndex(ctx, subject)
+		if err != nil {
+			return nil, err
+		}
+		for _, e := range x.entries {
+			found = append(found, e.desc)
+		}
+	}
+	for _, desc := range found {
+		list.add(desc, artifactType) // filtering is up to the registry
+	}
+	return list.sorted(), nil
+}
+
+// referrersAPI tells also whether there is such an API.
+func (r *registry) referrersAPI(ctx context.Context, subject v1.Hash, artifactType string) (list []v1.Descriptor, has bool, err error) {
+	next := "referrers/" + subject.String()
+	if artifactType != "" {
+		next += "?artifactType=" + url.QueryEscape(artifactType)
+	}
+	for range maxReferrerPages {
+		var page manifestHead
+		var resp *http.Response
+		err := r.o.patience.retry(ctx, 0, func(ctx context.Context) error {
+			resp, err = r.send(ctx, request{
+				method: http.MethodGet, path: next, header: http.Header{"Accept": {string(types.OCIImageIndex)}},
+				codes: []int{http.StatusOK, http.StatusNotFound, http.StatusBadRequest, http.StatusMethodNotAllowed, http.StatusNotAcceptable},
+			})
+			if err != nil {
+				return err
+			}
+			defer resp.Body.Close()
+			if !isReferrersAnswer(resp) {
+				return nil
+			}
+			has = true
+			raw, err := readLimited(resp.Body, r.o.MaxManifest)
+			if err != nil {
+				return err
+			}
+			page = manifestHead{}
+			return json.Unmarshal(raw, &page)
+		})
+		if err != nil {
+			return nil, false, err
+		}
+		list = append(list, page.Manifests...)
+		if next, err = nextPage(resp); next == "" || err != nil {
+			return list, has, err
+		}
+	}
+	return nil, false, fmt.Errorf("more than %d pages", maxReferrerPages)
+}
+
+// isReferrersAnswer tells the API's answer from that of a web page which answers
+// everything.
+func isReferrersAnswer(resp *http.Response) bool {
+	t, _, err := mime.ParseMediaType(resp.Header.Get("Content-Type"))
+	return err == nil && resp.StatusCode == http.StatusOK && t == string(types.OCIImageIndex)
+}
+
+// nextPage reads the Link header: <URL>; rel="next".
+func nextPage(resp *http.Response) (string, error) {
+	link, params, ok := strings.Cut(resp.Header.Get("Link"), ">")
+	if !ok || !strings.Contains(params, `next`) {
+		return "", nil
+	}
+	u, err := resp.Request.URL.Parse(strings.TrimPrefix(strings.TrimSpace(link), "<"))
+	if err != nil {
+		return "", err
+	}
+	if u.Host != resp.Request.URL.Host || u.Scheme != resp.Request.URL.Scheme {
+		return "", fmt.Errorf("the next page is on another host, %s", u.Host)
+	}
+	return u.String(), nil
+}
+
+// fallbackIndex fetches the index under the fallback tag; it is empty if there
+// is none.
+func (r *registry) fallbackIndex(ctx context.Context, subject v1.Hash) (*index, error) {
+	raw, _, err := r.getManifest(ctx, fallbackTag(subject))
+	var answer *transport.Error
+	if errors.As(err, &answer) && answer.StatusCode == http.StatusNotFound {
+		return newIndex(), nil
+	}
+	var x *index
+	if err == nil {
+		x, err = parseIndex(raw)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("tag %s: %w", fallbackTag(subject), err)
+	}
+	return x, nil
+}
+
+// list adds desc to the list under the fallback tag, unless the registry has the
+// API. There is no way to do that at one stroke: another process may write the
+// tag between our reading and writing. So we look again afterwards.
+func (d *registryDestination) list(ctx context.Context, subject v1.Hash, desc v1.Descriptor) error {
+	d.referrers.Lock()
+	defer d.referrers.Unlock()
+	if _, has, err := d.referrersAPI(ctx, subject, ""); has || err != nil {
+		return err
+	}
+	for range d.o.patience.tries {
+		x, err := d.fallbackIndex(ctx, subject)
+		if err != nil {
+			return err
+		}
+		if slices.ContainsFunc(x.entries, func(e entry) bool { return e.desc.Digest == desc.Digest }) {
+			return nil
+		}
+		if err := d.putFallback(ctx, subject, x, desc); err != nil {
+			return err
+		}
+	}
+	return fmt.Errorf("tag %s: others change it all the time", fallbackTag(subject))
+}
+
+func (d *registryDestination) putFallback(ctx context.Context, subject v1.Hash, x *index, desc v1.Descriptor) error {
+	e, err := newEntry(desc)
+	if err != nil {
+		return err
+	}
+	x.entries = append(x.entries, e)
+	// The order is that of the digests, so that the same referrers make the same
+	// index, whoever came first.
+	slices.SortFunc(x.entries, func(a, b entry) int { return cmp.Compare(a.desc.Digest.String(), b.desc.Digest.String()) })
+	raw, err := x.marshal()
+	if err != nil {
+		return err
+	}
+	digest, err := sum(raw, v1.Hash{})
+	if err != nil {
+		return err
+	}
+	list := v1.Descriptor{MediaType: types.OCIImageIndex, Digest: digest, Size: int64(len(raw))}
+	if _, err := d.putRaw(ctx, fallbackTag(subject), list, raw); err != nil {
+		return fmt.Errorf("tag %s: %w", fallbackTag(subject), err)
+	}
+	return nil
+}
