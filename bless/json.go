@@ -27,14 +27,16 @@ type jsonEdit struct {
 
 // editJSON applies the edits one after the other. It refuses an object with the
 // same key twice, because readers differ in which of the two they believe.
-func editJSON(raw []byte, edits ...jsonEdit) ([]byte, error) {
+func editJSON(raw []byte, edits ...jsonEdit) (_ []byte, err error) {
 	if err := strictJSON(raw); err != nil {
 		return nil, err
 	}
 	for _, e := range edits {
-		value, err := json.Marshal(e.value)
-		if err != nil {
-			return nil, err
+		value, ok := e.value.(json.RawMessage) // as it is; Marshal would reformat it
+		if !ok {
+			if value, err = json.Marshal(e.value); err != nil {
+				return nil, err
+			}
 		}
 		raw, err = replaceJSON(raw, e.path, value)
 		if err != nil {

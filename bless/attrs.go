@@ -1,0 +1,235 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package bless
+
+// Which attributes a file gets, and the signatures in them.
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"sync"
+
+	"github.com/sbom-bless/sbom-bless/tree"
+	"github.com/sbom-bless/sbom-bless/xattr"
+)
+
+// ours tells whether name is an attribute that bless writes.
+func ours(name string) bool {
+	return name == xattr.IMA || name == xattr.Bless || name == xattr.EVM
+}
+
+// sign has the edit for p made by a worker of its own, waiting for one if all
+// are busy.
+func (r *run) sign(ctx context.Context, p *pending, f tree.File, s *layerScan) {
+	select {
+	case r.signers <- struct{}{}:
+	case <-ctx.Done():
+		p.err = ctx.Err()
+		close(p.done)
+		return
+	}
+	go func() {
+		defer func() { <-r.signers; close(p.done) }()
+		attrs, err := r.attributes(p.entry, &f)
+		if err == nil {
+			p.edit, p.set, err = p.entry.Set(attrs)
+		}
+		if p.err = err; err != nil {
+			return
+		}
+		if p.set {
+			s.edits.Add(1)
+			s.signed.Add(1)
+		}
+	}()
+}
+
+// others is for entries that carry no content: an attribute of ours there would
+// be set on something else, or on nothing.
+func (s *layerScan) others(e *xattr.Entry) (*pending, error) {
+	var found []string
+	for _, name := range []string{xattr.IMA, xattr.Bless, xattr.EVM} {
+		if _, ok := e.Xattrs[name]; ok {
+			found = append(found, name)
+		}
+	}
+	if len(found) == 0 {
+		return nil, nil
+	}
+	if !s.replace {
+		return nil, fmt.Errorf("has %s, though it is no regular file\nhint: --replace-xattrs takes it away", found[0])
+	}
+	p := &pending{entry: e, done: make(chan struct{})}
+	close(p.done)
+	var err error
+	if p.edit, p.set, err = e.Set(nil); p.set {
+		s.edits.Add(1)
+	}
+	return p, err
+}
+
+// attributes gives the attributes of ours that e is to have. What is there
+// already stays when it is right; what someone else put there is refused,
+// unless it is to be replaced.
+func (r *run) attributes(e *xattr.Entry, f *tree.File) (map[string][]byte, error) {
+	d := xattr.Digest{Hash: r.hash, Sum: f.SHA256}
+	if f.Digest != nil {
+		d.Sum = f.Digest
+	}
+	want, err := r.signatures.get(r, d, r.bpfFiles == BPFAll || r.bpfFiles == BPFCode && f.Code)
+	if err != nil {
+		return nil, err
+	}
+	attrs := map[string][]byte{xattr.IMA: want.ima}
+	if want.bless != nil {
+		attrs[xattr.Bless] = want.bless
+	}
+	if old := e.Xattrs[xattr.IMA]; old != nil && r.sameIMA(old, want.ima, d) {
+		attrs[xattr.IMA] = old
+	} else if old != nil && !r.replace && !r.mayUpgrade(old, d) {
+		return nil, foreign(xattr.IMA)
+	}
+	if old := e.Xattrs[xattr.Bless]; old != nil && !bytes.Equal(old, want.bless) {
+		switch {
+		case want.bless != nil && xattr.VerifyBless(r.signer.Public(), old, d) == nil:
+			attrs[xattr.Bless] = old
+		case !r.replace && (r.signer == nil || xattr.VerifyBless(r.signer.Public(), old, d) != nil):
+			return nil, foreign(xattr.Bless)
+		}
+	}
+	if r.evm {
+		if err := r.addEVM(e, f, attrs); err != nil {
+			return nil, err
+		}
+	} else if e.Xattrs[xattr.EVM] != nil && !r.replace {
+		return nil, foreign(xattr.EVM)
+	}
+	return attrs, r.checkBudget(e, attrs)
+}
+
+func foreign(name string) error {
+	return fmt.Errorf("has %s already, and it does not verify under this key\nhint: --replace-xattrs exchanges it", name)
+}
+
+// sameIMA tells whether the value old serves as well as want: equal, or a
+// signature in the same format by the same key.
+func (r *run) sameIMA(old, want []byte, d xattr.Digest) bool {
+	if bytes.Equal(old, want) {
+		return true
+	}
+	if r.signer == nil {
+		return false
+	}
+	v, err := xattr.Parse(old)
+	return err == nil && v.Type == xattr.TypeSignature && int(v.Version) == r.imaVersion && v.Hash == r.hash &&
+		v.Verify(r.signer.Public(), d) == nil
+}
+
+// mayUpgrade tells whether old says nothing that want would contradict: the
+// right digest without a signature, or a right signature by the same key in
+// another format.
+func (r *run) mayUpgrade(old []byte, d xattr.Digest) bool {
+	v, err := xattr.Parse(old)
+	if err != nil || v.Hash != d.Hash {
+		return false
+	}
+	if v.Type == xattr.TypeDigest {
+		return bytes.Equal(v.Sum, d.Sum)
+	}
+	return r.signer != nil && v.Verify(r.signer.Public(), d) == nil
+}
+
+// addEVM adds the portable signature over owner, mode and attributes.
+func (r *run) addEVM(e *xattr.Entry, f *tree.File, attrs map[string][]byte) error {
+	protected := map[string][]byte{xattr.IMA: attrs[xattr.IMA]}
+	for name, value := range f.Xattrs {
+		protected[name] = value
+	}
+	uid, gid, mode := uint32(f.UID), uint32(f.GID), uint16(f.Mode)|modeRegular
+	if old := e.Xattrs[xattr.EVM]; old != nil {
+		if xattr.VerifyEVM(r.signer.Public(), old, protected, uid, gid, mode) == nil {
+			attrs[xattr.EVM] = old
+			return nil
+		}
+		if !r.replace {
+			return foreign(xattr.EVM)
+		}
+	}
+	sig, err := r.signer.EVM(protected, uid, gid, mode)
+	attrs[xattr.EVM] = sig
+	return err
+}
+
+// modeRegular is S_IFREG of stat(2), which is part of what EVM signs.
+const modeRegular = 0o100000
+
+// checkBudget holds the attributes of a file to what filesystems can store:
+// ext4 keeps them in one block of 4 KiB, 16 bytes and the name for each
+// (fs/ext4/xattr.h, struct ext4_xattr_entry).
+func (r *run) checkBudget(e *xattr.Entry, attrs map[string][]byte) error {
+	n := int64(32)
+	for name, value := range attrs {
+		n += 16 + int64(len(name)+len(value))
+	}
+	for name, value := range e.Xattrs {
+		if !ours(name) {
+			n += 16 + int64(len(name)+len(value))
+		}
+	}
+	if n > r.limits.XattrBytes {
+		return fmt.Errorf("its attributes take %d bytes, more than the %d that ext4 can be trusted to store\nhint: use an ECDSA key, or raise --max-xattr-size", n, r.limits.XattrBytes)
+	}
+	return nil
+}
+
+// ---- signatures, made once per digest ----
+
+type signatures struct{ ima, bless []byte }
+
+// signatureCache remembers the signatures of the digests seen last, in two
+// generations.
+type signatureCache struct {
+	mu        sync.Mutex
+	cur, prev map[signatureKey]signatures
+}
+
+type signatureKey struct {
+	sum   [64]byte
+	bless bool
+}
+
+const signatureGeneration = 8192
+
+func (c *signatureCache) get(r *run, d xattr.Digest, bless bool) (signatures, error) {
+	if r.signer == nil {
+		return signatures{ima: d.IMA()}, nil
+	}
+	key := signatureKey{bless: bless}
+	copy(key.sum[:], d.Sum)
+	c.mu.Lock()
+	s, ok := c.cur[key]
+	if !ok {
+		s, ok = c.prev[key]
+	}
+	c.mu.Unlock()
+	if ok {
+		return s, nil
+	}
+	var err error
+	if s.ima, err = r.signer.IMA(d, r.imaVersion); err != nil {
+		return s, err
+	}
+	if bless {
+		if s.bless, err = r.signer.Bless(d); err != nil {
+			return s, err
+		}
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if len(c.cur) >= signatureGeneration || c.cur == nil {
+		c.prev, c.cur = c.cur, make(map[signatureKey]signatures)
+	}
+	c.cur[key] = s
+	return s, nil
+}

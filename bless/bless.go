@@ -1,0 +1,325 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package bless gives every file of a container image the attributes that the
+// kernel judges it by, and checks them again.
+//
+// [Image] reads an image or index from a source, adds security.ima,
+// security.bpf.bless and security.evm to the tar headers of its layers as PAX
+// records, and puts the result into a destination. Only headers change: taking
+// the records out again gives the source layer back byte for byte. [Verify] is
+// its mirror and [Inspect] tells what is there.
+//
+// What the attributes hold is the business of package xattr, how an edit gets
+// into a gzip stream without recompression that of package deflate.
+package bless
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime"
+	"time"
+
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+
+	"github.com/sbom-bless/sbom-bless/transport"
+	"github.com/sbom-bless/sbom-bless/tree"
+	"github.com/sbom-bless/sbom-bless/xattr"
+)
+
+// BPFFiles chooses the files that get security.bpf.bless.
+type BPFFiles string
+
+// The choices: files that count as code (an x bit, ELF, "#!", a known suffix),
+// every regular file, or none.
+const (
+	BPFCode BPFFiles = "code"
+	BPFAll  BPFFiles = "all"
+	BPFNone BPFFiles = "none"
+)
+
+// Options are the choices of Image; the zero value is a good one.
+type Options struct {
+	// Hash is the algorithm of security.ima, SHA-256 if zero.
+	Hash xattr.Hash
+	// IMAVersion is the version of IMA signatures, 2 (the default) or 3.
+	IMAVersion int
+	// EVM adds portable security.evm signatures.
+	EVM bool
+	// BPFFiles is BPFCode if empty.
+	BPFFiles BPFFiles
+	// Replace exchanges attributes that are there already and do not verify
+	// under the key.
+	Replace bool
+	// Recompress packs changed layers anew: "gzip", "zstd", "gzip:9", ...
+	Recompress string
+	// Platforms are the children of an index to bless, all if empty.
+	Platforms []v1.Platform
+	// Certificate is recorded in the image config, for keys that a root key
+	// certified for this run (DER).
+	Certificate []byte
+	// Files asks for the effective tree of each image, and for warnings of files
+	// that stand twice.
+	Files bool
+	// SHA1 asks for the SHA-1 digests of files, which SPDX 2.3 demands.
+	SHA1 bool
+	// Jobs is how many layers, and how many signatures, are made at a time;
+	// GOMAXPROCS if zero. The result does not depend on it.
+	Jobs int
+	// Cache remembers blessed layers; nil: none.
+	Cache *Cache
+	// TempDir holds layers on their way; os.TempDir if empty.
+	TempDir string
+	// Limits hold hostile input off.
+	Limits Limits
+	// Progress hears how far the work is; may be nil.
+	Progress Progress
+}
+
+// Limits of what a layer may be; a zero field means the default.
+type Limits struct {
+	LayerBytes int64  // unpacked, default 64 GiB
+	Ratio      int64  // unpacked to packed size, default 1200 (deflate's own limit is 1032)
+	Entries    int64  // of a layer, default 10,000,000
+	ZstdWindow uint64 // bytes, default 128 MiB
+	XattrBytes int64  // of one file's attributes, default 3,900: one ext4 block with room to spare
+}
+
+func (l Limits) withDefaults() Limits {
+	if l.LayerBytes == 0 {
+		l.LayerBytes = 64 << 30
+	}
+	if l.Ratio == 0 {
+		l.Ratio = 1200
+	}
+	if l.Entries == 0 {
+		l.Entries = 10_000_000
+	}
+	if l.ZstdWindow == 0 {
+		l.ZstdWindow = 128 << 20
+	}
+	if l.XattrBytes == 0 {
+		l.XattrBytes = 3900
+	}
+	return l
+}
+
+// checkSize holds n unpacked bytes against the limits of a layer of packed size.
+func (l Limits) checkSize(n, packed int64) error {
+	if n > l.LayerBytes {
+		return fmt.Errorf("more than %d bytes when unpacked\nhint: --max-layer-size raises the limit", l.LayerBytes)
+	}
+	if n > ratioFloor && n/l.Ratio > packed {
+		return fmt.Errorf("more than %d times its packed size: looks like a decompression bomb\nhint: --max-ratio raises the limit", l.Ratio)
+	}
+	return nil
+}
+
+// ratioFloor is the unpacked size from which the ratio counts.
+const ratioFloor = 64 << 20
+
+// countEntry counts an entry and the expanded size of its content, holes too:
+// all of it is hashed.
+func (l Limits) countEntry(s *LayerStats, size int64) error {
+	if s.Entries++; s.Entries > l.Entries {
+		return fmt.Errorf("more than %d entries\nhint: --max-entries raises the limit", l.Entries)
+	}
+	if size > l.LayerBytes-s.FileBytes {
+		return fmt.Errorf("more than %d bytes in its files\nhint: --max-layer-size raises the limit", l.LayerBytes)
+	}
+	return nil
+}
+
+// Progress hears of the layers as they are worked on. Layer is called once for
+// each layer that is read; add takes the bytes of it, packed, that were read since.
+type Progress interface {
+	Layer(desc v1.Descriptor) (add func(n int64), done func(outcome string))
+	Notice(text string)
+}
+
+type quiet struct{}
+
+func (quiet) Layer(v1.Descriptor) (func(int64), func(string)) {
+	return func(int64) {}, func(string) {}
+}
+func (quiet) Notice(string) {}
+
+// noticing keeps the notices for the result as well.
+type noticing struct {
+	Progress
+	result *Result
+}
+
+func (n noticing) Notice(text string) {
+	n.result.Notices = append(n.result.Notices, text)
+	n.Progress.Notice(text)
+}
+
+// Result is what Image did. Its JSON form is the documented output of
+// `sbom-bless bless --output json`.
+type Result struct {
+	// Source and Blessed are the canonical references of the roots.
+	Source  string `json:"source"`
+	Blessed string `json:"blessed"`
+	// SourceDescriptor and Descriptor are the roots themselves.
+	SourceDescriptor v1.Descriptor `json:"sourceDescriptor"`
+	Descriptor       v1.Descriptor `json:"descriptor"`
+	// KeyID names the key that signed, as security.ima does; empty for digests only.
+	KeyID string `json:"keyId,omitempty"`
+	// Certificate is the one of a delegated key, DER.
+	Certificate []byte `json:"certificate,omitempty"`
+	Hash        string `json:"hash"`
+	IMAVersion  int    `json:"imaVersion,omitempty"`
+	// Images are the platforms, in the order of the index.
+	Images []ImageResult `json:"images"`
+	// Dropped are children of the index that no longer hold: attestations of the source.
+	Dropped []v1.Descriptor `json:"dropped,omitempty"`
+	// Notices are remarks that a person should read.
+	Notices []string `json:"notices,omitempty"`
+	// Seconds is the wall time of the run.
+	Seconds float64 `json:"seconds"`
+}
+
+// ImageResult is what became of one platform.
+type ImageResult struct {
+	Platform string        `json:"platform"`
+	Source   v1.Descriptor `json:"source"`
+	Blessed  v1.Descriptor `json:"blessed"`
+	Layers   []LayerResult `json:"layers"`
+	// Tree is what a container sees, if Options.Files asked for it; not part of the JSON.
+	Tree *tree.Tree `json:"-"`
+}
+
+// LayerResult is what became of one layer.
+type LayerResult struct {
+	Source        v1.Descriptor `json:"source"`
+	SourceDiffID  v1.Hash       `json:"sourceDiffId"`
+	Blessed       v1.Descriptor `json:"blessed"`
+	BlessedDiffID v1.Hash       `json:"blessedDiffId"`
+	// Outcome is "blessed", "unchanged" (all was right already) or "cached".
+	Outcome string `json:"outcome"`
+	LayerStats
+	// Files are the layer's entries in the order of the tar; not part of the JSON.
+	Files []tree.File `json:"-"`
+}
+
+// Outcomes of a layer.
+const (
+	OutcomeBlessed   = "blessed"
+	OutcomeUnchanged = "unchanged"
+	OutcomeCached    = "cached"
+)
+
+// LayerStats counts what is in a layer.
+type LayerStats struct {
+	Entries   int64 `json:"entries"`
+	Regular   int64 `json:"regular"`   // regular files
+	Code      int64 `json:"code"`      // of them, those that count as code
+	FileBytes int64 `json:"fileBytes"` // their content
+	Signed    int64 `json:"signed"`    // files that got attributes in this run
+}
+
+// count adds a regular file.
+func (s *LayerStats) count(f *tree.File) {
+	s.Regular++
+	s.FileBytes += f.Size
+	if f.Code {
+		s.Code++
+	}
+}
+
+// Add sums two counts.
+func (s LayerStats) Add(t LayerStats) LayerStats {
+	return LayerStats{s.Entries + t.Entries, s.Regular + t.Regular, s.Code + t.Code, s.FileBytes + t.FileBytes, s.Signed + t.Signed}
+}
+
+// run is one call of Image: its options, worked out.
+type run struct {
+	signer     *xattr.Signer
+	hash       xattr.Hash
+	imaVersion int
+	evm        bool
+	bpfFiles   BPFFiles
+	replace    bool
+	recompress recompression
+	sha1       bool
+	limits     Limits
+	signers    chan struct{}
+	signatures signatureCache
+
+	opts     Options
+	src      transport.Source
+	dst      transport.Destination
+	progress Progress
+	cacheKey string
+}
+
+// Image blesses what src holds, with signer or, if that is nil, with digests
+// only, and commits the result to dst. Nothing is visible there before all of
+// it is.
+func Image(ctx context.Context, src transport.Source, dst transport.Destination, signer *xattr.Signer, o Options) (*Result, error) {
+	start := time.Now()
+	r, err := newRun(src, dst, signer, o)
+	if err != nil {
+		return nil, err
+	}
+	result := &Result{
+		Source: src.Reference(), SourceDescriptor: src.Root(), Hash: r.hash.String(), Certificate: o.Certificate,
+	}
+	if signer != nil {
+		result.KeyID, result.IMAVersion = signer.KeyID().String(), r.imaVersion
+	}
+	r.progress = noticing{r.progress, result}
+	plan, err := r.plan(ctx, result)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", src.Reference(), err)
+	}
+	if err := r.layers(ctx, plan); err != nil {
+		return nil, fmt.Errorf("%s: %w", src.Reference(), err)
+	}
+	root, err := r.write(ctx, plan, result)
+	if err != nil {
+		return nil, err
+	}
+	result.Descriptor = root
+	if result.Blessed, err = dst.Commit(ctx, root); err != nil {
+		return nil, err
+	}
+	result.Seconds = time.Since(start).Seconds()
+	return result, nil
+}
+
+func newRun(src transport.Source, dst transport.Destination, signer *xattr.Signer, o Options) (*run, error) {
+	r := &run{
+		signer: signer, hash: o.Hash, imaVersion: o.IMAVersion, evm: o.EVM, bpfFiles: o.BPFFiles, replace: o.Replace,
+		sha1: o.SHA1, limits: o.Limits.withDefaults(), opts: o, src: src, dst: dst, progress: o.Progress,
+	}
+	if r.hash == 0 {
+		r.hash = xattr.SHA256
+	}
+	if r.imaVersion == 0 {
+		r.imaVersion = 2
+	}
+	if r.bpfFiles == "" {
+		r.bpfFiles = BPFCode
+	}
+	if signer == nil {
+		r.bpfFiles = BPFNone
+	}
+	if r.progress == nil {
+		r.progress = quiet{}
+	}
+	if r.opts.Jobs == 0 {
+		r.opts.Jobs = runtime.GOMAXPROCS(0)
+	}
+	if r.evm && signer == nil {
+		return nil, errors.New("EVM signatures need a key")
+	}
+	r.signers = make(chan struct{}, r.opts.Jobs)
+	var err error
+	if r.recompress, err = parseRecompress(o.Recompress); err != nil {
+		return nil, err
+	}
+	r.cacheKey = r.cacheOptions()
+	return r, nil
+}

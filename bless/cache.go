@@ -1,0 +1,168 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package bless
+
+// The cache: blessed layers by what they were made from and with. A record
+// tells what became of a layer; the blob lies beside it. Whoever can write the
+// cache directory can choose what is pushed, as with any build cache; what is
+// signed is checked again by verify.
+
+import (
+	"context"
+	"crypto"
+	"crypto/sha256"
+	"crypto/x509"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/types"
+
+	"github.com/sbom-bless/sbom-bless/tree"
+)
+
+// recordVersion changes when the records, or what bless makes of a layer, change.
+const recordVersion = 1
+
+// Cache is a directory of blessed layers, shared by runs at the same time.
+type Cache struct{ dir string }
+
+// OpenCache makes the directory ready.
+func OpenCache(dir string) (*Cache, error) {
+	c := &Cache{dir: dir}
+	for _, d := range []string{c.blobDir(), c.recordDir()} {
+		if err := os.MkdirAll(d, 0o700); err != nil {
+			return nil, fmt.Errorf("cache: %w\nhint: --cache DIR chooses another directory, --no-cache none", err)
+		}
+	}
+	return c, nil
+}
+
+func (c *Cache) blobDir() string   { return filepath.Join(c.dir, "blobs", "sha256") }
+func (c *Cache) recordDir() string { return filepath.Join(c.dir, "layers") }
+
+// record is what the cache knows of one layer.
+type record struct {
+	Digest    v1.Hash `json:"digest"`
+	DiffID    v1.Hash `json:"diffId"`
+	Size      int64   `json:"size"`
+	MediaType string  `json:"mediaType"`
+	Changed   bool    `json:"changed"`
+	LayerStats
+	Files []tree.File `json:"files"`
+}
+
+// cacheOptions names all that the blessed bytes depend on, beside the layer.
+func (r *run) cacheOptions() string {
+	key := "digests"
+	if r.signer != nil {
+		key = publicSum(r.signer.Public())
+	}
+	return fmt.Sprintf("%d %s %s %d %t %s %t %v %t", recordVersion, key, r.hash, r.imaVersion, r.evm, r.bpfFiles, r.replace, r.recompress, r.sha1)
+}
+
+// publicSum is the SHA-256 of the key as PKIX has it.
+func publicSum(pub crypto.PublicKey) string {
+	der, err := x509.MarshalPKIXPublicKey(pub)
+	if err != nil {
+		panic(err) // a Signer has no key that cannot be written
+	}
+	return fmt.Sprintf("%x", sha256.Sum256(der))
+}
+
+func (r *run) recordFile(j *layerJob) string {
+	sum := sha256.Sum256([]byte(r.cacheKey + " " + string(j.source.MediaType) + " " + j.source.Digest.String() + " " + j.diffID.String()))
+	return filepath.Join(r.opts.Cache.recordDir(), hex.EncodeToString(sum[:])+".json")
+}
+
+// fromCache finishes the job from the cache, if that knows the layer and either
+// it or the destination has the blob.
+func (r *run) fromCache(ctx context.Context, j *layerJob) (bool, error) {
+	if r.opts.Cache == nil {
+		return false, nil
+	}
+	raw, err := os.ReadFile(r.recordFile(j))
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	var rec record
+	if json.Unmarshal(raw, &rec) != nil {
+		return false, nil // half a record, of a machine that went down
+	}
+	desc := j.source
+	if rec.Changed {
+		desc.Digest, desc.Size, desc.MediaType = rec.Digest, rec.Size, types.MediaType(rec.MediaType)
+		desc.Annotations, _ = withoutTOC(j.source.Annotations)
+	}
+	if ok, err := r.placeCached(ctx, desc, rec.Changed); !ok || err != nil {
+		return false, err
+	}
+	stats := rec.LayerStats
+	stats.Signed = 0 // in this run
+	j.out = LayerResult{
+		Source: j.source, SourceDiffID: j.diffID, Blessed: desc, BlessedDiffID: rec.DiffID,
+		Outcome: OutcomeCached, LayerStats: stats, Files: rec.Files,
+	}
+	return true, nil
+}
+
+// placeCached sees to it that the destination has the blob.
+func (r *run) placeCached(ctx context.Context, desc v1.Descriptor, changed bool) (bool, error) {
+	if ok, err := r.dst.Has(ctx, desc); ok || err != nil {
+		return ok, err
+	}
+	if !changed {
+		return true, r.copyBlob(ctx, desc)
+	}
+	name := filepath.Join(r.opts.Cache.blobDir(), desc.Digest.Hex)
+	if st, err := os.Stat(name); err != nil || st.Size() != desc.Size {
+		return false, nil
+	}
+	return true, r.dst.PutBlob(ctx, desc, func() (io.ReadCloser, error) { return os.Open(name) })
+}
+
+// remember keeps what became of the layer; spool, if not nil, is its blob.
+func (r *run) remember(j *layerJob, spool *os.File) error {
+	if r.opts.Cache == nil {
+		return nil
+	}
+	if spool != nil {
+		if err := os.Rename(spool.Name(), filepath.Join(r.opts.Cache.blobDir(), j.out.Blessed.Digest.Hex)); err != nil {
+			return fmt.Errorf("cache: %w", err)
+		}
+	}
+	raw, err := json.Marshal(record{
+		Digest: j.out.Blessed.Digest, DiffID: j.out.BlessedDiffID, Size: j.out.Blessed.Size, MediaType: string(j.out.Blessed.MediaType),
+		Changed: spool != nil, LayerStats: j.out.LayerStats, Files: j.out.Files,
+	})
+	if err != nil {
+		return err
+	}
+	return writeFileAtomic(r.recordFile(j), raw)
+}
+
+// writeFileAtomic writes a file that is there whole or not at all.
+func writeFileAtomic(name string, raw []byte) error {
+	f, err := os.CreateTemp(filepath.Dir(name), "sbom-bless-*.tmp")
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(raw)
+	err = errors.Join(err, f.Close())
+	if err == nil {
+		err = os.Rename(f.Name(), name)
+	}
+	if err != nil {
+		os.Remove(f.Name())
+	}
+	return err
+}

@@ -1,0 +1,353 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package bless
+
+// One layer, in one pass. A header stands before the content that its
+// attributes vouch for, so blocks wait until the file that they begin is
+// hashed and signed:
+//
+//	decode ─blocks→ scan: hash files ─blocks→ assemble: edits in, hash, encode
+//	                       └─files→ sign ─edits→ ┘
+//
+// What waits is bounded: a file too large to wait for is hashed ahead by a
+// second decoder, and its blocks then pass without a stop.
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"hash"
+	"io"
+	"sync"
+
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/sbom-bless/sbom-bless/tree"
+	"github.com/sbom-bless/sbom-bless/xattr"
+)
+
+// maxWaiting is how many bytes of a layer may wait for signatures, and the size
+// from which a file is hashed ahead.
+const maxWaiting = 8 << 20
+
+// layerIn is a layer to bless.
+type layerIn struct {
+	desc   v1.Descriptor
+	diffID v1.Hash
+	blob   io.ReaderAt
+}
+
+// layerOut is what became of it. Without a change diffID and digest are those
+// of the source, and what was written is of no use.
+type layerOut struct {
+	digest, diffID v1.Hash
+	size           int64
+	packing        packing
+	files          []tree.File
+	stats          LayerStats
+	changed        bool
+}
+
+// layer blesses in, writing the result to w. Errors name the entry.
+func (r *run) layer(ctx context.Context, in layerIn, w io.Writer, progress func(int64)) (*layerOut, error) {
+	from, err := packingOf(in.desc.MediaType)
+	if err != nil {
+		return nil, err
+	}
+	dec, err := newDecoder(in.blob, in.desc.Size, from, r.limits.ZstdWindow)
+	if err != nil {
+		return nil, err
+	}
+	defer dec.close()
+
+	blobSum := &countingHash{Hash: sha256.New()}
+	enc, to, err := newEncoder(io.MultiWriter(w, blobSum), from, r.recompress)
+	if err != nil {
+		return nil, err
+	}
+	g, gctx := errgroup.WithContext(ctx)
+	decoded := newDecodeQueue(dec)
+	waiting := newWaitQueue()
+	s := &layerScan{run: r, in: in, ctx: gctx, decoded: decoded, waiting: waiting, srcSum: sha256.New()}
+	s.scanner = xattr.NewScanner(s)
+	stop := context.AfterFunc(gctx, func() { decoded.stop(); waiting.stop() })
+	defer stop()
+
+	g.Go(func() error { // the blob as it is stored
+		return checkBlob(gctx, in.blob, in.desc, progress)
+	})
+	g.Go(decoded.fill)
+	g.Go(s.scan)
+	newSum := sha256.New()
+	g.Go(func() error {
+		if err := assemble(gctx, waiting, enc, newSum); err != nil {
+			return err
+		}
+		return enc.close()
+	})
+	if err := g.Wait(); err != nil {
+		if errors.Is(err, errStopped) { // by whoever cancelled ctx
+			err = ctx.Err()
+		}
+		return nil, err
+	}
+	s.stats.Signed = s.signed.Load()
+	out := &layerOut{files: s.files, stats: s.stats, packing: to, changed: s.edits.Load() > 0 || r.recompress.packing != ""}
+	if !out.changed {
+		out.digest, out.diffID, out.size = in.desc.Digest, in.diffID, in.desc.Size
+		return out, nil
+	}
+	out.digest, out.diffID, out.size = sha256Of(blobSum), sha256Of(newSum), blobSum.n
+	return out, nil
+}
+
+// checkBlob compares the stored bytes with their descriptor.
+func checkBlob(ctx context.Context, blob io.ReaderAt, desc v1.Descriptor, progress func(int64)) error {
+	if desc.Digest.Algorithm != "sha256" {
+		return fmt.Errorf("digest %s: the algorithm must be sha256", desc.Digest)
+	}
+	sum := sha256.New()
+	buf := plainBlocks.Get().(*[plainBlock]byte)
+	defer plainBlocks.Put(buf)
+	for off := int64(0); off < desc.Size; {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		n, err := blob.ReadAt(buf[:min(plainBlock, desc.Size-off)], off)
+		if n == 0 {
+			return fmt.Errorf("blob %s ends at byte %d of %d: %w", desc.Digest, off, desc.Size, err)
+		}
+		sum.Write(buf[:n])
+		progress(int64(n))
+		off += int64(n)
+	}
+	if got := sha256Of(sum); got != desc.Digest {
+		return fmt.Errorf("blob %s has the digest %s\nhint: the source is damaged, fetch it again", desc.Digest, got)
+	}
+	return nil
+}
+
+// ---- decode: blocks read ahead ----
+
+// decodeQueue reads a few blocks ahead, and can be held so that the decoder is
+// forked.
+type decodeQueue struct {
+	dec    decoder
+	decode sync.Mutex // held while a block is decoded and queued
+	mu     sync.Mutex
+	moved  sync.Cond
+	blocks []*block
+	err    error // comes after blocks
+}
+
+const readAhead = 4
+
+var errStopped = errors.New("stopped")
+
+func newDecodeQueue(dec decoder) *decodeQueue {
+	q := &decodeQueue{dec: dec}
+	q.moved.L = &q.mu
+	return q
+}
+
+// fill decodes to the end.
+func (q *decodeQueue) fill() error {
+	for {
+		q.mu.Lock()
+		for len(q.blocks) >= readAhead && q.err == nil {
+			q.moved.Wait()
+		}
+		err := q.err
+		q.mu.Unlock()
+		if err != nil {
+			return nil
+		}
+		q.decode.Lock()
+		b, err := q.dec.next()
+		q.mu.Lock()
+		if err == nil {
+			q.blocks = append(q.blocks, b)
+		} else if q.err == nil {
+			q.err = err
+		}
+		q.moved.Broadcast()
+		q.mu.Unlock()
+		q.decode.Unlock()
+	}
+}
+
+// next gives the next block; io.EOF at the end.
+func (q *decodeQueue) next() (*block, error) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for len(q.blocks) == 0 {
+		if q.err != nil {
+			return nil, q.err
+		}
+		q.moved.Wait()
+	}
+	b := q.blocks[0]
+	q.blocks = q.blocks[1:]
+	q.moved.Broadcast()
+	return b, nil
+}
+
+// peek lends f the blocks that were decoded and not yet taken, and a decoder
+// for what comes after them.
+func (q *decodeQueue) peek(f func([]*block, decoder) error) error {
+	q.decode.Lock()
+	defer q.decode.Unlock()
+	q.mu.Lock()
+	blocks := q.blocks
+	q.mu.Unlock()
+	dec, err := q.dec.fork()
+	if err != nil {
+		return err
+	}
+	defer dec.close()
+	return f(blocks, dec)
+}
+
+func (q *decodeQueue) stop() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.err == nil {
+		q.err = errStopped
+	}
+	q.moved.Broadcast()
+}
+
+// ---- wait: blocks whose files are being signed ----
+
+// A pending is a regular file whose edit is being made.
+type pending struct {
+	entry *xattr.Entry
+	done  chan struct{} // closed when edit, changed and err are set
+	edit  xattr.Edit
+	set   bool // there is an edit
+	err   error
+}
+
+// A waitingBlock carries the files whose headers begin in it.
+type waitingBlock struct {
+	*block
+	files []*pending
+}
+
+// waitQueue passes blocks from scan to assemble. It has no bound of its own:
+// scan asks for room before it begins a file.
+type waitQueue struct {
+	mu     sync.Mutex
+	moved  sync.Cond
+	blocks []waitingBlock
+	bytes  int64
+	closed bool
+}
+
+func newWaitQueue() *waitQueue {
+	q := &waitQueue{}
+	q.moved.L = &q.mu
+	return q
+}
+
+func (q *waitQueue) push(b waitingBlock) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.blocks = append(q.blocks, b)
+	q.bytes += int64(len(b.data))
+	q.moved.Broadcast()
+}
+
+func (q *waitQueue) pop() (waitingBlock, bool) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for len(q.blocks) == 0 {
+		if q.closed {
+			return waitingBlock{}, false
+		}
+		q.moved.Wait()
+	}
+	b := q.blocks[0]
+	q.blocks[0] = waitingBlock{}
+	q.blocks = q.blocks[1:]
+	return b, true
+}
+
+// done tells that a popped block was written.
+func (q *waitQueue) done(b waitingBlock) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.bytes -= int64(len(b.data))
+	q.moved.Broadcast()
+}
+
+// room waits until fewer than maxWaiting bytes wait.
+func (q *waitQueue) room() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for q.bytes > maxWaiting && !q.closed {
+		q.moved.Wait()
+	}
+}
+
+func (q *waitQueue) stop() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.closed = true
+	q.moved.Broadcast()
+}
+
+// ---- assemble ----
+
+// assemble writes the blocks with their edits to enc, and the edited tar to sum.
+func assemble(ctx context.Context, waiting *waitQueue, enc encoder, sum hash.Hash) error {
+	var cut cutter
+	var edits []xattr.Edit
+	for {
+		b, ok := waiting.pop()
+		if !ok {
+			return ctx.Err()
+		}
+		edits = edits[:0]
+		for _, p := range b.files {
+			select {
+			case <-p.done:
+			case <-ctx.Done():
+				return ctx.Err()
+			}
+			if p.err != nil {
+				return fmt.Errorf("%s: %w", quoteName(p.entry.Name), p.err)
+			}
+			if p.set {
+				edits = append(edits, p.edit)
+			}
+		}
+		within := cut.cut(b.block, edits)
+		if err := applyEdits(sum, b.block, within); err != nil {
+			return err
+		}
+		if err := enc.write(b.block, within); err != nil {
+			return err
+		}
+		b.release()
+		waiting.done(b)
+	}
+}
+
+// countingHash counts what it hashes.
+type countingHash struct {
+	hash.Hash
+	n int64
+}
+
+func (h *countingHash) Write(p []byte) (int, error) {
+	h.n += int64(len(p))
+	return h.Hash.Write(p)
+}
+
+func sha256Of(h hash.Hash) v1.Hash {
+	return v1.Hash{Algorithm: "sha256", Hex: hex.EncodeToString(h.Sum(nil))}
+}

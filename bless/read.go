@@ -1,0 +1,196 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package bless
+
+// Reading a layer as it is: what verify and inspect stand on.
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"hash"
+	"io"
+
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/sbom-bless/sbom-bless/tree"
+	"github.com/sbom-bless/sbom-bless/xattr"
+)
+
+// layerRead is what reading a layer tells, beside its entries.
+type layerRead struct {
+	diffID   v1.Hash // of the layer as it is
+	stripped v1.Hash // DiffID of the layer with our records taken out again
+	stats    LayerStats
+}
+
+// readLayer reads a layer from its first byte to its last and hands each entry
+// to visit, in order. Of regular files the digests are filled in if hashes is
+// set: SHA-256, and in File.Digest what the entry's security.ima claims if that
+// is another algorithm.
+func readLayer(ctx context.Context, in layerIn, limits Limits, hashes bool, add func(int64), visit func(*xattr.Entry, *tree.File) error) (*layerRead, error) {
+	p, err := packingOf(in.desc.MediaType)
+	if err != nil {
+		return nil, err
+	}
+	dec, err := newDecoder(in.blob, in.desc.Size, p, limits.ZstdWindow)
+	if err != nil {
+		return nil, err
+	}
+	defer dec.close()
+	g, gctx := errgroup.WithContext(ctx)
+	decoded := newDecodeQueue(dec)
+	defer context.AfterFunc(gctx, decoded.stop)()
+	g.Go(func() error { return checkBlob(gctx, in.blob, in.desc, add) })
+	g.Go(decoded.fill)
+	l := &layerReader{in: in, limits: limits, hashes: hashes, visit: visit, sum: sha256.New(), strippedSum: sha256.New()}
+	g.Go(func() error { return l.read(decoded) })
+	if err := g.Wait(); err != nil {
+		if errors.Is(err, errStopped) {
+			err = ctx.Err()
+		}
+		return nil, err
+	}
+	return &layerRead{diffID: sha256Of(l.sum), stripped: sha256Of(l.strippedSum), stats: l.stats}, nil
+}
+
+// layerReader is the xattr.Handler of readLayer.
+type layerReader struct {
+	in     layerIn
+	limits Limits
+	hashes bool
+	visit  func(*xattr.Entry, *tree.File) error
+
+	sum, strippedSum hash.Hash
+	stats            LayerStats
+	held             []*block
+	edits            []xattr.Edit // that strip, beginning in held
+	cut              cutter
+	next             int64
+
+	entry   *xattr.Entry
+	file    tree.File
+	content content
+}
+
+func (l *layerReader) read(decoded *decodeQueue) error {
+	scanner := xattr.NewScanner(l)
+	for {
+		b, err := decoded.next()
+		if err == io.EOF {
+			break
+		}
+		if err != nil {
+			return err
+		}
+		l.sum.Write(b.data)
+		l.held = append(l.held, b)
+		if err := l.limits.checkSize(b.end(), l.in.desc.Size); err != nil {
+			return err
+		}
+		if _, err := scanner.Write(b.data); err != nil {
+			return err
+		}
+		if err := l.strip(l.next); err != nil {
+			return err
+		}
+	}
+	if err := scanner.Close(); err != nil {
+		return err
+	}
+	return l.strip(1 << 62)
+}
+
+// strip hashes the held blocks that end at or before safe, without our records.
+func (l *layerReader) strip(safe int64) error {
+	for len(l.held) > 0 && l.held[0].end() <= safe {
+		b := l.held[0]
+		l.held = l.held[1:]
+		n := 0
+		for n < len(l.edits) && l.edits[n].Off < b.end() {
+			n++
+		}
+		if err := applyEdits(l.strippedSum, b, l.cut.cut(b, l.edits[:n])); err != nil {
+			return err
+		}
+		l.edits = l.edits[n:]
+		b.release()
+	}
+	return nil
+}
+
+func (l *layerReader) Entry(e *xattr.Entry) error {
+	l.next = e.Next()
+	f, err := fileOf(e)
+	if err == nil {
+		err = l.limits.countEntry(&l.stats, f.Size)
+	}
+	if err != nil {
+		return fmt.Errorf("%s: %w", quoteName(e.Name), err)
+	}
+	edit, set, err := e.StripEdit(xattr.IMA, xattr.Bless, xattr.EVM)
+	if err != nil {
+		return fmt.Errorf("%s: %w", quoteName(e.Name), err)
+	}
+	if set {
+		l.edits = append(l.edits, edit)
+	}
+	l.entry, l.file = e, f
+	if f.Regular() && l.hashes {
+		h := xattr.SHA256
+		if v, err := xattr.Parse(e.Xattrs[xattr.IMA]); err == nil {
+			h = v.Hash
+		}
+		l.content.reset(h, false)
+	}
+	return nil
+}
+
+func (l *layerReader) Content(p []byte) error {
+	if l.hashes {
+		l.content.write(p)
+	} else {
+		l.content.sniff(p)
+	}
+	return nil
+}
+
+func (l *layerReader) End() error {
+	f := &l.file
+	if f.Regular() {
+		if l.hashes {
+			l.content.fill(f)
+		}
+		f.Code = l.content.isCode(f)
+		l.stats.count(f)
+		l.content.head = l.content.head[:0]
+	}
+	return l.visit(l.entry, f)
+}
+
+// cutter fits edits to blocks: what an edit replaces may reach into the next
+// block.
+type cutter struct {
+	rest  int64 // bytes at the start of the next block that are still replaced
+	edits []xattr.Edit
+}
+
+// cut returns the edits within b, the given ones among them. The result is good
+// until the next call.
+func (c *cutter) cut(b *block, edits []xattr.Edit) []xattr.Edit {
+	c.edits = c.edits[:0]
+	if c.rest > 0 {
+		n := min(c.rest, int64(len(b.data)))
+		c.edits = append(c.edits, xattr.Edit{Off: b.off, Len: n})
+		c.rest -= n
+	}
+	for _, e := range edits {
+		if over := e.Off + e.Len - b.end(); over > 0 {
+			c.rest, e.Len = over, e.Len-over
+		}
+		c.edits = append(c.edits, e)
+	}
+	return c.edits
+}

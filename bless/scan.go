@@ -1,0 +1,342 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package bless
+
+// The scan of a layer: what each entry is, the digests of each file, and which
+// of them are to be signed.
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha1"
+	"crypto/sha256"
+	"fmt"
+	"hash"
+	"io"
+	"path"
+	"strconv"
+	"strings"
+	"sync/atomic"
+
+	"github.com/sbom-bless/sbom-bless/tree"
+	"github.com/sbom-bless/sbom-bless/xattr"
+)
+
+// layerScan is the xattr.Handler of one layer.
+type layerScan struct {
+	*run
+	in      layerIn
+	ctx     context.Context
+	decoded *decodeQueue
+	waiting *waitQueue
+	scanner *xattr.Scanner
+	srcSum  hash.Hash
+	files   []tree.File
+	stats   LayerStats
+	edits   atomic.Int64 // entries that change
+	signed  atomic.Int64 // files that got new attributes
+
+	held    []*block   // not yet passed on: a header may begin in them
+	begun   []*pending // files whose headers begin in held, in order
+	next    int64      // where the next entry begins at the earliest
+	content content    // of the file at hand
+	open    *pending   // the file at hand, unless it was hashed ahead
+}
+
+// scan takes the decoded blocks to the end.
+func (s *layerScan) scan() error {
+	defer s.waiting.stop()
+	for {
+		b, err := s.decoded.next()
+		if err == io.EOF {
+			break
+		}
+		if err != nil {
+			return err
+		}
+		s.srcSum.Write(b.data)
+		s.held = append(s.held, b)
+		if err := s.limits.checkSize(b.end(), s.in.desc.Size); err != nil {
+			return err
+		}
+		if _, err := s.scanner.Write(b.data); err != nil {
+			return err
+		}
+		s.passOn(s.next)
+	}
+	if err := s.scanner.Close(); err != nil {
+		return err
+	}
+	s.passOn(1 << 62)
+	if got := sha256Of(s.srcSum); got != s.in.diffID {
+		return fmt.Errorf("its DiffID is %s, the image config says %s\nhint: the source image is damaged or was put together wrongly", got, s.in.diffID)
+	}
+	return nil
+}
+
+// passOn gives the held blocks that end at or before safe to assemble, each
+// with the files that begin in it.
+func (s *layerScan) passOn(safe int64) {
+	for len(s.held) > 0 && s.held[0].end() <= safe {
+		b := waitingBlock{block: s.held[0]}
+		n := 0
+		for n < len(s.begun) && s.begun[n].entry.Off < b.end() {
+			n++
+		}
+		b.files = s.begun[:n:n]
+		s.begun = s.begun[n:]
+		s.held = s.held[1:]
+		s.waiting.push(b)
+	}
+}
+
+// Entry takes the next entry's header.
+func (s *layerScan) Entry(e *xattr.Entry) error {
+	s.next = e.Next()
+	f, err := fileOf(e)
+	if err == nil {
+		err = s.limits.countEntry(&s.stats, f.Size)
+	}
+	if err != nil {
+		return fmt.Errorf("%s: %w", quoteName(e.Name), err)
+	}
+	s.files = append(s.files, f)
+	if !f.Regular() || tree.IsWhiteout(f.Name) {
+		p, err := s.others(e)
+		if err != nil {
+			return fmt.Errorf("%s: %w", quoteName(e.Name), err)
+		}
+		if p != nil {
+			s.begun = append(s.begun, p)
+		}
+		return nil
+	}
+	p := &pending{entry: e, done: make(chan struct{})}
+	s.begun = append(s.begun, p)
+	s.content.reset(s.hash, s.sha1)
+	s.open = p
+	if e.Stored() <= maxWaiting {
+		s.passOn(e.Off)
+		s.waiting.room()
+		return nil
+	}
+	if err := s.hashAhead(e); err != nil {
+		return fmt.Errorf("%s: %w", quoteName(e.Name), err)
+	}
+	s.finish()
+	s.open = nil
+	return nil
+}
+
+// Content takes a piece of the file at hand, holes as zeros.
+func (s *layerScan) Content(p []byte) error {
+	if s.open != nil {
+		s.content.write(p)
+	}
+	return nil
+}
+
+// End tells that the file at hand is complete.
+func (s *layerScan) End() error {
+	if s.open != nil {
+		s.finish()
+		s.open = nil
+	}
+	return nil
+}
+
+// finish has the file at hand signed.
+func (s *layerScan) finish() {
+	f := &s.files[len(s.files)-1]
+	s.content.fill(f)
+	f.Code = s.content.isCode(f)
+	s.stats.count(f)
+	s.sign(s.ctx, s.open, *f, s)
+}
+
+// hashAhead hashes the content of e, whose header is in the held blocks,
+// without passing the blocks on.
+func (s *layerScan) hashAhead(e *xattr.Entry) error {
+	ahead := &aheadHandler{content: &s.content}
+	scanner := xattr.NewScanner(ahead)
+	feed := func(b *block) error {
+		data := b.data
+		if b.off < e.Off {
+			data = data[min(e.Off-b.off, int64(len(data))):]
+		}
+		_, err := scanner.Write(data)
+		return err
+	}
+	return s.decoded.peek(func(blocks []*block, dec decoder) error {
+		for _, b := range append(append([]*block(nil), s.held...), blocks...) {
+			if err := feed(b); err != nil || ahead.done {
+				return ahead.result(err)
+			}
+		}
+		for {
+			if err := s.ctx.Err(); err != nil {
+				return err
+			}
+			b, err := dec.next()
+			if err == io.EOF {
+				err = io.ErrUnexpectedEOF
+			}
+			if err != nil {
+				return err
+			}
+			err = s.limits.checkSize(b.end(), s.in.desc.Size)
+			if err == nil {
+				err = feed(b)
+			}
+			b.release()
+			if err != nil || ahead.done {
+				return ahead.result(err)
+			}
+		}
+	})
+}
+
+// aheadHandler hashes the first entry and then stops the scanner.
+type aheadHandler struct {
+	content *content
+	begun   bool
+	done    bool
+}
+
+func (h *aheadHandler) Entry(*xattr.Entry) error {
+	if h.begun {
+		h.done = true
+		return errStopped
+	}
+	h.begun = true
+	return nil
+}
+
+func (h *aheadHandler) Content(p []byte) error { h.content.write(p); return nil }
+
+func (h *aheadHandler) End() error { h.done = true; return errStopped }
+
+func (h *aheadHandler) result(err error) error {
+	if h.done {
+		return nil
+	}
+	return err
+}
+
+// fileOf turns an entry into its record.
+func fileOf(e *xattr.Entry) (tree.File, error) {
+	name, err := tree.Clean(e.Name)
+	if err != nil {
+		return tree.File{}, err
+	}
+	f := tree.File{Name: name, Type: e.Type, Mode: uint32(e.Mode) & 0o7777, UID: int(e.UID), GID: int(e.GID), ModTime: e.ModTime}
+	switch e.Type {
+	case '0':
+		f.Size = e.Size
+	case '1':
+		if f.Link, err = tree.Clean(e.Linkname); err != nil {
+			return f, fmt.Errorf("hard link to %s: %w", quoteName(e.Linkname), err)
+		}
+	case '2':
+		f.Link = e.Linkname
+	}
+	for name, value := range e.Xattrs {
+		if strings.HasPrefix(name, "trusted.overlay.") || strings.HasPrefix(name, "user.overlay.") {
+			return f, fmt.Errorf("has the attribute %s, with which a layer could redirect the overlay filesystem", name)
+		}
+		if !ours(name) {
+			if f.Xattrs == nil {
+				f.Xattrs = map[string][]byte{}
+			}
+			f.Xattrs[name] = value
+		}
+	}
+	return f, nil
+}
+
+// ---- content ----
+
+// content is what is learned from a file's bytes.
+type content struct {
+	main   hash.Hash // what goes into security.ima
+	kind   xattr.Hash
+	sha256 hash.Hash // where main is another one
+	sha1   hash.Hash // where an SBOM needs it
+	head   []byte
+}
+
+// reset makes c ready for the next file.
+func (c *content) reset(h xattr.Hash, withSHA1 bool) {
+	c.head = c.head[:0]
+	if c.kind != h {
+		c.main, c.kind, c.sha256 = h.New(), h, nil
+		if h != xattr.SHA256 {
+			c.sha256 = sha256.New()
+		}
+	}
+	if withSHA1 && c.sha1 == nil {
+		c.sha1 = sha1.New()
+	}
+	for _, h := range []hash.Hash{c.main, c.sha256, c.sha1} {
+		if h != nil {
+			h.Reset()
+		}
+	}
+}
+
+func (c *content) write(p []byte) {
+	c.sniff(p)
+	c.main.Write(p)
+	if c.sha256 != nil {
+		c.sha256.Write(p)
+	}
+	if c.sha1 != nil {
+		c.sha1.Write(p)
+	}
+}
+
+// sniff keeps the first bytes, which tell code.
+func (c *content) sniff(p []byte) {
+	if n := 4 - len(c.head); n > 0 {
+		c.head = append(c.head, p[:min(n, len(p))]...)
+	}
+}
+
+// fill records the digests in f.
+func (c *content) fill(f *tree.File) {
+	if c.sha256 == nil {
+		f.SHA256 = c.main.Sum(nil)
+	} else {
+		f.SHA256, f.Digest = c.sha256.Sum(nil), c.main.Sum(nil)
+	}
+	if c.sha1 != nil {
+		f.SHA1 = c.sha1.Sum(nil)
+	}
+}
+
+// codeSuffixes are those of files that an interpreter or a loader runs though
+// they need no x bit.
+var codeSuffixes = map[string]bool{
+	".so": true, ".ko": true, ".py": true, ".pyc": true, ".pyo": true, ".pl": true, ".pm": true, ".rb": true, ".php": true,
+	".js": true, ".mjs": true, ".cjs": true, ".node": true, ".wasm": true, ".lua": true, ".tcl": true, ".r": true,
+	".sh": true, ".bash": true, ".zsh": true, ".jar": true, ".war": true, ".class": true, ".dex": true,
+	".dll": true, ".exe": true, ".ps1": true, ".el": true, ".elc": true, ".beam": true,
+}
+
+// isCode tells whether f counts as code: an x bit, ELF, "#!", or a known
+// suffix, also with a version behind it (libc.so.6).
+func (c *content) isCode(f *tree.File) bool {
+	if f.Mode&0o111 != 0 || bytes.HasPrefix(c.head, []byte("\x7fELF")) || bytes.HasPrefix(c.head, []byte("#!")) {
+		return true
+	}
+	base := strings.ToLower(path.Base(f.Name))
+	return codeSuffixes[path.Ext(base)] || strings.Contains(base, ".so.")
+}
+
+// quoteName shows a name of a tar on one line, whatever bytes it holds.
+func quoteName(name string) string {
+	if q := strconv.Quote(name); q != `"`+name+`"` {
+		return q
+	}
+	return name
+}

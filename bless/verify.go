@@ -1,0 +1,407 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package bless
+
+// Verify: what bless promises, proved again from the image alone.
+
+import (
+	"bytes"
+	"context"
+	"crypto"
+	"encoding/base64"
+	"encoding/hex"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/sbom-bless/sbom-bless/transport"
+	"github.com/sbom-bless/sbom-bless/tree"
+	"github.com/sbom-bless/sbom-bless/xattr"
+)
+
+// VerifyOptions are the choices of Verify.
+type VerifyOptions struct {
+	// Keys are trusted: each file must be signed by one of them. Without keys the
+	// digests alone are checked.
+	Keys []crypto.PublicKey
+	// Certified checks the certificate that a delegated run recorded in the image
+	// config and returns its key; nil: such keys are not trusted.
+	Certified func(der []byte) (crypto.PublicKey, error)
+	// BPFFiles says which files must have security.bpf.bless; BPFCode if empty.
+	BPFFiles BPFFiles
+	// EVM demands security.evm on every regular file.
+	EVM       bool
+	Platforms []v1.Platform
+	Jobs      int
+	Limits    Limits
+	Progress  Progress
+	// Visit, if not nil, is handed each image's layers' entries when all is read.
+	Files bool
+}
+
+// Problem is one thing that is wrong.
+type Problem struct {
+	Platform string `json:"platform"`
+	// Layer counts from 1; 0: the image as a whole.
+	Layer     int    `json:"layer,omitempty"`
+	Path      string `json:"path,omitempty"`
+	Attribute string `json:"attribute,omitempty"`
+	Reason    string `json:"reason"`
+	Expected  string `json:"expected,omitempty"`
+	Got       string `json:"got,omitempty"`
+}
+
+// String is the problem on one line: layer, path, what is wrong.
+func (p Problem) String() string {
+	var s strings.Builder
+	if p.Layer > 0 {
+		fmt.Fprintf(&s, "layer %d: ", p.Layer)
+	}
+	if p.Path != "" {
+		fmt.Fprintf(&s, "%s: ", quoteName(p.Path))
+	}
+	if p.Attribute != "" {
+		fmt.Fprintf(&s, "%s: ", p.Attribute)
+	}
+	s.WriteString(p.Reason)
+	if p.Expected != "" || p.Got != "" {
+		fmt.Fprintf(&s, ": expected %s, got %s", p.Expected, p.Got)
+	}
+	return s.String()
+}
+
+// VerifyResult is what Verify found. Its JSON form is the output of
+// `sbom-bless verify --output json`.
+type VerifyResult struct {
+	Reference string        `json:"reference"`
+	Root      v1.Descriptor `json:"descriptor"`
+	Images    []ImageCheck  `json:"images"`
+	Problems  []Problem     `json:"problems"`
+}
+
+// ImageCheck is what was checked of one platform.
+type ImageCheck struct {
+	Platform   string        `json:"platform"`
+	Descriptor v1.Descriptor `json:"descriptor"`
+	Layers     []LayerCheck  `json:"layers"`
+}
+
+// LayerCheck is what was checked of one layer. SourceDiffID is the DiffID of
+// the layer with our records taken out: that of the layer before it was blessed.
+type LayerCheck struct {
+	Descriptor   v1.Descriptor `json:"descriptor"`
+	DiffID       v1.Hash       `json:"diffId"`
+	SourceDiffID v1.Hash       `json:"sourceDiffId"`
+	Entries      int64         `json:"entries"`
+	Regular      int64         `json:"regular"`
+	Code         int64         `json:"code"`
+	FileBytes    int64         `json:"fileBytes"`
+	Files        []tree.File   `json:"-"`
+	problems     []Problem
+}
+
+// OK tells that nothing was wrong.
+func (r *VerifyResult) OK() bool { return len(r.Problems) == 0 }
+
+// Verify reads every byte of the image and checks that each layer is what the
+// image says, and each regular file's digest what its attributes say, signed by
+// a trusted key. What is wrong with the image is in the result; the error is for
+// what kept Verify from looking.
+func Verify(ctx context.Context, src transport.Source, o VerifyOptions) (*VerifyResult, error) {
+	result := &VerifyResult{Reference: src.Reference(), Root: src.Root(), Problems: []Problem{}}
+	r, images, err := readImages(ctx, src, o.Platforms, o.Jobs, o.Limits, o.Progress)
+	if err != nil {
+		return nil, err
+	}
+	if o.BPFFiles == "" {
+		o.BPFFiles = BPFCode
+	}
+	if len(o.Keys) == 0 {
+		o.BPFFiles = BPFNone
+	}
+	checks := map[*layerJob]*LayerCheck{}
+	var mu sync.Mutex
+	err = r.eachLayer(ctx, images, func(ctx context.Context, n *node, j *layerJob, add func(int64)) error {
+		keys, problem := imageKeys(n.image, o)
+		v := &layerVerifier{o: o, keys: keys, slots: r.signers}
+		check, err := v.layer(ctx, r, j, add)
+		if err != nil {
+			return err
+		}
+		if problem != "" {
+			check.problems = append([]Problem{{Reason: problem}}, check.problems...)
+		}
+		mu.Lock()
+		defer mu.Unlock()
+		checks[j] = check
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", src.Reference(), err)
+	}
+	for _, n := range images {
+		ic := ImageCheck{Platform: n.image.platform, Descriptor: n.desc}
+		for i, j := range n.image.layers {
+			check := *checks[j]
+			for _, p := range check.problems {
+				p.Platform, p.Layer = n.image.platform, i+1
+				result.Problems = append(result.Problems, p)
+			}
+			ic.Layers = append(ic.Layers, check)
+		}
+		result.Images = append(result.Images, ic)
+	}
+	return result, nil
+}
+
+// imageKeys are the trusted keys of an image, that of a delegated run among them.
+func imageKeys(img *image, o VerifyOptions) (keys []crypto.PublicKey, problem string) {
+	keys = slices.Clone(o.Keys)
+	label := img.file.Config.Labels[CertificateLabel]
+	if label == "" || o.Certified == nil {
+		return keys, ""
+	}
+	der, err := base64.StdEncoding.DecodeString(label)
+	if err == nil {
+		var key crypto.PublicKey
+		if key, err = o.Certified(der); err == nil {
+			return append(keys, key), ""
+		}
+	}
+	return keys, fmt.Sprintf("the delegated certificate in the label %s: %v", CertificateLabel, err)
+}
+
+// layerVerifier checks the files of a layer, signatures in parallel.
+type layerVerifier struct {
+	o     VerifyOptions
+	keys  []crypto.PublicKey
+	slots chan struct{}
+
+	wg    sync.WaitGroup
+	mu    sync.Mutex
+	found []found
+}
+
+type found struct {
+	at int64 // which entry, so that the order is that of the tar
+	Problem
+}
+
+func (v *layerVerifier) layer(ctx context.Context, r *run, j *layerJob, add func(int64)) (*LayerCheck, error) {
+	blob, err := r.src.Blob(ctx, j.source)
+	if err != nil {
+		return nil, err
+	}
+	defer blob.Close()
+	check := &LayerCheck{Descriptor: j.source}
+	var at int64
+	read, err := readLayer(ctx, layerIn{desc: j.source, diffID: j.diffID, blob: blob}, r.limits, true, add, func(e *xattr.Entry, f *tree.File) error {
+		at++
+		if v.o.Files {
+			check.Files = append(check.Files, *f)
+		}
+		v.entry(at, e, *f)
+		return nil
+	})
+	v.wg.Wait()
+	if err != nil {
+		return nil, err
+	}
+	check.DiffID, check.SourceDiffID = read.diffID, read.stripped
+	check.Entries, check.Regular, check.Code, check.FileBytes = read.stats.Entries, read.stats.Regular, read.stats.Code, read.stats.FileBytes
+	if read.diffID != j.diffID {
+		check.problems = append(check.problems, Problem{Reason: "the layer is not the one that the image config names", Expected: j.diffID.String(), Got: read.diffID.String()})
+	}
+	slices.SortStableFunc(v.found, func(a, b found) int { return int(a.at - b.at) })
+	for _, f := range v.found {
+		check.problems = append(check.problems, f.Problem)
+	}
+	return check, nil
+}
+
+// entry checks one entry, in a goroutine of its own if it carries signatures.
+func (v *layerVerifier) entry(at int64, e *xattr.Entry, f tree.File) {
+	if !f.Regular() || tree.IsWhiteout(f.Name) {
+		for _, name := range []string{xattr.IMA, xattr.Bless, xattr.EVM} {
+			if _, ok := e.Xattrs[name]; ok {
+				v.report(at, f, name, "on an entry that is no regular file")
+			}
+		}
+		return
+	}
+	v.slots <- struct{}{}
+	v.wg.Go(func() {
+		defer func() { <-v.slots }()
+		v.ima(at, e, f)
+		v.bless(at, e, f)
+		v.evm(at, e, f)
+	})
+}
+
+func (v *layerVerifier) report(at int64, f tree.File, attribute, reason string) {
+	v.add(at, Problem{Path: f.Name, Attribute: attribute, Reason: reason})
+}
+
+func (v *layerVerifier) add(at int64, p Problem) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.found = append(v.found, found{at, p})
+}
+
+// digest is the file's digest in the algorithm h; only SHA-256 and that of
+// security.ima are known.
+func digest(f tree.File, h xattr.Hash) xattr.Digest {
+	if h != xattr.SHA256 && f.Digest != nil {
+		return xattr.Digest{Hash: h, Sum: f.Digest}
+	}
+	return xattr.Digest{Hash: xattr.SHA256, Sum: f.SHA256}
+}
+
+func (v *layerVerifier) ima(at int64, e *xattr.Entry, f tree.File) {
+	raw, ok := e.Xattrs[xattr.IMA]
+	if !ok {
+		v.report(at, f, xattr.IMA, "missing: the file is not blessed")
+		return
+	}
+	value, err := xattr.Parse(raw)
+	if err != nil {
+		v.report(at, f, xattr.IMA, err.Error())
+		return
+	}
+	d := digest(f, value.Hash)
+	if value.Type == xattr.TypeDigest {
+		switch {
+		case !bytes.Equal(value.Sum, d.Sum):
+			v.add(at, Problem{Path: f.Name, Attribute: xattr.IMA, Reason: "the content was changed",
+				Expected: value.Hash.String() + ":" + hex.EncodeToString(value.Sum), Got: value.Hash.String() + ":" + hex.EncodeToString(d.Sum)})
+		case len(v.keys) > 0:
+			v.report(at, f, xattr.IMA, "holds a digest, not a signature")
+		}
+		return
+	}
+	if len(v.keys) == 0 {
+		v.report(at, f, xattr.IMA, "is signed by key "+value.KeyID.String()+", and no key was given to check it")
+		return
+	}
+	key := keyByID(v.keys, value.KeyID)
+	if key == nil {
+		v.add(at, Problem{Path: f.Name, Attribute: xattr.IMA, Reason: "signed by another key", Expected: keyIDs(v.keys), Got: value.KeyID.String()})
+		return
+	}
+	if err := value.Verify(key, d); err != nil {
+		v.add(at, Problem{Path: f.Name, Attribute: xattr.IMA,
+			Reason: "the signature does not fit: the content was changed (it has " + d.Hash.String() + ":" + hex.EncodeToString(d.Sum) + "), or the signature was"})
+	}
+}
+
+func (v *layerVerifier) bless(at int64, e *xattr.Entry, f tree.File) {
+	raw, ok := e.Xattrs[xattr.Bless]
+	if !ok {
+		if v.o.BPFFiles == BPFAll || v.o.BPFFiles == BPFCode && f.Code {
+			v.report(at, f, xattr.Bless, "missing, on a file that counts as code")
+		}
+		return
+	}
+	if len(v.keys) == 0 {
+		return // security.ima has said so already
+	}
+	h := xattr.SHA256
+	if value, err := xattr.Parse(e.Xattrs[xattr.IMA]); err == nil {
+		h = value.Hash
+	}
+	v.anyKey(at, f, xattr.Bless, func(key crypto.PublicKey) error { return xattr.VerifyBless(key, raw, digest(f, h)) })
+}
+
+func (v *layerVerifier) evm(at int64, e *xattr.Entry, f tree.File) {
+	raw, ok := e.Xattrs[xattr.EVM]
+	if !ok {
+		if v.o.EVM {
+			v.report(at, f, xattr.EVM, "missing")
+		}
+		return
+	}
+	if len(v.keys) == 0 {
+		return
+	}
+	v.anyKey(at, f, xattr.EVM, func(key crypto.PublicKey) error {
+		return xattr.VerifyEVM(key, raw, e.Xattrs, uint32(f.UID), uint32(f.GID), uint16(f.Mode)|modeRegular)
+	})
+}
+
+// anyKey reports the attribute unless one of the keys verifies it.
+func (v *layerVerifier) anyKey(at int64, f tree.File, attribute string, verify func(crypto.PublicKey) error) {
+	var err error
+	for _, key := range v.keys {
+		if err = verify(key); err == nil {
+			return
+		}
+	}
+	v.report(at, f, attribute, "no trusted key verifies it: "+err.Error())
+}
+
+func keyByID(keys []crypto.PublicKey, id xattr.KeyID) crypto.PublicKey {
+	for _, key := range keys {
+		if got, err := xattr.KeyIDOf(key); err == nil && got == id {
+			return key
+		}
+	}
+	return nil
+}
+
+func keyIDs(keys []crypto.PublicKey) string {
+	var ids []string
+	for _, key := range keys {
+		if id, err := xattr.KeyIDOf(key); err == nil {
+			ids = append(ids, id.String())
+		}
+	}
+	return strings.Join(ids, " or ")
+}
+
+// ---- images of a source that is only read ----
+
+// readImages plans a source that is only read.
+func readImages(ctx context.Context, src transport.Source, platforms []v1.Platform, jobs int, limits Limits, progress Progress) (*run, []*node, error) {
+	r, err := newRun(src, nil, nil, Options{Platforms: platforms, Jobs: jobs, Limits: limits, Progress: progress})
+	if err != nil {
+		return nil, nil, err
+	}
+	root, err := r.plan(ctx, &Result{})
+	if err != nil {
+		return nil, nil, fmt.Errorf("%s: %w", src.Reference(), err)
+	}
+	return r, root.images(), nil
+}
+
+// eachLayer calls f for each layer once, several at a time.
+func (r *run) eachLayer(ctx context.Context, images []*node, f func(context.Context, *node, *layerJob, func(int64)) error) error {
+	g, ctx := errgroup.WithContext(ctx)
+	g.SetLimit(r.opts.Jobs)
+	seen := map[*layerJob]bool{}
+	for _, n := range images {
+		for _, j := range n.image.layers {
+			if seen[j] {
+				continue
+			}
+			seen[j] = true
+			g.Go(func() error {
+				if err := ctx.Err(); err != nil {
+					return err
+				}
+				add, done := r.progress.Layer(j.source)
+				err := f(ctx, n, j, add)
+				if err != nil {
+					done("failed")
+					return fmt.Errorf("%s: %w", j.name, err)
+				}
+				done("read")
+				return nil
+			})
+		}
+	}
+	return g.Wait()
+}
