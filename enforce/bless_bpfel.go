@@ -148,47 +148,47 @@ type blessSuffixKey struct {
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
-	blessMapAgents          = "agents"
-	blessMapCgroups         = "cgroups"
-	blessMapCounters        = "counters"
-	blessMapDomains         = "domains"
-	blessMapEvents          = "events"
-	blessMapLabels          = "labels"
-	blessMapMounts          = "mounts"
-	blessMapObjects         = "objects"
-	blessMapRecent          = "recent"
-	blessMapRoots           = "roots"
-	blessMapSets            = "sets"
-	blessMapSuffixes        = "suffixes"
-	blessMapVerdicts        = "verdicts"
-	blessProgBpfCall        = "bpf_call"
-	blessProgBpfMapFd       = "bpf_map_fd"
-	blessProgBpfProgFd      = "bpf_prog_fd"
-	blessProgCheckSecurity  = "check_security"
-	blessProgCredsForExec   = "creds_for_exec"
-	blessProgFork           = "fork"
-	blessProgIoctl          = "ioctl"
-	blessProgLabelTasks     = "label_tasks"
-	blessProgLink           = "link"
-	blessProgLoadData       = "load_data"
-	blessProgMmap           = "mmap"
-	blessProgMprotect       = "mprotect"
-	blessProgOpen           = "open"
-	blessProgPtrace         = "ptrace"
-	blessProgReadFile       = "read_file"
-	blessProgRemovexattr    = "removexattr"
-	blessProgRename         = "rename"
-	blessProgRmdir          = "rmdir"
-	blessProgSetattr        = "setattr"
-	blessProgSetxattr       = "setxattr"
-	blessProgSocket         = "socket"
-	blessProgTraceme        = "traceme"
-	blessProgUmount         = "umount"
-	blessProgUnlink         = "unlink"
-	blessVarPinsDev         = "pins_dev"
-	blessVarPinsInode       = "pins_inode"
-	blessVarSetattrHasIdmap = "setattr_has_idmap"
-	blessVarTypes           = "types"
+	blessMapAgents         = "agents"
+	blessMapCgroups        = "cgroups"
+	blessMapCounters       = "counters"
+	blessMapDomains        = "domains"
+	blessMapEvents         = "events"
+	blessMapLabels         = "labels"
+	blessMapMounts         = "mounts"
+	blessMapObjects        = "objects"
+	blessMapRecent         = "recent"
+	blessMapRoots          = "roots"
+	blessMapSets           = "sets"
+	blessMapSuffixes       = "suffixes"
+	blessMapVerdicts       = "verdicts"
+	blessProgBpfCall       = "bpf_call"
+	blessProgBpfMapFd      = "bpf_map_fd"
+	blessProgBpfProgFd     = "bpf_prog_fd"
+	blessProgCheckSecurity = "check_security"
+	blessProgCredsForExec  = "creds_for_exec"
+	blessProgFork          = "fork"
+	blessProgIoctl         = "ioctl"
+	blessProgLabelTasks    = "label_tasks"
+	blessProgLink          = "link"
+	blessProgLoadData      = "load_data"
+	blessProgMmap          = "mmap"
+	blessProgMprotect      = "mprotect"
+	blessProgOpen          = "open"
+	blessProgPtrace        = "ptrace"
+	blessProgReadFile      = "read_file"
+	blessProgRemovexattr   = "removexattr"
+	blessProgRename        = "rename"
+	blessProgRmdir         = "rmdir"
+	blessProgSetattr       = "setattr"
+	blessProgSetattrCompat = "setattr_compat"
+	blessProgSetxattr      = "setxattr"
+	blessProgSocket        = "socket"
+	blessProgTraceme       = "traceme"
+	blessProgUmount        = "umount"
+	blessProgUnlink        = "unlink"
+	blessVarPinsDev        = "pins_dev"
+	blessVarPinsInode      = "pins_inode"
+	blessVarTypes          = "types"
 )
 
 // loadBless returns the embedded CollectionSpec for bless.
@@ -252,6 +252,7 @@ type blessProgramSpecs struct {
 	Rename        *ebpf.ProgramSpec `ebpf:"rename"`
 	Rmdir         *ebpf.ProgramSpec `ebpf:"rmdir"`
 	Setattr       *ebpf.ProgramSpec `ebpf:"setattr"`
+	SetattrCompat *ebpf.ProgramSpec `ebpf:"setattr_compat"`
 	Setxattr      *ebpf.ProgramSpec `ebpf:"setxattr"`
 	Socket        *ebpf.ProgramSpec `ebpf:"socket"`
 	Traceme       *ebpf.ProgramSpec `ebpf:"traceme"`
@@ -282,10 +283,9 @@ type blessMapSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type blessVariableSpecs struct {
-	PinsDev         *ebpf.VariableSpec `ebpf:"pins_dev"`
-	PinsInode       *ebpf.VariableSpec `ebpf:"pins_inode"`
-	SetattrHasIdmap *ebpf.VariableSpec `ebpf:"setattr_has_idmap"`
-	Types           *ebpf.VariableSpec `ebpf:"types"`
+	PinsDev   *ebpf.VariableSpec `ebpf:"pins_dev"`
+	PinsInode *ebpf.VariableSpec `ebpf:"pins_inode"`
+	Types     *ebpf.VariableSpec `ebpf:"types"`
 }
 
 // blessObjects contains all objects after they have been loaded into the kernel.
@@ -345,10 +345,9 @@ func (m *blessMaps) Close() error {
 //
 // It can be passed to loadBlessObjects or ebpf.CollectionSpec.LoadAndAssign.
 type blessVariables struct {
-	PinsDev         *ebpf.Variable `ebpf:"pins_dev"`
-	PinsInode       *ebpf.Variable `ebpf:"pins_inode"`
-	SetattrHasIdmap *ebpf.Variable `ebpf:"setattr_has_idmap"`
-	Types           *ebpf.Variable `ebpf:"types"`
+	PinsDev   *ebpf.Variable `ebpf:"pins_dev"`
+	PinsInode *ebpf.Variable `ebpf:"pins_inode"`
+	Types     *ebpf.Variable `ebpf:"types"`
 }
 
 // blessPrograms contains all programs after they have been loaded into the kernel.
@@ -374,6 +373,7 @@ type blessPrograms struct {
 	Rename        *ebpf.Program `ebpf:"rename"`
 	Rmdir         *ebpf.Program `ebpf:"rmdir"`
 	Setattr       *ebpf.Program `ebpf:"setattr"`
+	SetattrCompat *ebpf.Program `ebpf:"setattr_compat"`
 	Setxattr      *ebpf.Program `ebpf:"setxattr"`
 	Socket        *ebpf.Program `ebpf:"socket"`
 	Traceme       *ebpf.Program `ebpf:"traceme"`
@@ -402,6 +402,7 @@ func (p *blessPrograms) Close() error {
 		p.Rename,
 		p.Rmdir,
 		p.Setattr,
+		p.SetattrCompat,
 		p.Setxattr,
 		p.Socket,
 		p.Traceme,

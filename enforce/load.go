@@ -115,9 +115,10 @@ func newSpec() (*ebpf.CollectionSpec, error) {
 			return nil, fmt.Errorf("%s: LSM hook %s: %w: %w", name, p.AttachTo, err, ErrNotSupported)
 		}
 		if p.AttachTo == "inode_setattr" {
+			// The mount's id mapping came in front in 6.9.
 			idmap := len(hook.Type.(*btf.FuncProto).Params) == 3
-			if err := spec.Variables["setattr_has_idmap"].Set(idmap); err != nil {
-				return nil, err
+			if idmap == strings.HasSuffix(name, "_compat") {
+				delete(spec.Programs, name)
 			}
 		}
 	}

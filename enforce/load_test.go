@@ -5,7 +5,10 @@
 package enforce_test
 
 import (
+	"errors"
 	"testing"
+
+	"github.com/cilium/ebpf"
 
 	"github.com/sbom-bless/sbom-bless/enforce"
 	"github.com/sbom-bless/sbom-bless/internal/vm"
@@ -17,7 +20,11 @@ func TestLoad(t *testing.T) {
 		t.Run("load", func(t *testing.T) {
 			e, err := enforce.Load(enforce.Options{})
 			if err != nil {
-				t.Fatalf("%+v", err)
+				var v *ebpf.VerifierError
+				if errors.As(err, &v) {
+					t.Logf("%+v", v)
+				}
+				t.Fatal(err)
 			}
 			if err := e.Close(); err != nil {
 				t.Fatal(err)

@@ -132,8 +132,6 @@ struct { /* ids of our maps (high half 0) and programs (high half 1) */
 
 /* ---- Settings: written by the loader before load, constant from then on ---- */
 
-/* inode_setattr passes the mount's id mapping first (since 6.9). */
-const volatile bool setattr_has_idmap;
 /* s_dev and inode of the directory of our pins; 0: no pins. */
 const volatile __u32 pins_dev;
 const volatile __u64 pins_inode;
@@ -707,44 +705,45 @@ int label_tasks(struct bpf_iter__task *ctx)
 
 /* ---- Hooks: guard ---- */
 
-static __always_inline int guard(__u32 op, struct dentry *dentry)
+/* guard denies a change of inode, which is dentry's, or an open file's. */
+static __always_inline int guard(__u32 op, struct inode *inode, struct dentry *dentry)
 {
 	struct facts f = {};
-	struct inode *inode;
 
-	if (!labelled(&f, op))
-		return 0;
-	inode = dentry->d_inode;
-	if (!guarded(&f, inode, dentry))
+	if (!labelled(&f, op) || !guarded(&f, inode, dentry))
 		return 0;
 	return verdict(&f, REASON_GUARDED, inode, NULL, dentry);
 }
 
 SEC("lsm/inode_setattr")
-int setattr(unsigned long long *ctx)
+int BPF_PROG(setattr, void *idmap, struct dentry *dentry)
 {
-	/* The signature changed in 6.9; the branch not taken is gone before the verifier looks. */
-	if (setattr_has_idmap)
-		return guard(OP_SETATTR, (struct dentry *)ctx[1]);
-	return guard(OP_SETATTR, (struct dentry *)ctx[0]);
+	return guard(OP_SETATTR, dentry->d_inode, dentry);
+}
+
+/* Before 6.9 the hook had no idmap; the loader keeps the twin that fits. */
+SEC("lsm/inode_setattr")
+int BPF_PROG(setattr_compat, struct dentry *dentry)
+{
+	return guard(OP_SETATTR, dentry->d_inode, dentry);
 }
 
 SEC("lsm/inode_setxattr")
 int BPF_PROG(setxattr, void *idmap, struct dentry *dentry)
 {
-	return guard(OP_XATTR, dentry);
+	return guard(OP_XATTR, dentry->d_inode, dentry);
 }
 
 SEC("lsm/inode_removexattr")
 int BPF_PROG(removexattr, void *idmap, struct dentry *dentry)
 {
-	return guard(OP_XATTR, dentry);
+	return guard(OP_XATTR, dentry->d_inode, dentry);
 }
 
 SEC("lsm/inode_link")
 int BPF_PROG(link, struct dentry *old_dentry)
 {
-	return guard(OP_LINK, old_dentry);
+	return guard(OP_LINK, old_dentry->d_inode, old_dentry);
 }
 
 SEC("lsm/file_ioctl")
@@ -752,7 +751,7 @@ int BPF_PROG(ioctl, struct file *file, unsigned int cmd)
 {
 	if (cmd != FS_IOC_SETFLAGS && cmd != FS_IOC_FSSETXATTR && cmd != FS_IOC_ENABLE_VERITY)
 		return 0;
-	return guard(OP_IOCTL, file->f_path.dentry);
+	return guard(OP_IOCTL, file->f_inode, file->f_path.dentry);
 }
 
 /* ---- Hooks: ourselves ---- */
@@ -782,7 +781,9 @@ static __always_inline int self(__u32 op, struct dentry *dentry)
 /* pinned tells whether the directory is the one of our pins, or in it. */
 static __always_inline bool pinned(struct dentry *dir)
 {
-	if (dir->d_inode->i_sb->s_magic != BPF_FS_MAGIC || !pins_inode)
+	struct inode *first = dir->d_inode;
+
+	if (!pins_inode || !first || first->i_sb->s_magic != BPF_FS_MAGIC)
 		return false;
 	for (int i = 0; i < 3; i++) {
 		struct inode *inode = BPF_CORE_READ(dir, d_inode);
@@ -799,7 +800,7 @@ int BPF_PROG(unlink, struct inode *dir, struct dentry *dentry)
 {
 	if (pinned(dentry->d_parent))
 		return self(OP_UNLINK, dentry);
-	return guard(OP_UNLINK, dentry);
+	return guard(OP_UNLINK, dentry->d_inode, dentry);
 }
 
 SEC("lsm/inode_rmdir")
@@ -815,10 +816,10 @@ int BPF_PROG(rename, struct inode *old_dir, struct dentry *old_dentry, struct in
 
 	if (pinned(old_dentry) || pinned(new_dentry->d_parent))
 		return self(OP_RENAME, old_dentry);
-	ret = guard(OP_RENAME, old_dentry);
+	ret = guard(OP_RENAME, old_dentry->d_inode, old_dentry);
 	if (ret)
 		return ret;
-	return guard(OP_RENAME, new_dentry);
+	return guard(OP_RENAME, new_dentry->d_inode, new_dentry);
 }
 
 SEC("lsm/bpf")
