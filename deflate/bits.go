@@ -38,7 +38,9 @@ func (w *bitWriter) copy(src []byte, from, to int) {
 	}
 	if n := min(-from&7, to-from); n > 0 {
 		w.put(word(from, n), uint(n))
-		from += n
+		if from += n; from == to {
+			return
+		}
 	}
 	i, end := from>>3, to>>3
 	if w.n == 0 {
