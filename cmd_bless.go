@@ -1,0 +1,237 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+// bless: image in, blessed image out.
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/sbom-bless/sbom-bless/bless"
+	"github.com/sbom-bless/sbom-bless/key"
+	"github.com/sbom-bless/sbom-bless/transport"
+	"github.com/sbom-bless/sbom-bless/xattr"
+)
+
+const blessUsage = `SOURCE and DEST are registry references, or
+   docker-daemon:REF  docker-archive:PATH[:REF]  oci:DIR[:TAG]  oci-archive:PATH[:TAG]
+
+   sbom-bless bless docker-daemon:app:ci -t registry.example/app:1.2 --key bless.key
+   sbom-bless bless oci:app -t oci:blessed --key awskms:///alias/release --delegate
+
+The digest reference of the blessed image goes to stdout, all else to stderr.`
+
+func newBless() *cli.Command {
+	return &cli.Command{
+		Name:        "bless",
+		Usage:       "give every file of an image the attributes that the kernel judges it by",
+		ArgsUsage:   "SOURCE -t DEST --key KEY",
+		Description: blessUsage,
+		Flags: append([]cli.Flag{
+			&cli.StringFlag{Name: "to", Aliases: []string{"t"}, Usage: "where the blessed image goes"},
+			&cli.StringFlag{Name: "key", Usage: "private key: a PEM file, awskms:// gcpkms:// azurekms:// hashivault:// or pkcs11: URI"},
+			&cli.StringFlag{Name: "cert", Usage: "certificate of the key (default: the .crt file beside the key)"},
+			&cli.StringFlag{Name: "passphrase-file", Usage: "file with the passphrase of the key"},
+			&cli.BoolFlag{Name: "delegate", Usage: "sign with a fresh key that KEY certifies: one signature of KEY per run"},
+			&cli.BoolFlag{Name: "hash-only", Usage: "write digests, no signatures; needs no key"},
+			&cli.StringFlag{Name: "hash", Value: "sha256", Usage: "sha256, sha384 or sha512, for security.ima"},
+			&cli.IntFlag{Name: "ima-version", Value: 2, Usage: "version of the IMA signatures: 2, or 3 for kernels that demand it"},
+			&cli.BoolFlag{Name: "evm", Usage: "add portable security.evm signatures"},
+			&cli.StringFlag{Name: "bpf-files", Value: "code", Usage: "files that get security.bpf.bless: code, all or none"},
+			&cli.BoolFlag{Name: "replace-xattrs", Usage: "exchange attributes that others put into the image"},
+			&cli.StringFlag{Name: "recompress", Usage: "pack changed layers anew: gzip or zstd, with :LEVEL if you like"},
+			&cli.StringFlag{Name: "cache", Usage: "directory that remembers blessed layers (default: sbom-bless in the user's cache directory)"},
+			&cli.BoolFlag{Name: "no-cache", Usage: "remember nothing and look nothing up"},
+			&cli.StringFlag{Name: "digest-file", Usage: "write the digest of the blessed image to this file"},
+		}, commonFlags()...),
+		Action: func(c *cli.Context) error { return runBless(c.Context, c) },
+	}
+}
+
+func runBless(ctx context.Context, c *cli.Context) error {
+	if c.NArg() != 1 || c.String("to") == "" {
+		return usagef("bless takes one SOURCE and -t DEST\nhint: sbom-bless bless oci:app -t oci:blessed --key bless.key")
+	}
+	common, err := readCommon(c)
+	if err != nil {
+		return err
+	}
+	o, err := blessOptions(c, common)
+	if err != nil {
+		return err
+	}
+	signer, cert, err := blessSigner(ctx, c)
+	if err != nil {
+		return err
+	}
+	o.Certificate = cert
+	if o.Cache, err = blessCache(c, cert != nil); err != nil {
+		return err
+	}
+
+	progress := newProgress(c, common.quiet)
+	o.Progress = progress
+	result, err := blessImage(ctx, c.Args().First(), c.String("to"), signer, o, common)
+	progress.close()
+	if err != nil {
+		return err
+	}
+	if file := c.String("digest-file"); file != "" {
+		if err := os.WriteFile(file, []byte(result.Descriptor.Digest.String()+"\n"), 0o644); err != nil {
+			return err
+		}
+	}
+	if !common.quiet {
+		blessSummary(c.App.ErrWriter, result)
+	}
+	if common.json {
+		return writeJSON(c.App.Writer, result)
+	}
+	fmt.Fprintln(c.App.Writer, result.Blessed)
+	return nil
+}
+
+func blessImage(ctx context.Context, source, dest string, signer *xattr.Signer, o bless.Options, common commonOptions) (*bless.Result, error) {
+	src, err := transport.Open(ctx, source, common.transport())
+	if err != nil {
+		return nil, err
+	}
+	defer src.Close()
+	dst, err := transport.Create(ctx, dest, common.transport())
+	if err != nil {
+		return nil, err
+	}
+	defer dst.Close()
+	return bless.Image(ctx, src, dst, signer, o)
+}
+
+// blessOptions reads what the flags say of the attributes.
+func blessOptions(c *cli.Context, common commonOptions) (bless.Options, error) {
+	o := bless.Options{
+		IMAVersion: c.Int("ima-version"), EVM: c.Bool("evm"), BPFFiles: bless.BPFFiles(c.String("bpf-files")),
+		Replace: c.Bool("replace-xattrs"), Recompress: c.String("recompress"),
+		Platforms: common.platforms, Jobs: common.jobs, Limits: common.limits,
+	}
+	var err error
+	if o.Hash, err = xattr.ParseHash(c.String("hash")); err != nil {
+		return o, usagef("--hash: %v", err)
+	}
+	switch {
+	case o.IMAVersion != 2 && o.IMAVersion != 3:
+		return o, usagef("--ima-version %d: there are 2 and 3", o.IMAVersion)
+	case !validBPFFiles(o.BPFFiles):
+		return o, usagef("--bpf-files %s: choose code, all or none", o.BPFFiles)
+	case c.Bool("hash-only") && (c.String("key") != "" || o.EVM || c.Bool("delegate")):
+		return o, usagef("--hash-only signs nothing: leave --key, --evm and --delegate out")
+	case !c.Bool("hash-only") && c.String("key") == "":
+		return o, usagef("no key\nhint: sbom-bless keygen makes one; --hash-only needs none")
+	}
+	return o, nil
+}
+
+func validBPFFiles(b bless.BPFFiles) bool {
+	return b == bless.BPFCode || b == bless.BPFAll || b == bless.BPFNone
+}
+
+// blessSigner makes the signer that the flags name; nil for digests only. The
+// certificate is that of a delegated key.
+func blessSigner(ctx context.Context, c *cli.Context) (signer *xattr.Signer, delegated []byte, err error) {
+	if c.Bool("hash-only") {
+		return nil, nil, nil
+	}
+	k, err := key.Load(ctx, c.String("key"), key.Options{Cert: c.String("cert"), PassphraseFile: c.String("passphrase-file")})
+	if err != nil {
+		return nil, nil, err
+	}
+	if c.Bool("delegate") {
+		leaf, err := key.Delegate(ctx, k, time.Now())
+		if err != nil {
+			return nil, nil, err
+		}
+		k, delegated = leaf, leaf.Cert.Raw
+	} else if k.Remote {
+		fmt.Fprintf(c.App.ErrWriter, "sbom-bless: %s signs each file by a call of its own\nhint: --delegate needs one call per run\n", c.String("key"))
+	}
+	signer, err = xattr.NewSigner(k.Signer, k.Cert)
+	if err != nil {
+		return nil, nil, fmt.Errorf("%s: %w", c.String("key"), err)
+	}
+	return signer, delegated, nil
+}
+
+// blessCache opens the cache that the flags name. A delegated key never comes
+// back, so what it signed is of no use later.
+func blessCache(c *cli.Context, delegated bool) (*bless.Cache, error) {
+	dir := c.String("cache")
+	if c.Bool("no-cache") || delegated {
+		return nil, nil
+	}
+	if dir == "" {
+		user, err := os.UserCacheDir()
+		if err != nil {
+			return nil, nil // no home, as in some CI jobs: no cache
+		}
+		dir = filepath.Join(user, "sbom-bless")
+	}
+	return bless.OpenCache(dir)
+}
+
+// blessSummary tells a person what happened.
+func blessSummary(w io.Writer, r *bless.Result) {
+	fmt.Fprintf(w, "\nblessed %s\n", r.Source)
+	for _, notice := range r.Notices {
+		fmt.Fprintf(w, "  note      %s\n", notice)
+	}
+	for _, img := range r.Images {
+		var total bless.LayerStats
+		outcomes := map[string]int{}
+		var in, out int64
+		for _, l := range img.Layers {
+			total = total.Add(l.LayerStats)
+			outcomes[l.Outcome]++
+			in, out = in+l.Source.Size, out+l.Blessed.Size
+		}
+		fmt.Fprintf(w, "  platform  %s\n", img.Platform)
+		fmt.Fprintf(w, "  files     %s, %s of them code, %s\n", count(total.Regular), count(total.Code), bytesText(total.FileBytes))
+		if r.KeyID != "" {
+			fmt.Fprintf(w, "  signed    %s now, key %s, %s, IMA version %d\n", count(total.Signed), r.KeyID, r.Hash, r.IMAVersion)
+		} else {
+			fmt.Fprintf(w, "  digests   %s written now, %s, not signed\n", count(total.Signed), r.Hash)
+		}
+		fmt.Fprintf(w, "  layers    %s\n", outcomeText(outcomes))
+		fmt.Fprintf(w, "  size      %s, was %s (%+.1f %%)\n", bytesText(out), bytesText(in), 100*(float64(out)/float64(max(in, 1))-1))
+	}
+	if len(r.Dropped) > 0 {
+		fmt.Fprintf(w, "  dropped   %d attestation manifests of the source, which no longer hold\n", len(r.Dropped))
+	}
+	fmt.Fprintf(w, "  time      %.1f s\n\n", r.Seconds)
+}
+
+func outcomeText(outcomes map[string]int) string {
+	var parts []string
+	for _, o := range []string{bless.OutcomeBlessed, bless.OutcomeCached, bless.OutcomeUnchanged} {
+		if outcomes[o] > 0 {
+			parts = append(parts, fmt.Sprintf("%d %s", outcomes[o], o))
+		}
+	}
+	if len(parts) == 0 {
+		return "none"
+	}
+	return strings.Join(parts, ", ")
+}
+
+func writeJSON(w io.Writer, v any) error {
+	enc := json.NewEncoder(w)
+	enc.SetIndent("", "  ")
+	enc.SetEscapeHTML(false)
+	return enc.Encode(v)
+}

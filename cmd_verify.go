@@ -1,0 +1,133 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+// verify: what bless promises, proved again from the image alone.
+
+import (
+	"context"
+	"crypto"
+	"fmt"
+	"io"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/sbom-bless/sbom-bless/bless"
+	"github.com/sbom-bless/sbom-bless/key"
+	"github.com/sbom-bless/sbom-bless/transport"
+)
+
+const verifyUsage = `Reads every byte of the image: each layer against its digests, each file against
+its attributes, each attribute against the key. One line on stderr for each thing
+that is wrong; exit code 3 then.
+
+   sbom-bless verify registry.example/app:1.2 --key bless.crt`
+
+func newVerify() *cli.Command {
+	return &cli.Command{
+		Name:        "verify",
+		Usage:       "check every file of a blessed image against its attributes and the key",
+		ArgsUsage:   "IMAGE --key PUB|CRT",
+		Description: verifyUsage,
+		Flags: append([]cli.Flag{
+			&cli.StringSliceFlag{Name: "key", Usage: "trusted key: public key or certificate file, KMS or pkcs11: URI; may stand several times"},
+			&cli.StringFlag{Name: "bpf-files", Value: "code", Usage: "files that must have security.bpf.bless: code, all or none"},
+			&cli.BoolFlag{Name: "evm", Usage: "demand security.evm on every file"},
+			&cli.BoolFlag{Name: "hash-only", Usage: "check digests, without a key"},
+		}, commonFlags()...),
+		Action: func(c *cli.Context) error { return runVerify(c.Context, c) },
+	}
+}
+
+func runVerify(ctx context.Context, c *cli.Context) error {
+	if c.NArg() != 1 {
+		return usagef("verify takes one IMAGE\nhint: sbom-bless verify oci:blessed --key bless.crt")
+	}
+	if (len(c.StringSlice("key")) == 0) != c.Bool("hash-only") {
+		return usagef("verify needs either --key or --hash-only")
+	}
+	common, err := readCommon(c)
+	if err != nil {
+		return err
+	}
+	o := bless.VerifyOptions{
+		BPFFiles: bless.BPFFiles(c.String("bpf-files")), EVM: c.Bool("evm"),
+		Platforms: common.platforms, Jobs: common.jobs, Limits: common.limits,
+	}
+	if !validBPFFiles(o.BPFFiles) {
+		return usagef("--bpf-files %s: choose code, all or none", o.BPFFiles)
+	}
+	for _, ref := range c.StringSlice("key") {
+		pub, err := key.LoadPublic(ctx, ref)
+		if err != nil {
+			return err
+		}
+		o.Keys = append(o.Keys, pub)
+	}
+	o.Certified = func(der []byte) (crypto.PublicKey, error) { return certifiedBy(o.Keys, der) }
+
+	src, err := transport.Open(ctx, c.Args().First(), common.transport())
+	if err != nil {
+		return err
+	}
+	defer src.Close()
+	progress := newProgress(c, common.quiet)
+	o.Progress = progress
+	result, err := bless.Verify(ctx, src, o)
+	progress.close()
+	if err != nil {
+		return err
+	}
+	for _, p := range result.Problems {
+		fmt.Fprintln(c.App.ErrWriter, p)
+	}
+	if common.json {
+		if err := writeJSON(c.App.Writer, result); err != nil {
+			return err
+		}
+	} else if result.OK() {
+		fmt.Fprintln(c.App.Writer, result.Reference)
+	}
+	if !result.OK() {
+		return fmt.Errorf("%s: %w: %s", result.Reference, errWrong, plural(len(result.Problems), "problem"))
+	}
+	if !common.quiet {
+		verifySummary(c.App.ErrWriter, result, len(o.Keys) > 0)
+	}
+	return nil
+}
+
+// certifiedBy returns the key in the certificate of a delegated run, if one of
+// the trusted keys signed it.
+func certifiedBy(roots []crypto.PublicKey, der []byte) (pub crypto.PublicKey, err error) {
+	for _, root := range roots {
+		cert, e := key.VerifyDelegation(root, der)
+		if e == nil {
+			return cert.PublicKey, nil
+		}
+		err = e
+	}
+	return nil, err
+}
+
+func verifySummary(w io.Writer, r *bless.VerifyResult, signed bool) {
+	for _, img := range r.Images {
+		var regular, code, size int64
+		for _, l := range img.Layers {
+			regular, code, size = regular+l.Regular, code+l.Code, size+l.FileBytes
+		}
+		what := "signed by a trusted key"
+		if !signed {
+			what = "as their digests say"
+		}
+		fmt.Fprintf(w, "verified %s: %s files in %s, %s, %s of them code, all %s\n",
+			img.Platform, count(regular), plural(len(img.Layers), "layer"), bytesText(size), count(code), what)
+	}
+}
+
+func plural(n int, noun string) string {
+	if n == 1 {
+		return "1 " + noun
+	}
+	return count(int64(n)) + " " + noun + "s"
+}
