@@ -1,0 +1,311 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package attest_test
+
+import (
+	"bytes"
+	"context"
+	"crypto"
+	"crypto/x509"
+	"encoding/hex"
+	"encoding/json"
+	"encoding/pem"
+	"fmt"
+	"io"
+	"log"
+	"net/http/httptest"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-containerregistry/pkg/name"
+	"github.com/google/go-containerregistry/pkg/registry"
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/partial"
+	"github.com/google/go-containerregistry/pkg/v1/random"
+	"github.com/google/go-containerregistry/pkg/v1/remote"
+	"github.com/google/go-containerregistry/pkg/v1/static"
+	"github.com/google/go-containerregistry/pkg/v1/types"
+	"github.com/sigstore/sigstore-go/pkg/bundle"
+	"github.com/sigstore/sigstore-go/pkg/root"
+	"github.com/sigstore/sigstore-go/pkg/verify"
+	"github.com/sigstore/sigstore/pkg/signature"
+
+	"github.com/sbom-bless/sbom-bless/attest"
+)
+
+const cosignVersion = "v3.1.3"
+
+// cosign finds the cosign program, or builds it once from its Go module.
+func cosign(t *testing.T) string {
+	t.Helper()
+	if testing.Short() {
+		t.Skip("runs cosign, which is built from its module the first time")
+	}
+	cache, err := os.UserCacheDir()
+	if err != nil {
+		t.Fatal(err)
+	}
+	bin := filepath.Join(cache, "sbom-bless", "bin")
+	path := filepath.Join(bin, "cosign")
+	if _, err := os.Stat(path); err == nil {
+		return path
+	}
+	cmd := exec.Command("go", "install", "github.com/sigstore/cosign/v3/cmd/cosign@"+cosignVersion)
+	cmd.Dir = t.TempDir()
+	cmd.Env = append(os.Environ(), "GOBIN="+bin, "GOFLAGS=-mod=mod")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("building cosign: %v\n%s", err, out)
+	}
+	return path
+}
+
+// repository is a Destination in a registry.
+type repository struct{ name.Repository }
+
+func (r repository) Has(context.Context, v1.Descriptor) (bool, error) { return false, nil }
+
+func (r repository) PutBlob(_ context.Context, desc v1.Descriptor, open func() (io.ReadCloser, error)) error {
+	rc, err := open()
+	if err != nil {
+		return err
+	}
+	raw, err := io.ReadAll(rc)
+	if err != nil {
+		return err
+	}
+	return remote.WriteLayer(r.Repository, static.NewLayer(raw, desc.MediaType))
+}
+
+type manifest struct {
+	raw  []byte
+	desc v1.Descriptor
+}
+
+func (m manifest) RawManifest() ([]byte, error)        { return m.raw, nil }
+func (m manifest) MediaType() (types.MediaType, error) { return m.desc.MediaType, nil }
+
+func (r repository) PutManifest(_ context.Context, desc v1.Descriptor, raw []byte) error {
+	return remote.Put(r.Digest(desc.Digest.String()), manifest{raw, desc})
+}
+
+// pushed is an image in a registry, with its attestations.
+type pushed struct {
+	repository
+	image     v1.Hash
+	artifacts []attest.Artifact
+}
+
+func push(t *testing.T, key crypto.Signer, referrersAPI bool) pushed {
+	t.Helper()
+	s := httptest.NewServer(registry.New(registry.WithReferrersSupport(referrersAPI), registry.Logger(log.New(io.Discard, "", 0))))
+	t.Cleanup(s.Close)
+	repo, err := name.NewRepository(strings.TrimPrefix(s.URL, "http://") + "/team/app")
+	if err != nil {
+		t.Fatal(err)
+	}
+	img, err := random.Image(100, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := pushed{repository: repository{repo}}
+	if p.image, err = img.Digest(); err != nil {
+		t.Fatal(err)
+	}
+	if err := remote.Write(repo.Digest(p.image.String()), img); err != nil {
+		t.Fatal(err)
+	}
+	desc, err := partial.Descriptor(img)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := blessing(t, "image")
+	b.Image, b.Name = *desc, repo.Name()
+	p.artifacts = makeArtifacts(t, b, key)
+	if err := attest.Push(context.Background(), p, p.artifacts); err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+func publicPEM(t *testing.T, key crypto.Signer) string {
+	t.Helper()
+	der, err := x509.MarshalPKIXPublicKey(key.Public())
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(t.TempDir(), "key.pub")
+	if err := os.WriteFile(path, pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: der}), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+var predicateTypes = map[string]string{
+	"spdxjson":               attest.PredicateSPDX,
+	"cyclonedx":              attest.PredicateCycloneDX,
+	"slsaprovenance1":        attest.PredicateProvenance,
+	attest.PredicateBlessing: attest.PredicateBlessing,
+}
+
+func TestCosignVerifies(t *testing.T) {
+	bin := cosign(t)
+	for _, api := range []bool{true, false} {
+		for _, kind := range []string{"ecdsa-p256", "ecdsa-p384", "rsa-2048"} {
+			t.Run(fmt.Sprintf("%s, referrers API %v", kind, api), func(t *testing.T) {
+				key := newKey(t, kind)
+				p := push(t, key, api)
+				verify := func(key crypto.Signer, predicate string) (string, error) {
+					cmd := exec.Command(bin, "verify-attestation", "--key", publicPEM(t, key), "--insecure-ignore-tlog", "--type", predicate, p.Digest(p.image.String()).String())
+					var out, errs bytes.Buffer
+					cmd.Stdout, cmd.Stderr = &out, &errs
+					cmd.Env = append(os.Environ(), "HOME="+t.TempDir())
+					if err := cmd.Run(); err != nil {
+						return "", fmt.Errorf("%w: %s", err, errs.String())
+					}
+					return out.String(), nil
+				}
+				for short, uri := range predicateTypes {
+					out, err := verify(key, short)
+					if err != nil {
+						t.Errorf("%s: %v", short, err)
+						continue
+					}
+					var envelope struct{ Payload []byte }
+					var s attest.Statement
+					if err := json.Unmarshal([]byte(out), &envelope); err != nil {
+						t.Fatalf("%s: %v", out, err)
+					}
+					if err := json.Unmarshal(envelope.Payload, &s); err != nil || s.PredicateType != uri {
+						t.Errorf("%s: cosign printed %s, %v", short, s.PredicateType, err)
+					}
+				}
+				if _, err := verify(newKey(t, kind), "spdxjson"); err == nil {
+					t.Error("cosign accepts another key")
+				}
+			})
+		}
+	}
+}
+
+// TestCosignRefusesTampering changes one byte in a signed statement.
+func TestCosignRefusesTampering(t *testing.T) {
+	bin := cosign(t)
+	key := newKey(t, "ecdsa-p256")
+	p := push(t, key, true)
+	for _, a := range p.artifacts {
+		if a.Descriptor.Annotations["dev.sigstore.bundle.predicateType"] != attest.PredicateSPDX {
+			continue
+		}
+		dir := t.TempDir()
+		verify := func(blob []byte) error {
+			file := filepath.Join(dir, "bundle.json")
+			if err := os.WriteFile(file, blob, 0o600); err != nil {
+				t.Fatal(err)
+			}
+			cmd := exec.Command(bin, "verify-blob-attestation", "--key", publicPEM(t, key), "--insecure-ignore-tlog", "--type", "spdxjson", "--bundle", file,
+				"--digest", p.image.Hex, "--digestAlg", "sha256")
+			cmd.Env = append(os.Environ(), "HOME="+dir)
+			out, err := cmd.CombinedOutput()
+			if err != nil {
+				return fmt.Errorf("%w: %s", err, out)
+			}
+			return nil
+		}
+		if err := verify(a.Blob); err != nil {
+			t.Errorf("the bundle as made: %v", err)
+		}
+		var b attest.Bundle
+		if err := json.Unmarshal(a.Blob, &b); err != nil {
+			t.Fatal(err)
+		}
+		b.DSSEEnvelope.Payload = bytes.Replace(b.DSSEEnvelope.Payload, []byte("usr/bin/x"), []byte("usr/bin/y"), 1)
+		raw, _ := json.Marshal(b)
+		if err := verify(raw); err == nil {
+			t.Error("cosign accepts a changed statement")
+		}
+		return
+	}
+	t.Error("no SPDX attestation")
+}
+
+func TestSigstoreGoVerifies(t *testing.T) {
+	for _, kind := range []string{"ecdsa-p256", "rsa-2048"} {
+		t.Run(kind, func(t *testing.T) {
+			key := newKey(t, kind)
+			b := blessing(t, "image")
+			check := func(raw []byte, image v1.Hash, key crypto.Signer) error {
+				var entity bundle.Bundle
+				if err := entity.UnmarshalJSON(raw); err != nil {
+					return err
+				}
+				v, err := signature.LoadVerifier(key.Public(), crypto.SHA256)
+				if err != nil {
+					return err
+				}
+				material := root.NewTrustedPublicKeyMaterial(func(string) (root.TimeConstrainedVerifier, error) {
+					return root.NewExpiringKey(v, time.Time{}, time.Time{}), nil
+				})
+				verifier, err := verify.NewVerifier(material, verify.WithNoObserverTimestamps())
+				if err != nil {
+					return err
+				}
+				sum, err := hex.DecodeString(image.Hex)
+				if err != nil {
+					return err
+				}
+				_, err = verifier.Verify(&entity, verify.NewPolicy(verify.WithArtifactDigest("sha256", sum), verify.WithKey()))
+				return err
+			}
+			bundles := 0
+			for _, a := range makeArtifacts(t, b, key) {
+				if a.Descriptor.ArtifactType != attest.MediaTypeBundle {
+					continue
+				}
+				bundles++
+				if err := check(a.Blob, b.Image.Digest, key); err != nil {
+					t.Errorf("%v: %v", a.Descriptor.Annotations, err)
+				}
+				if err := check(a.Blob, hash("another image"), key); err == nil {
+					t.Error("accepted for another image")
+				}
+				if err := check(a.Blob, b.Image.Digest, newKey(t, kind)); err == nil {
+					t.Error("accepted with another key")
+				}
+			}
+			if bundles != 4 {
+				t.Errorf("%d bundles", bundles)
+			}
+		})
+	}
+}
+
+// TestReferrerList compares the list of referrers with the artifacts. The API of this registry gives the media type of
+// the config as artifact type, whatever the manifest says; the fallback tag has it right.
+func TestReferrerList(t *testing.T) {
+	key := newKey(t, "ecdsa-p256")
+	for _, api := range []bool{true, false} {
+		p := push(t, key, api)
+		index, err := remote.Referrers(p.Digest(p.image.String()))
+		if err != nil {
+			t.Fatal(err)
+		}
+		list, err := index.IndexManifest()
+		if err != nil {
+			t.Fatal(err)
+		}
+		listed := map[v1.Hash]v1.Descriptor{}
+		for _, d := range list.Manifests {
+			listed[d.Digest] = d
+		}
+		for _, a := range p.artifacts {
+			d := listed[a.Descriptor.Digest]
+			if !api && d.ArtifactType != a.Descriptor.ArtifactType || fmt.Sprint(d.Annotations) != fmt.Sprint(a.Descriptor.Annotations) {
+				t.Errorf("referrers API %v: listed %+v, want %+v", api, d, a.Descriptor)
+			}
+		}
+	}
+}

@@ -1,0 +1,96 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package sbom
+
+import (
+	"bytes"
+	"encoding/hex"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	cyclonedx "github.com/CycloneDX/cyclonedx-go"
+	"github.com/anchore/syft/syft/format/common/cyclonedxhelpers"
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/uuid"
+)
+
+// cycloneDX writes a CycloneDX 1.6 document, with the files or without. Files
+// are components nested in that of their package, or stand beside the packages.
+func (d *document) cycloneDX(files bool) ([]byte, error) {
+	bom := cyclonedxhelpers.ToFormatModel(d.model())
+	if bom.Components == nil || len(*bom.Components) < len(d.inventory.packages) {
+		return nil, fmt.Errorf("fewer components than the %d packages", len(d.inventory.packages))
+	}
+	image := "image:" + d.Digest.String()
+	bom.SerialNumber = uuid.NewSHA1(uuid.NameSpaceURL, []byte(namespace+d.Digest.String())).URN()
+	bom.Metadata.Timestamp = d.Created.UTC().Format(time.RFC3339)
+	bom.Metadata.Component.BOMRef = image
+	bom.Metadata.Tools = &cyclonedx.ToolsChoice{Components: &[]cyclonedx.Component{
+		{Type: cyclonedx.ComponentTypeApplication, Name: "sbom-bless", Version: d.Version},
+		{Type: cyclonedx.ComponentTypeApplication, Author: "anchore", Name: "syft", Version: d.inventory.tool},
+	}}
+	d.layerIDs(*bom.Components)
+	if files {
+		d.cycloneDXFiles(bom, image)
+	}
+	var b bytes.Buffer
+	if err := cyclonedx.NewBOMEncoder(&b, cyclonedx.BOMFileFormatJSON).SetEscapeHTML(false).EncodeVersion(bom, cyclonedx.SpecVersion1_6); err != nil {
+		return nil, err
+	}
+	return bytes.TrimSpace(b.Bytes()), nil
+}
+
+// cycloneDXFiles adds the regular files, and says for each component that holds some that its list is complete.
+func (d *document) cycloneDXFiles(bom *cyclonedx.BOM, image string) {
+	components := *bom.Components
+	nested := make([][]cyclonedx.Component, len(d.inventory.packages))
+	for i := range d.files.Files {
+		e := &d.files.Files[i]
+		if !e.Regular() {
+			continue
+		}
+		c := cyclonedx.Component{
+			BOMRef: "file:" + pathID(e.Name),
+			Type:   cyclonedx.ComponentTypeFile,
+			Name:   quote("/" + e.Name),
+			Hashes: &[]cyclonedx.Hash{
+				{Algorithm: cyclonedx.HashAlgoSHA1, Value: hex.EncodeToString(e.SHA1)},
+				{Algorithm: cyclonedx.HashAlgoSHA256, Value: hex.EncodeToString(e.SHA256)},
+			},
+		}
+		if i, ok := d.owner[e.Name]; ok {
+			nested[i] = append(nested[i], c)
+		} else {
+			components = append(components, c)
+		}
+	}
+	complete := []cyclonedx.BOMReference{cyclonedx.BOMReference(image)}
+	for i, files := range nested {
+		if len(files) > 0 {
+			components[i].Components = &files
+			complete = append(complete, cyclonedx.BOMReference(components[i].BOMRef))
+		}
+	}
+	bom.Components = &components
+	bom.Compositions = &[]cyclonedx.Composition{{Aggregate: cyclonedx.CompositionAggregateComplete, Assemblies: &complete}}
+}
+
+// layerIDs has the components name the layers of this image where syft named those of the scanned one.
+func (d *document) layerIDs(components []cyclonedx.Component) {
+	for i := range components {
+		if components[i].Properties == nil {
+			continue
+		}
+		for j := range *components[i].Properties {
+			p := &(*components[i].Properties)[j]
+			if !strings.HasSuffix(p.Name, ":layerID") {
+				continue
+			}
+			if l := slices.IndexFunc(d.inventory.diffIDs, func(h v1.Hash) bool { return h.String() == p.Value }); l >= 0 {
+				p.Value = d.DiffIDs[l].String()
+			}
+		}
+	}
+}

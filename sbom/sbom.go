@@ -1,0 +1,226 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package sbom makes the SBOM of an image, as SPDX 2.3 and as CycloneDX 1.6 JSON.
+//
+// Syft finds the packages, the effective tree gives the files and their
+// digests; together: every regular file, under the package that owns it. [Scan]
+// is the slow part and needs only the image, [Inventory.Document] the quick
+// one. [Check] holds a document against a tree. The bytes depend on the
+// arguments alone: no clock, no random identifiers.
+package sbom
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"os"
+	"strconv"
+	"strings"
+	"time"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/anchore/stereoscope/pkg/file"
+	"github.com/anchore/stereoscope/pkg/image"
+	"github.com/anchore/syft/syft"
+	"github.com/anchore/syft/syft/artifact"
+	"github.com/anchore/syft/syft/pkg"
+	syftsbom "github.com/anchore/syft/syft/sbom"
+	"github.com/anchore/syft/syft/source"
+	"github.com/anchore/syft/syft/source/stereoscopesource"
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	_ "modernc.org/sqlite" // syft reads RPM databases with it
+
+	"github.com/sbom-bless/sbom-bless/attest/filelist"
+	"github.com/sbom-bless/sbom-bless/tree"
+)
+
+// Options say what image the SBOM is about.
+type Options struct {
+	// Name is the name of the image, without digest: "registry.example/app:1.2".
+	Name string
+	// Digest is the digest of its manifest.
+	Digest v1.Hash
+	// DiffIDs are those of its layers, as many as the scanned image has.
+	DiffIDs []v1.Hash
+	// Created is the time the documents bear.
+	Created time.Time
+	// Version is the version of sbom-bless.
+	Version string
+}
+
+// SBOM is the result, twice as a whole and twice without the files, and the ownership
+// that it tells in the form that the file list takes.
+type SBOM struct {
+	SPDX, CycloneDX           []byte
+	SPDXShort, CycloneDXShort []byte
+	// Packages are the packages, in the order of the documents.
+	Packages []filelist.Package
+	// Owner has the index in Packages for each path that a package owns.
+	Owner map[string]int
+}
+
+// Inventory holds the packages of an image.
+type Inventory struct {
+	packages      []pkg.Package // sorted
+	relationships []artifact.Relationship
+	distribution  syftsbom.Artifacts
+	metadata      source.ImageMetadata
+	diffIDs       []v1.Hash
+	tool          string // version of syft
+}
+
+// Scan finds the packages of an image. It reads the layers once; a temporary
+// directory holds them meanwhile, uncompressed.
+func Scan(ctx context.Context, img v1.Image) (_ *Inventory, err error) {
+	config, err := img.ConfigFile()
+	if err != nil {
+		return nil, fmt.Errorf("config: %w", err)
+	}
+	dir, err := os.MkdirTemp("", "sbom-bless-scan-")
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+	read := image.New(img, file.NewTempDirGenerator("sbom-bless"), dir)
+	defer func() { err = errors.Join(err, read.Cleanup()) }()
+	if err := read.Read(ctx); err != nil {
+		return nil, fmt.Errorf("layers: %w", err)
+	}
+	src := stereoscopesource.New(read, stereoscopesource.ImageConfig{})
+	defer func() { err = errors.Join(err, src.Close()) }()
+	found, err := syft.CreateSBOM(ctx, src, syft.DefaultCreateSBOMConfig().WithoutFiles())
+	if err != nil {
+		return nil, fmt.Errorf("packages: %w", err)
+	}
+	metadata, ok := found.Source.Metadata.(source.ImageMetadata)
+	if !ok {
+		return nil, fmt.Errorf("packages: source of type %T", found.Source.Metadata)
+	}
+	inv := &Inventory{
+		packages: found.Artifacts.Packages.Sorted(),
+		metadata: metadata,
+		diffIDs:  config.RootFS.DiffIDs,
+		tool:     syftVersion(),
+	}
+	inv.distribution.LinuxDistribution = found.Artifacts.LinuxDistribution
+	for _, r := range found.Relationships {
+		_, from := r.From.(pkg.Package)
+		_, to := r.To.(pkg.Package)
+		if from && to {
+			inv.relationships = append(inv.relationships, r)
+		}
+	}
+	return inv, nil
+}
+
+// Generate is Scan and Document.
+func Generate(ctx context.Context, img v1.Image, files *tree.Tree, o Options) (*SBOM, error) {
+	inv, err := Scan(ctx, img)
+	if err != nil {
+		return nil, err
+	}
+	return inv.Document(files, o)
+}
+
+// Document writes the SBOM of an image that has the packages of the inventory and the
+// files of the tree, which need SHA-256 and SHA-1.
+func (inv *Inventory) Document(files *tree.Tree, o Options) (*SBOM, error) {
+	if len(o.DiffIDs) != len(inv.diffIDs) {
+		return nil, fmt.Errorf("%d layers, the scanned image has %d", len(o.DiffIDs), len(inv.diffIDs))
+	}
+	for i := range files.Files {
+		e := &files.Files[i]
+		if e.Regular() && (len(e.SHA256) != 32 || len(e.SHA1) != 20) {
+			return nil, fmt.Errorf("%s: no digest", e.Name)
+		}
+	}
+	d := &document{
+		Options:   o,
+		inventory: inv,
+		files:     files,
+		owner:     owners(inv.packages, files),
+	}
+	s := &SBOM{Packages: make([]filelist.Package, len(inv.packages)), Owner: d.owner}
+	for i := range inv.packages {
+		p := &inv.packages[i]
+		s.Packages[i] = filelist.Package{Type: purlType(p), Name: p.Name, Version: p.Version}
+	}
+	var err error
+	if s.SPDX, err = d.spdx(true); err != nil {
+		return nil, fmt.Errorf("SPDX: %w", err)
+	}
+	if s.SPDXShort, err = d.spdx(false); err != nil {
+		return nil, fmt.Errorf("SPDX: %w", err)
+	}
+	if s.CycloneDX, err = d.cycloneDX(true); err != nil {
+		return nil, fmt.Errorf("CycloneDX: %w", err)
+	}
+	if s.CycloneDXShort, err = d.cycloneDX(false); err != nil {
+		return nil, fmt.Errorf("CycloneDX: %w", err)
+	}
+	return s, nil
+}
+
+// document is what both formats are written from.
+type document struct {
+	Options
+	inventory *Inventory
+	files     *tree.Tree
+	owner     map[string]int
+}
+
+// model gives the inventory in the form that syft's encoders take, as packages of the image
+// that the options describe.
+func (d *document) model() syftsbom.SBOM {
+	m := d.inventory.metadata
+	m.UserInput, m.ManifestDigest, m.ID = d.Name, d.Digest.String(), d.Digest.String()
+	return syftsbom.SBOM{
+		Artifacts: syftsbom.Artifacts{
+			Packages:          pkg.NewCollection(d.inventory.packages...),
+			LinuxDistribution: d.inventory.distribution.LinuxDistribution,
+		},
+		Relationships: d.inventory.relationships,
+		Source:        source.Description{ID: d.Digest.Hex, Name: d.Name, Version: d.Digest.String(), Metadata: m},
+		Descriptor:    syftsbom.Descriptor{Name: "sbom-bless", Version: d.Version},
+	}
+}
+
+// pathID is an identifier made of a path: documents cannot hold all paths in theirs.
+func pathID(path string) string {
+	sum := sha256.Sum256([]byte(path))
+	return hex.EncodeToString(sum[:16])
+}
+
+// quote gives the form that a path has in the documents: the path itself, or, if JSON cannot
+// hold it or a terminal should not see it, a Go string literal. Paths that start with a quotation mark
+// become literals too, so that unquote is the inverse.
+func quote(path string) string {
+	if !utf8.ValidString(path) || strings.HasPrefix(path, `"`) || strings.ContainsFunc(path, unicode.IsControl) {
+		return strconv.Quote(path)
+	}
+	return path
+}
+
+func unquote(s string) (string, error) {
+	if !strings.HasPrefix(s, `"`) {
+		return s, nil
+	}
+	path, err := strconv.Unquote(s)
+	if err != nil {
+		return "", fmt.Errorf("file name %s: %w", s, err)
+	}
+	return path, nil
+}
+
+// purlType is the type in the package's URL: "deb" of "pkg:deb/debian/bash@5.2".
+func purlType(p *pkg.Package) string {
+	if rest, ok := strings.CutPrefix(p.PURL, "pkg:"); ok {
+		if t, _, ok := strings.Cut(rest, "/"); ok {
+			return t
+		}
+	}
+	return string(p.Type)
+}
