@@ -6,47 +6,44 @@ import (
 	"archive/tar"
 	"bytes"
 	"errors"
+	"maps"
 	"os"
 	"path/filepath"
 	"testing"
 
 	"github.com/sbom-bless/sbom-bless/internal/vm"
+	"github.com/sbom-bless/sbom-bless/xattr"
 	"golang.org/x/sys/unix"
 )
 
 // capability is a security.capability of revision 2 with CAP_NET_BIND_SERVICE
 // permitted (struct vfs_cap_data in linux/capability.h).
-var capability = []byte{0, 0, 0, 2, 0, 4, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0}
+const capability = "\x00\x00\x00\x02\x00\x04\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00"
 
 // EVM protects owner, mode and the other security attributes of a file, and a
 // portable signature over them travels in a layer.
 func TestEVM(t *testing.T) {
-	vm.Test(t, nil, vm.Config{Append: "ima_appraise=enforce"}, func(t *testing.T, k vm.Kernel) {
-		var signers []*signer
-		for _, kind := range kinds(k) {
-			signers = append(signers, newSigner(t, kind))
-		}
-		trust(t, "_ima", signers...)
-		trust(t, "_evm", signers...)
+	vm.Test(t, nil, vm.Config{Append: "ima_appraise=enforce", Host: bringKeys}, func(t *testing.T, k vm.Kernel) {
+		list := signers(t, k)
+		trust(t, "_ima", list...)
+		trust(t, "_evm", list...)
 		// EVM_INIT_X509 and EVM_SETUP_COMPLETE: signatures, no HMAC.
 		if err := os.WriteFile("/sys/kernel/security/evm", []byte("0x80000002"), 0); err != nil {
 			t.Fatal(err)
 		}
 		policy(t, "appraise func=BPRM_CHECK fowner=7777 appraise_type=imasig")
-		for _, s := range signers {
-			t.Run(s.kind, func(t *testing.T) { evm(t, s, newSigner(t, s.kind)) })
+		for _, s := range list {
+			t.Run(s.kind, func(t *testing.T) { evm(t, s) })
 		}
 	})
 }
 
-func evm(t *testing.T, s, stranger *signer) {
-	header := tar.Header{Name: "program", Mode: 0o755, Uid: wantsSignature, Gid: 50}
-	content := program("evm")
-	// place unpacks a layer that was blessed as signed, and changed after it.
-	place := func(t *testing.T, by *signer, attrs map[string][]byte, change func(h *tar.Header)) string {
+func evm(t *testing.T, s *signer) {
+	// place unpacks a layer that was blessed as by signs, and changed after it.
+	place := func(t *testing.T, by *signer, records map[string]string, change func(h *tar.Header)) string {
 		t.Helper()
-		h := header
-		layer := by.blessWithEVM(t, h, content, attrs)
+		layer := rewrite(t, archive(t, wantsSignature, "program"), func(h *tar.Header) { h.PAXRecords = records })
+		layer = bless(t, layer, func(e *xattr.Entry, content []byte) map[string][]byte { return by.withEVM(t, e, content) })
 		if change != nil {
 			layer = rewrite(t, layer, change)
 		}
@@ -56,18 +53,18 @@ func evm(t *testing.T, s, stranger *signer) {
 		runs(t, place(t, s, nil, nil))
 	})
 	t.Run("a program with a capability runs", func(t *testing.T) {
-		runs(t, place(t, s, map[string][]byte{"security.capability": capability}, nil))
+		runs(t, place(t, s, map[string]string{"SCHILY.xattr.security.capability": capability}, nil))
 	})
 	for name, change := range map[string]func(h *tar.Header){
 		"a program with another group is refused":        func(h *tar.Header) { h.Gid = 51 },
 		"a program with another mode is refused":         func(h *tar.Header) { h.Mode = 0o4755 },
-		"a program with a capability more is refused":    func(h *tar.Header) { h.PAXRecords["SCHILY.xattr.security.capability"] = string(capability) },
+		"a program with a capability more is refused":    func(h *tar.Header) { h.PAXRecords["SCHILY.xattr.security.capability"] = capability },
 		"a program without its EVM signature is refused": func(h *tar.Header) { delete(h.PAXRecords, "SCHILY.xattr.security.evm") },
 	} {
 		t.Run(name, func(t *testing.T) { refused(t, place(t, s, nil, change)) })
 	}
 	t.Run("a program signed by a key that is not trusted is refused", func(t *testing.T) {
-		refused(t, place(t, stranger, nil, nil))
+		refused(t, place(t, stranger(t, s), nil, nil))
 	})
 	t.Run("the kernel keeps mode and owner as they were signed", func(t *testing.T) {
 		path := place(t, s, nil, nil)
@@ -79,6 +76,18 @@ func evm(t *testing.T, s, stranger *signer) {
 		}
 		runs(t, path)
 	})
+}
+
+// withEVM gives the attributes of a file that bless --evm gives.
+func (s *signer) withEVM(t *testing.T, e *xattr.Entry, content []byte) map[string][]byte {
+	t.Helper()
+	attrs := map[string][]byte{xattr.IMA: s.ima(t, xattr.SHA256, content, 2)}
+	maps.Copy(attrs, e.Xattrs)
+	evm, err := s.EVM(attrs, uint32(e.UID), uint32(e.GID), unix.S_IFREG|uint16(e.Mode))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return map[string][]byte{xattr.IMA: attrs[xattr.IMA], xattr.EVM: evm}
 }
 
 // rewrite makes a tar of one entry again, with its header changed.

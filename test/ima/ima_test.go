@@ -8,14 +8,13 @@ package ima
 
 import (
 	"bytes"
-	"crypto"
-	"crypto/sha256"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 
 	"github.com/sbom-bless/sbom-bless/internal/vm"
+	"github.com/sbom-bless/sbom-bless/xattr"
 	"golang.org/x/sys/unix"
 )
 
@@ -33,7 +32,8 @@ func hasSigV3(k vm.Kernel) bool { return strings.HasPrefix(string(k), "7.") }
 func TestAppraisal(t *testing.T) {
 	config := vm.Config{
 		Append: "ima_appraise=enforce",
-		Host: func(_ vm.TB, c *vm.Config) {
+		Host: func(t vm.TB, c *vm.Config) {
+			bringKeys(t, c)
 			if c.Kernel == "6.1" {
 				c.Modules = append(c.Modules, "sha512_generic") // built into the later ones
 			}
@@ -47,93 +47,88 @@ func TestAppraisal(t *testing.T) {
 		if hasSigV3(k) {
 			rules = append(rules, "appraise func=BPRM_CHECK fowner=7779 appraise_type=sigv3")
 		}
-		var signers []*signer
-		for _, kind := range kinds(k) {
-			signers = append(signers, newSigner(t, kind))
-		}
-		trust(t, "_ima", signers...)
+		list := signers(t, k)
+		trust(t, "_ima", list...)
 		policy(t, rules...)
-		for _, s := range signers {
+		for _, s := range list {
 			t.Run(s.kind, func(t *testing.T) { appraisal(t, k, s) })
 		}
 	})
 }
 
-// kinds are the keys that the kernel can use. Debian's 6.1 has no ECDSA.
-func kinds(k vm.Kernel) []string {
-	if k == "6.1" {
-		return []string{"rsa-2048", "rsa-4096"}
-	}
-	return []string{"ecdsa-p256", "ecdsa-p384", "rsa-2048", "rsa-4096"}
-}
-
 func appraisal(t *testing.T, k vm.Kernel, s *signer) {
-	// blessed gives the directory of an unpacked layer.
-	blessed := func(t *testing.T, uid int, set func(content []byte) []byte, names ...string) string {
-		return unpacked(t, bless(t, archive(t, uid, names...), set))
+	// layer gives a layer with one program, blessed.
+	layer := func(t *testing.T, uid int, ima func(content []byte) []byte, name string) []byte {
+		return bless(t, archive(t, uid, name), func(_ *xattr.Entry, content []byte) map[string][]byte {
+			if ima == nil {
+				return nil
+			}
+			return map[string][]byte{xattr.IMA: ima(content)}
+		})
 	}
-	v2 := func(h crypto.Hash) func([]byte) []byte {
+	// placed gives the path of a program from a blessed layer.
+	placed := func(t *testing.T, uid int, ima func(content []byte) []byte, name string) string {
+		return filepath.Join(unpacked(t, layer(t, uid, ima, name)), name)
+	}
+	v2 := func(h xattr.Hash) func([]byte) []byte {
 		return func(content []byte) []byte { return s.ima(t, h, content, 2) }
 	}
-	v3 := func(content []byte) []byte { return s.ima(t, crypto.SHA256, content, 3) }
-	for _, h := range []crypto.Hash{crypto.SHA256, crypto.SHA384, crypto.SHA512} {
+	v3 := func(content []byte) []byte { return s.ima(t, xattr.SHA256, content, 3) }
+	for _, h := range []xattr.Hash{xattr.SHA256, xattr.SHA384, xattr.SHA512} {
 		t.Run("a program signed over its "+h.String()+" runs", func(t *testing.T) {
-			runs(t, filepath.Join(blessed(t, wantsSignature, v2(h), "signed"), "signed"))
+			runs(t, placed(t, wantsSignature, v2(h), "signed"))
 		})
 	}
 	t.Run("a program changed after its signature was judged is refused", func(t *testing.T) {
-		path := filepath.Join(blessed(t, wantsSignature, v2(crypto.SHA256), "changed"), "changed")
+		path := placed(t, wantsSignature, v2(xattr.SHA256), "changed")
 		runs(t, path)
 		add(t, path)
 		refused(t, path)
 	})
 	t.Run("a program changed before its first run is refused", func(t *testing.T) {
-		path := filepath.Join(blessed(t, wantsSignature, v2(crypto.SHA256), "changed"), "changed")
+		path := placed(t, wantsSignature, v2(xattr.SHA256), "changed")
 		add(t, path)
 		refused(t, path)
 	})
 	t.Run("a layer changed after it was blessed gives a program that is refused", func(t *testing.T) {
-		layer := bless(t, archive(t, wantsSignature, "changed"), v2(crypto.SHA256))
-		refused(t, filepath.Join(unpacked(t, bytes.Replace(layer, program("changed"), program("CHANGED"), 1)), "changed"))
+		l := layer(t, wantsSignature, v2(xattr.SHA256), "changed")
+		refused(t, filepath.Join(unpacked(t, bytes.Replace(l, program("changed"), program("CHANGED"), 1)), "changed"))
 	})
 	t.Run("a program without a signature is refused", func(t *testing.T) {
-		refused(t, filepath.Join(blessed(t, wantsSignature, nil, "unsigned"), "unsigned"))
+		refused(t, placed(t, wantsSignature, nil, "unsigned"))
 	})
 	t.Run("a program with the signature of another is refused", func(t *testing.T) {
-		other := v2(crypto.SHA256)(program("other"))
-		refused(t, filepath.Join(blessed(t, wantsSignature, func([]byte) []byte { return other }, "swapped"), "swapped"))
+		other := v2(xattr.SHA256)(program("other"))
+		refused(t, placed(t, wantsSignature, func([]byte) []byte { return other }, "swapped"))
 	})
 	t.Run("a program signed by a key that is not trusted is refused", func(t *testing.T) {
-		stranger := newSigner(t, s.kind)
-		refused(t, filepath.Join(blessed(t, wantsSignature, func(b []byte) []byte { return stranger.ima(t, crypto.SHA256, b, 2) }, "strange"), "strange"))
+		other := stranger(t, s)
+		refused(t, placed(t, wantsSignature, func(b []byte) []byte { return other.ima(t, xattr.SHA256, b, 2) }, "strange"))
 	})
 	t.Run("a digest is refused where a signature is required", func(t *testing.T) {
-		refused(t, filepath.Join(blessed(t, wantsSignature, digest, "digest"), "digest"))
+		refused(t, placed(t, wantsSignature, digest, "digest"))
 	})
 	t.Run("a digest is enough where the rule says so", func(t *testing.T) {
-		runs(t, filepath.Join(blessed(t, takesDigest, digest, "digest"), "digest"))
+		runs(t, placed(t, takesDigest, digest, "digest"))
 	})
 	t.Run("a wrong digest is refused", func(t *testing.T) {
-		refused(t, filepath.Join(blessed(t, takesDigest, func(b []byte) []byte { return digest(b[1:]) }, "wrong"), "wrong"))
+		refused(t, placed(t, takesDigest, func(b []byte) []byte { return digest(b[1:]) }, "wrong"))
 	})
 	t.Run("a signature of version 3 runs from kernel 7 on", func(t *testing.T) {
 		if !hasSigV3(k) {
-			refused(t, filepath.Join(blessed(t, wantsSignature, v3, "v3"), "v3"))
+			refused(t, placed(t, wantsSignature, v3, "v3"))
 			return
 		}
-		runs(t, filepath.Join(blessed(t, wantsV3, v3, "v3"), "v3"))
-		refused(t, filepath.Join(blessed(t, wantsV3, v2(crypto.SHA256), "v2"), "v2"))
-		path := filepath.Join(blessed(t, wantsV3, v3, "v3"), "v3")
+		runs(t, placed(t, wantsV3, v3, "v3"))
+		refused(t, placed(t, wantsV3, v2(xattr.SHA256), "v2"))
+		path := placed(t, wantsV3, v3, "v3")
 		add(t, path)
 		refused(t, path)
 	})
 }
 
 // digest is the value of security.ima that --hash-only gives.
-func digest(content []byte) []byte {
-	sum := sha256.Sum256(content)
-	return append([]byte{4, 4}, sum[:]...)
-}
+func digest(content []byte) []byte { return digestOf(xattr.SHA256, content).IMA() }
 
 func unpacked(t *testing.T, layer []byte) string {
 	t.Helper()
