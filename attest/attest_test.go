@@ -196,6 +196,15 @@ func TestManifest(t *testing.T) {
 	t.Error("no bundle")
 }
 
+func TestUnchecked(t *testing.T) {
+	b := blessing(t, "image")
+	dir := writeDir(t, makeArtifacts(t, b, newKey(t, "ecdsa-p256")))
+	v, err := attest.Verify(context.Background(), dir, b.Image.Digest, attest.Trust{Unchecked: true})
+	if err != nil || len(v.Attestations) != 4 || v.Attestations[0].Key != nil {
+		t.Errorf("%+v, %v", v, err)
+	}
+}
+
 func TestIndex(t *testing.T) {
 	ctx := context.Background()
 	key := newKey(t, "ecdsa-p256")
