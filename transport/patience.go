@@ -49,16 +49,18 @@ func (p patience) retry(ctx context.Context, size int64, op func(ctx context.Con
 	ctx, cancel := context.WithTimeoutCause(ctx, limit, errDeadline)
 	defer cancel()
 	pause := p.pause
+	last := errors.New("no answer")
 	for try := 1; ; try++ {
 		err := op(ctx)
 		if err == nil {
 			return nil
 		}
 		if cause := context.Cause(ctx); errors.Is(cause, errDeadline) {
-			return fmt.Errorf("%w after %s: %w", errDeadline, limit, err)
+			return fmt.Errorf("%w after %s: %w", errDeadline, limit, last)
 		} else if cause != nil {
 			return cause
 		}
+		last = err
 		asked, again := temporary(err)
 		if !again || try == p.tries || asked > longest {
 			if try > 1 {
