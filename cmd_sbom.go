@@ -1,0 +1,165 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+// sbom: the SBOM that came with a blessed image.
+
+import (
+	"bytes"
+	"context"
+	"crypto/x509"
+	"encoding/json"
+	"fmt"
+	"io"
+	"runtime"
+	"strings"
+
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/urfave/cli/v2"
+
+	"github.com/sbom-bless/sbom-bless/attest"
+	"github.com/sbom-bless/sbom-bless/key"
+	"github.com/sbom-bless/sbom-bless/transport"
+)
+
+const sbomUsage = `Prints the SBOM that bless attached to an image, whole, or with --attestation the
+signed bundle that carries it, as cosign and sigstore tools read it.
+
+   sbom-bless sbom registry.example/app:1.2 --key bless.pub
+   sbom-bless sbom registry.example/app:1.2 --key bless.pub --format cyclonedx-json --attestation`
+
+// sbomTypes are the formats of --format.
+var sbomTypes = map[string]struct{ mediaType, predicateType string }{
+	"spdx-json":      {attest.MediaTypeSPDX, attest.PredicateSPDX},
+	"cyclonedx-json": {attest.MediaTypeCycloneDX, attest.PredicateCycloneDX},
+}
+
+func newSBOM() *cli.Command {
+	return &cli.Command{
+		Name:        "sbom",
+		Usage:       "print the SBOM attached to a blessed image",
+		ArgsUsage:   "IMAGE --key PUB|CRT",
+		Description: sbomUsage,
+		Flags: []cli.Flag{
+			&cli.StringSliceFlag{Name: "key", Usage: "trusted key: public key or certificate file, KMS or pkcs11: URI; without it the signature is not checked"},
+			&cli.StringFlag{Name: "format", Value: "spdx-json", Usage: "spdx-json or cyclonedx-json"},
+			&cli.BoolFlag{Name: "attestation", Usage: "print the signed sigstore bundle"},
+			&cli.StringFlag{Name: "attestations", Usage: "read attestations from this directory instead of from beside the image"},
+			&cli.StringFlag{Name: "platform", Usage: "os/arch[/variant] of an index (default: this machine's)"},
+			&cli.BoolFlag{Name: "insecure", Usage: "talk to registries by plain http, or by https without a valid certificate"},
+		},
+		Action: func(c *cli.Context) error { return runSBOM(c.Context, c) },
+	}
+}
+
+func runSBOM(ctx context.Context, c *cli.Context) error {
+	if c.NArg() != 1 {
+		return usagef("sbom takes one IMAGE\nhint: sbom-bless sbom registry.example/app:1.2 --key bless.pub")
+	}
+	format, ok := sbomTypes[c.String("format")]
+	if !ok {
+		return usagef("--format %s: choose spdx-json or cyclonedx-json", c.String("format"))
+	}
+	trust := attest.Trust{Unchecked: true}
+	if refs := c.StringSlice("key"); len(refs) > 0 {
+		var err error
+		if trust, err = attestTrust(ctx, refs); err != nil {
+			return err
+		}
+	} else {
+		fmt.Fprintln(c.App.ErrWriter, "sbom-bless: signature not checked\nhint: --key names the key to trust")
+	}
+	ref := c.Args().First()
+	src, err := transport.Open(ctx, ref, transport.Options{Insecure: c.Bool("insecure")})
+	if err != nil {
+		return err
+	}
+	defer src.Close()
+	image, err := platformManifest(ctx, src, c.String("platform"))
+	if err != nil {
+		return fmt.Errorf("%s: %w", ref, err)
+	}
+	var store attest.Store = attest.Dir(c.String("attestations"))
+	if !c.IsSet("attestations") {
+		if store, ok = src.(attest.Store); !ok {
+			return fmt.Errorf("%s: this place cannot hold attestations\nhint: --attestations names a directory that bless --attestation-out wrote", ref)
+		}
+	}
+	v, err := attest.Verify(ctx, store, image.Digest, trust)
+	if err != nil {
+		return err
+	}
+	if !c.Bool("attestation") {
+		doc, err := v.SBOM(ctx, format.mediaType)
+		if err != nil {
+			return err
+		}
+		return printDocument(c.App.Writer, doc)
+	}
+	for _, a := range v.Attestations {
+		if a.Statement.PredicateType == format.predicateType {
+			return printDocument(c.App.Writer, a.Bundle)
+		}
+	}
+	return fmt.Errorf("%s: no attestation of type %s", ref, format.predicateType)
+}
+
+func printDocument(w io.Writer, doc []byte) error {
+	_, err := io.Copy(w, io.MultiReader(bytes.NewReader(doc), strings.NewReader("\n")))
+	return err
+}
+
+// attestTrust is the trust in attestations by these keys and those that they delegated to.
+func attestTrust(ctx context.Context, refs []string) (attest.Trust, error) {
+	var t attest.Trust
+	for _, ref := range refs {
+		pub, err := key.LoadPublic(ctx, ref)
+		if err != nil {
+			return t, err
+		}
+		t.Keys = append(t.Keys, pub)
+	}
+	t.Delegated = func(cert *x509.Certificate) error {
+		_, err := certifiedBy(t.Keys, cert.Raw)
+		return err
+	}
+	return t, nil
+}
+
+// platformManifest finds the manifest for a platform below the root of src. Without a platform
+// it is this machine's, or the only one.
+func platformManifest(ctx context.Context, src transport.Source, platform string) (v1.Descriptor, error) {
+	root := src.Root()
+	if root.MediaType.IsImage() {
+		return root, nil
+	}
+	raw, err := src.Manifest(ctx, root)
+	if err != nil {
+		return root, err
+	}
+	var index v1.IndexManifest
+	if err := json.Unmarshal(raw, &index); err != nil {
+		return root, fmt.Errorf("index: %w", err)
+	}
+	want := &v1.Platform{OS: "linux", Architecture: runtime.GOARCH}
+	if platform != "" {
+		if want, err = v1.ParsePlatform(platform); err != nil {
+			return root, usagef("--platform %s: %v", platform, err)
+		}
+	}
+	var all []string
+	var images []v1.Descriptor
+	for _, m := range index.Manifests {
+		if m.Platform == nil || m.Platform.OS == "unknown" || !m.MediaType.IsImage() {
+			continue
+		}
+		if m.Platform.Satisfies(*want) {
+			return m, nil
+		}
+		images, all = append(images, m), append(all, m.Platform.String())
+	}
+	if platform == "" && len(images) == 1 {
+		return images[0], nil
+	}
+	return root, fmt.Errorf("no manifest for %s; there are %s", want, strings.Join(all, ", "))
+}
