@@ -371,3 +371,18 @@ func filesIn(t *testing.T, dir string) []string {
 	}
 	return list
 }
+
+// staticLayer is a blob for go-containerregistry to upload.
+type staticLayer struct {
+	desc v1.Descriptor
+	raw  []byte
+}
+
+func (l staticLayer) Digest() (v1.Hash, error)            { return l.desc.Digest, nil }
+func (l staticLayer) DiffID() (v1.Hash, error)            { return l.desc.Digest, nil }
+func (l staticLayer) Size() (int64, error)                { return l.desc.Size, nil }
+func (l staticLayer) MediaType() (types.MediaType, error) { return l.desc.MediaType, nil }
+func (l staticLayer) Compressed() (io.ReadCloser, error) {
+	return io.NopCloser(bytes.NewReader(l.raw)), nil
+}
+func (l staticLayer) Uncompressed() (io.ReadCloser, error) { return l.Compressed() }

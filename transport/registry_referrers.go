@@ -51,9 +51,33 @@ func (r *registry) referrers(ctx context.Context, subject v1.Hash, artifactType 
 		}
 	}
 	for _, desc := range found {
+		desc, err := r.complete(ctx, desc)
+		if err != nil {
+			return nil, err
+		}
 		list.add(desc, artifactType) // filtering is up to the registry
 	}
 	return list.sorted(), nil
+}
+
+// complete reads the manifest where the list says too little: cosign 3.1 writes
+// no annotations under the fallback tag, and go-containerregistry's registry
+// takes the type of the empty config for the artifactType.
+func (r *registry) complete(ctx context.Context, desc v1.Descriptor) (v1.Descriptor, error) {
+	if desc.Annotations != nil && desc.ArtifactType != "" && desc.ArtifactType != string(types.OCIEmptyJSON) {
+		return desc, nil
+	}
+	raw, err := r.Manifest(ctx, desc)
+	if errors.Is(err, ErrNotFound) {
+		return desc, nil // deleted, but still listed
+	} else if err != nil {
+		return desc, err
+	}
+	head, err := parseHead(raw, string(desc.MediaType))
+	if err != nil {
+		return desc, fmt.Errorf("manifest %s: %w", desc.Digest, err)
+	}
+	return head.referrer(desc), nil
 }
 
 // referrersAPI tells also whether there is such an API.
