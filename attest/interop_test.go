@@ -13,6 +13,7 @@ import (
 	"fmt"
 	"io"
 	"log"
+	"net"
 	"net/http/httptest"
 	"os"
 	"os/exec"
@@ -27,14 +28,13 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/partial"
 	"github.com/google/go-containerregistry/pkg/v1/random"
 	"github.com/google/go-containerregistry/pkg/v1/remote"
-	"github.com/google/go-containerregistry/pkg/v1/static"
-	"github.com/google/go-containerregistry/pkg/v1/types"
 	"github.com/sigstore/sigstore-go/pkg/bundle"
 	"github.com/sigstore/sigstore-go/pkg/root"
 	"github.com/sigstore/sigstore-go/pkg/verify"
 	"github.com/sigstore/sigstore/pkg/signature"
 
 	"github.com/sbom-bless/sbom-bless/attest"
+	"github.com/sbom-bless/sbom-bless/transport"
 )
 
 const cosignVersion = "v3.1.3"
@@ -63,47 +63,67 @@ func cosign(t *testing.T) string {
 	return path
 }
 
-// repository is a Destination in a registry.
-type repository struct{ name.Repository }
-
-func (r repository) Has(context.Context, v1.Descriptor) (bool, error) { return false, nil }
-
-func (r repository) PutBlob(_ context.Context, desc v1.Descriptor, open func() (io.ReadCloser, error)) error {
-	rc, err := open()
-	if err != nil {
-		return err
-	}
-	raw, err := io.ReadAll(rc)
-	if err != nil {
-		return err
-	}
-	return remote.WriteLayer(r.Repository, static.NewLayer(raw, desc.MediaType))
-}
-
-type manifest struct {
-	raw  []byte
-	desc v1.Descriptor
-}
-
-func (m manifest) RawManifest() ([]byte, error)        { return m.raw, nil }
-func (m manifest) MediaType() (types.MediaType, error) { return m.desc.MediaType, nil }
-
-func (r repository) PutManifest(_ context.Context, desc v1.Descriptor, raw []byte) error {
-	return remote.Put(r.Digest(desc.Digest.String()), manifest{raw, desc})
-}
-
 // pushed is an image in a registry, with its attestations.
 type pushed struct {
-	repository
+	name.Repository
 	image     v1.Hash
 	artifacts []attest.Artifact
 }
 
-func push(t *testing.T, key crypto.Signer, referrersAPI bool) pushed {
-	t.Helper()
+// registries start a registry each and return its host.
+var registries = map[string]func(t *testing.T) string{
+	"with the referrers API":    func(t *testing.T) string { return serve(t, true) },
+	"without the referrers API": func(t *testing.T) string { return serve(t, false) },
+	"docker-registry":           dockerRegistry,
+}
+
+func serve(t *testing.T, referrersAPI bool) string {
 	s := httptest.NewServer(registry.New(registry.WithReferrersSupport(referrersAPI), registry.Logger(log.New(io.Discard, "", 0))))
 	t.Cleanup(s.Close)
-	repo, err := name.NewRepository(strings.TrimPrefix(s.URL, "http://") + "/team/app")
+	return strings.TrimPrefix(s.URL, "http://")
+}
+
+// dockerRegistry runs Debian's docker-registry.
+func dockerRegistry(t *testing.T) string {
+	path, err := exec.LookPath("docker-registry")
+	if err != nil {
+		t.Fatal("docker-registry is missing: apt-get install docker-registry")
+	}
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	host := l.Addr().String()
+	l.Close()
+	dir := t.TempDir()
+	config := fmt.Sprintf("version: 0.1\nstorage: {filesystem: {rootdirectory: %s}}\nhttp: {addr: %s}\nlog: {level: error, accesslog: {disabled: true}}\n", dir, host)
+	file := filepath.Join(t.TempDir(), "config.yml")
+	if err := os.WriteFile(file, []byte(config), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(path, "serve", file)
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait()
+	})
+	for range 200 {
+		if c, err := net.Dial("tcp", host); err == nil {
+			c.Close()
+			return host
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+	t.Fatal("docker-registry does not answer")
+	return ""
+}
+
+func push(t *testing.T, key crypto.Signer, host string) pushed {
+	t.Helper()
+	ctx := context.Background()
+	repo, err := name.NewRepository(host + "/team/app")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -111,21 +131,23 @@ func push(t *testing.T, key crypto.Signer, referrersAPI bool) pushed {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := pushed{repository: repository{repo}}
-	if p.image, err = img.Digest(); err != nil {
-		t.Fatal(err)
-	}
-	if err := remote.Write(repo.Digest(p.image.String()), img); err != nil {
+	if err := remote.Write(repo.Tag("1"), img); err != nil {
 		t.Fatal(err)
 	}
 	desc, err := partial.Descriptor(img)
 	if err != nil {
 		t.Fatal(err)
 	}
+	p := pushed{Repository: repo, image: desc.Digest}
 	b := blessing(t, "image")
 	b.Image, b.Name = *desc, repo.Name()
 	p.artifacts = makeArtifacts(t, b, key)
-	if err := attest.Push(context.Background(), p, p.artifacts); err != nil {
+	dst, err := transport.Create(ctx, repo.Tag("1").String(), transport.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer dst.Close()
+	if err := attest.Push(ctx, dst, p.artifacts); err != nil {
 		t.Fatal(err)
 	}
 	return p
@@ -153,11 +175,11 @@ var predicateTypes = map[string]string{
 
 func TestCosignVerifies(t *testing.T) {
 	bin := cosign(t)
-	for _, api := range []bool{true, false} {
+	for where, start := range registries {
 		for _, kind := range []string{"ecdsa-p256", "ecdsa-p384", "rsa-2048"} {
-			t.Run(fmt.Sprintf("%s, referrers API %v", kind, api), func(t *testing.T) {
+			t.Run(kind+", "+where, func(t *testing.T) {
 				key := newKey(t, kind)
-				p := push(t, key, api)
+				p := push(t, key, start(t))
 				verify := func(key crypto.Signer, predicate string) (string, error) {
 					cmd := exec.Command(bin, "verify-attestation", "--key", publicPEM(t, key), "--insecure-ignore-tlog", "--type", predicate, p.Digest(p.image.String()).String())
 					var out, errs bytes.Buffer
@@ -195,7 +217,7 @@ func TestCosignVerifies(t *testing.T) {
 func TestCosignRefusesTampering(t *testing.T) {
 	bin := cosign(t)
 	key := newKey(t, "ecdsa-p256")
-	p := push(t, key, true)
+	p := push(t, key, serve(t, true))
 	for _, a := range p.artifacts {
 		if a.Descriptor.Annotations["dev.sigstore.bundle.predicateType"] != attest.PredicateSPDX {
 			continue
@@ -283,12 +305,32 @@ func TestSigstoreGoVerifies(t *testing.T) {
 	}
 }
 
+func TestRegistryVerifies(t *testing.T) {
+	ctx := context.Background()
+	key := newKey(t, "ecdsa-p256")
+	for where, start := range registries {
+		p := push(t, key, start(t))
+		src, err := transport.Open(ctx, p.Tag("1").String(), transport.Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer src.Close()
+		v, err := attest.Verify(ctx, src.(attest.Store), src.Root().Digest, trust(key))
+		if err != nil {
+			t.Fatalf("%s: %v", where, err)
+		}
+		if len(v.Attestations) != 4 || len(v.Rejected) > 0 || v.Files.Len() != 1 {
+			t.Errorf("%s: %+v", where, v)
+		}
+	}
+}
+
 // TestReferrerList compares the list of referrers with the artifacts. The API of this registry gives the media type of
 // the config as artifact type, whatever the manifest says; the fallback tag has it right.
 func TestReferrerList(t *testing.T) {
 	key := newKey(t, "ecdsa-p256")
 	for _, api := range []bool{true, false} {
-		p := push(t, key, api)
+		p := push(t, key, serve(t, api))
 		index, err := remote.Referrers(p.Digest(p.image.String()))
 		if err != nil {
 			t.Fatal(err)
