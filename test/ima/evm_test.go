@@ -27,15 +27,20 @@ func TestEVM(t *testing.T) {
 		list := signers(t, k)
 		trust(t, "_ima", list...)
 		trust(t, "_evm", list...)
-		// EVM_INIT_X509 and EVM_SETUP_COMPLETE: signatures, no HMAC.
-		if err := os.WriteFile("/sys/kernel/security/evm", []byte("0x80000002"), 0); err != nil {
-			t.Fatal(err)
-		}
+		enableEVM(t)
 		policy(t, "appraise func=BPRM_CHECK fowner=7777 appraise_type=imasig")
 		for _, s := range list {
 			t.Run(s.kind, func(t *testing.T) { evm(t, s) })
 		}
 	})
+}
+
+// enableEVM writes EVM_INIT_X509 and EVM_SETUP_COMPLETE: signatures, no HMAC.
+func enableEVM(t *testing.T) {
+	t.Helper()
+	if err := os.WriteFile("/sys/kernel/security/evm", []byte("0x80000002"), 0); err != nil {
+		t.Fatal(err)
+	}
 }
 
 func evm(t *testing.T, s *signer) {

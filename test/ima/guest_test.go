@@ -61,13 +61,20 @@ func unpack(dir string, src io.Reader) error {
 		if err != nil {
 			return err
 		}
-		if err := unpackEntry(filepath.Join(dir, h.Name), h, tr); err != nil {
+		if err := unpackEntry(dir, h, tr); err != nil {
 			return fmt.Errorf("%s: %w", h.Name, err)
 		}
 	}
 }
 
-func unpackEntry(path string, h *tar.Header, src io.Reader) error {
+func unpackEntry(dir string, h *tar.Header, src io.Reader) error {
+	path := filepath.Join(dir, h.Name)
+	switch h.Typeflag {
+	case tar.TypeDir:
+		return os.Mkdir(path, 0o755)
+	case tar.TypeLink:
+		return os.Link(filepath.Join(dir, h.Linkname), path)
+	}
 	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
 		return err
