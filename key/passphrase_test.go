@@ -84,7 +84,7 @@ func atTerminal(t *testing.T, role string, env ...string) *terminal {
 		t.Fatal(err)
 	}
 	term := &terminal{t: t, master: master, slave: slave, done: make(chan error, 1)}
-	t.Cleanup(func() { cmd.Process.Kill() }) // in case the test gave up
+	t.Cleanup(func() { _ = cmd.Process.Kill() }) // in case the test gave up
 	go func() { term.done <- cmd.Wait() }()
 	return term
 }

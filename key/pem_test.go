@@ -12,7 +12,6 @@ import (
 	"strings"
 	"testing"
 
-	cosign "github.com/secure-systems-lab/go-securesystemslib/encrypted"
 	"github.com/sigstore/sigstore/pkg/cryptoutils"
 )
 
@@ -190,11 +189,6 @@ func FuzzParsePrivate(f *testing.F) {
 	f.Add([]byte(tool(f, "sh", "-ec", p256)))
 	f.Add([]byte(tool(f, "sh", "-ec", p256+"-noout | openssl pkcs8 -topk8 -iter 1 -passout pass:secret")))
 	f.Add([]byte(tool(f, "openssl", "genrsa", "-traditional", "2048")))
-	der, err := cosign.EncryptWithCustomKDFParameters([]byte("key"), []byte("secret"), cosign.Legacy)
-	if err != nil {
-		f.Fatal(err)
-	}
-	f.Add(pem.EncodeToMemory(&pem.Block{Type: "ENCRYPTED COSIGN PRIVATE KEY", Bytes: der}))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		signer, err := parsePrivate(data, secret)
 		if err != nil {
