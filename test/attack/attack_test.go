@@ -1,0 +1,254 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build linux
+
+// Package attack tries to get code to run that the image did not bring, in
+// containers made as a runtime makes them, on each of Debian's kernels. Every
+// attack has three legs: without the verifier it works; with it the kernel says
+// EPERM and the verifier reports the reason expected; and a file of the image
+// still runs afterwards. An attack that could not be tried is a failure.
+//
+// The test binary is observer, runtime and attacker, told by $STAGE.
+package attack
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/sbom-bless/sbom-bless/enforce"
+	"github.com/sbom-bless/sbom-bless/internal/vm"
+)
+
+func TestMain(m *testing.M) {
+	switch os.Getenv("STAGE") {
+	case "runtime":
+		fmt.Fprintln(os.Stderr, "runtime:", prepare()) // execs the attacker; returns only errors
+		os.Exit(1)
+	case "attacker":
+		os.Exit(attacker(os.Getenv("ATTACK")))
+	case "child":
+		os.Exit(child())
+	}
+	os.Exit(m.Run())
+}
+
+// outcome is what the attacker says.
+type outcome struct {
+	Untried string        `json:",omitempty"` // why it could not try
+	Error   string        `json:",omitempty"`
+	Errno   syscall.Errno `json:",omitempty"`
+	Control string        `json:",omitempty"` // why the file of the image did not run
+}
+
+// guestFiles are the parts of a Debian image, taken from the host.
+func guestFiles() map[string]string {
+	files := map[string]string{}
+	for in, from := range map[string]string{
+		"/image/bin/dash":                           "/usr/bin/dash",
+		"/image/lib64/ld-linux-x86-64.so.2":         "/lib64/ld-linux-x86-64.so.2",
+		"/image/lib/x86_64-linux-gnu/libc.so.6":     "/lib/x86_64-linux-gnu/libc.so.6",
+		"/image/usr/lib/x86_64-linux-gnu/libm.so.6": "/lib/x86_64-linux-gnu/libm.so.6",
+	} {
+		real, err := filepath.EvalSymlinks(from)
+		if err != nil {
+			panic(err)
+		}
+		files[in] = real
+	}
+	return files
+}
+
+func TestAttacks(t *testing.T) {
+	outputs := newOutputs()
+	if vm.Guest() == "" {
+		t.Cleanup(func() { checkTable(t, outputs.all()) })
+	}
+	vm.Test(t, nil, vm.Config{
+		Memory:  1536,
+		Modules: []string{"af_alg", "binfmt_misc"},
+		Timeout: 10 * time.Minute,
+		Host: func(t vm.TB, c *vm.Config) {
+			for in, from := range guestFiles() {
+				c.Files[in] = from
+			}
+			c.Output = outputs.of(c.Kernel)
+		},
+	}, testAttacks)
+}
+
+func testAttacks(t *testing.T, k vm.Kernel) {
+	if err := makeImage(); err != nil {
+		t.Fatal(err)
+	}
+	worked := map[string]bool{}
+	t.Run("baseline", func(t *testing.T) {
+		for _, a := range attacks {
+			t.Run(a.slug(), func(t *testing.T) {
+				c := newContainer(t)
+				o := a.run(t, c)
+				if o.Control != "" {
+					t.Errorf("control: %s", o.Control)
+				}
+				if why, refused := a.refused[k]; refused {
+					if o.Error == "" {
+						t.Errorf("worked, but %s is said to refuse it: %s", k, why)
+					}
+					return
+				}
+				if o.Error != "" {
+					t.Fatalf("does not work even without the verifier: %s", o.Error)
+				}
+				worked[a.name] = true
+			})
+		}
+	})
+
+	e, err := enforce.Load(enforce.Options{Pins: enforce.DefaultPins, State: enforce.DefaultState})
+	if err != nil {
+		t.Fatal(err)
+	}
+	set, err := imageSet()
+	if err != nil {
+		t.Fatal(err)
+	}
+	events := watch(t, e)
+	t.Run("denied", func(t *testing.T) {
+		for _, a := range attacks {
+			t.Run(a.slug(), func(t *testing.T) {
+				c := newContainer(t)
+				rules := enforce.Rules{Enforce: true, Interpreters: true}
+				if a.rules != nil {
+					a.rules(&rules)
+				}
+				id, err := e.Add(enforce.Domain{Name: a.name, Cgroup: c.cgroup, Root: c.root, Rules: rules}, set)
+				if err != nil {
+					t.Fatal(err)
+				}
+				o := a.run(t, c)
+				if o.Control != "" {
+					t.Errorf("control: %s", o.Control)
+				}
+				if why, refused := a.refused[k]; refused {
+					fmt.Printf("ROW\t%s\t- %s\n", a.name, why)
+					return
+				}
+				if o.Error == "" {
+					t.Fatalf("worked; events: %v", events.of(id))
+				}
+				if o.Errno != syscall.EPERM {
+					t.Fatalf("denied, but not by us: %s; events: %v", o.Error, events.of(id))
+				}
+				if a.anyDomain {
+					id = 0
+				}
+				if !events.wait(id, a.op, a.reason) {
+					t.Fatalf("no event %s %s; events: %v", a.op, a.reason, events.of(id))
+				}
+				if worked[a.name] {
+					fmt.Printf("ROW\t%s\tdenied %s %s\n", a.name, a.op, a.reason)
+				}
+			})
+		}
+	})
+}
+
+// run tries the attack in c, or against it.
+func (a *attack) run(t *testing.T, c *container) outcome {
+	t.Helper()
+	var o outcome
+	if a.host != nil {
+		o = outcomeOf(a.host(c))
+	} else {
+		out, err := c.start("attacker", a.name)
+		if err := json.Unmarshal(out, &o); err != nil {
+			t.Fatalf("attacker said nothing: %q: %v", out, err)
+		}
+		if err != nil {
+			t.Fatalf("attacker: %v: %s", err, out)
+		}
+	}
+	if o.Untried != "" {
+		t.Fatalf("could not try: %s", o.Untried)
+	}
+	return o
+}
+
+// watched collects events.
+type watched struct {
+	mu     sync.Mutex
+	events []enforce.Event
+}
+
+func watch(t *testing.T, e *enforce.Enforcer) *watched {
+	w := &watched{}
+	go func() {
+		err := e.Events(time.Time{}, func(ev enforce.Event) error {
+			w.mu.Lock()
+			w.events = append(w.events, ev)
+			w.mu.Unlock()
+			return nil
+		})
+		fmt.Fprintln(os.Stderr, "events end:", err)
+	}()
+	return w
+}
+
+// of gives what was said of a domain, leaving out what was allowed.
+func (w *watched) of(id uint32) (out []string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, ev := range w.events {
+		if ev.Domain == id && ev.Action != "allowed" {
+			out = append(out, ev.Message)
+		}
+	}
+	return out
+}
+
+// wait waits for the event; it is there before the denied call returns, but
+// the reader may be behind.
+func (w *watched) wait(id uint32, op, reason string) bool {
+	for end := time.Now().Add(10 * time.Second); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
+		w.mu.Lock()
+		for _, ev := range w.events {
+			if ev.Domain == id && ev.Operation == op && ev.Reason == reason && ev.Action == "denied" {
+				w.mu.Unlock()
+				return true
+			}
+		}
+		w.mu.Unlock()
+	}
+	return false
+}
+
+// outputs keeps what each guest prints.
+type outputs struct {
+	mu sync.Mutex
+	m  map[vm.Kernel]*bytes.Buffer
+}
+
+func newOutputs() *outputs { return &outputs{m: map[vm.Kernel]*bytes.Buffer{}} }
+
+func (o *outputs) of(k vm.Kernel) *bytes.Buffer {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.m[k] = new(bytes.Buffer)
+	return o.m[k]
+}
+
+func (o *outputs) all() map[vm.Kernel][]byte {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	out := map[vm.Kernel][]byte{}
+	for k, b := range o.m {
+		out[k] = b.Bytes()
+	}
+	return out
+}
