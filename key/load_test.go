@@ -98,6 +98,21 @@ func TestLoadRefuses(t *testing.T) {
 	}
 }
 
+// keyFilesFrom makes the files of a key whose certificate is valid for ten years
+// from the time.
+func keyFilesFrom(t *testing.T, from time.Time) (*Key, string) {
+	t.Helper()
+	k, err := Generate("ecdsa-p256", "", from)
+	if err != nil {
+		t.Fatal(err)
+	}
+	prefix := filepath.Join(t.TempDir(), "bless")
+	if err := k.WriteFiles(prefix, nil); err != nil {
+		t.Fatal(err)
+	}
+	return k, prefix
+}
+
 func TestLoadRefusesByTime(t *testing.T) {
 	now := time.Now()
 	for _, test := range []struct {
@@ -107,52 +122,38 @@ func TestLoadRefusesByTime(t *testing.T) {
 		{now.AddDate(-10, 0, -1), ".crt: expired on "},
 		{now.AddDate(0, 0, 1), ".crt: not valid before "},
 	} {
-		k, err := Generate("ecdsa-p256", "", test.from)
-		if err != nil {
-			t.Fatal(err)
-		}
-		prefix := filepath.Join(t.TempDir(), "bless")
-		if err := k.WriteFiles(prefix, nil); err != nil {
-			t.Fatal(err)
-		}
-		_, err = Load(t.Context(), prefix+".key", Options{})
+		_, prefix := keyFilesFrom(t, test.from)
+		_, err := Load(t.Context(), prefix+".key", Options{})
 		if err == nil || !strings.Contains(err.Error(), prefix+test.want) {
 			t.Errorf("error %v does not say %s", err, test.want)
 		}
 	}
 }
 
+// sameID loads the key with its new certificate.
+func sameID(t *testing.T, k *Key, prefix string) {
+	t.Helper()
+	loaded, err := Load(t.Context(), prefix+".key", Options{Cert: prefix + ".new"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if loaded.ID() != k.ID() {
+		t.Errorf("id %s was %s", loaded.ID(), k.ID())
+	}
+}
+
 // What the hints advise makes the key usable, with the same key id.
 func TestHintsHelp(t *testing.T) {
 	t.Run("an expired certificate", func(t *testing.T) {
-		k, err := Generate("ecdsa-p256", "", time.Now().AddDate(-11, 0, 0))
-		if err != nil {
-			t.Fatal(err)
-		}
-		prefix := filepath.Join(t.TempDir(), "bless")
-		if err := k.WriteFiles(prefix, nil); err != nil {
-			t.Fatal(err)
-		}
+		k, prefix := keyFilesFrom(t, time.Now().AddDate(-11, 0, 0))
 		tool(t, "openssl", "x509", "-in", prefix+".crt", "-signkey", prefix+".key", "-days", "3650", "-out", prefix+".new")
-		loaded, err := Load(t.Context(), prefix+".key", Options{Cert: prefix + ".new"})
-		if err != nil {
-			t.Fatal(err)
-		}
-		if loaded.ID() != k.ID() {
-			t.Errorf("id %s was %s", loaded.ID(), k.ID())
-		}
+		sameID(t, k, prefix)
 	})
 	t.Run("no certificate with a subject key identifier", func(t *testing.T) {
 		k, prefix := keyFiles(t, "rsa-2048", "")
 		tool(t, "openssl", "req", "-x509", "-new", "-key", prefix+".key", "-subj", "/CN=NAME", "-days", "3650",
 			"-addext", "subjectKeyIdentifier=hash", "-out", prefix+".new")
-		loaded, err := Load(t.Context(), prefix+".key", Options{Cert: prefix + ".new"})
-		if err != nil {
-			t.Fatal(err)
-		}
-		if loaded.ID() != k.ID() {
-			t.Errorf("id %s was %s", loaded.ID(), k.ID())
-		}
+		sameID(t, k, prefix)
 	})
 	t.Run("an old encryption", func(t *testing.T) {
 		path := filepath.Join(t.TempDir(), "a.key")
@@ -208,14 +209,7 @@ func TestLoadPublic(t *testing.T) {
 
 // Images stay verifiable after the certificate has expired.
 func TestLoadPublicOfExpiredCertificate(t *testing.T) {
-	k, err := Generate("ecdsa-p256", "", time.Now().AddDate(-11, 0, 0))
-	if err != nil {
-		t.Fatal(err)
-	}
-	prefix := filepath.Join(t.TempDir(), "bless")
-	if err := k.WriteFiles(prefix, nil); err != nil {
-		t.Fatal(err)
-	}
+	_, prefix := keyFilesFrom(t, time.Now().AddDate(-11, 0, 0))
 	if _, err := LoadPublic(t.Context(), prefix+".crt"); err != nil {
 		t.Error(err)
 	}
