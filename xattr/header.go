@@ -208,6 +208,13 @@ func (x *extensions) entry(b []byte, off int64) (*Entry, error) {
 	if x.seen {
 		e.Off = x.off
 	}
+	if string(b[257:265]) == "ustar  \x00" { // GNU: two times stand where ustar has the prefix
+		for _, at := range []int{345, 357} {
+			if _, err := parseNumber(b[at : at+12]); err != nil {
+				return nil, errors.New("a GNU header with a ustar prefix, which some readers add to the name")
+			}
+		}
+	}
 	ustar := string(b[257:263]) == "ustar\x00"
 	e.Name, e.Linkname = text(b[:100]), text(b[157:257])
 	if prefix := text(b[345:500]); ustar && string(b[263:265]) == "00" && prefix != "" && string(b[508:512]) != "tar\x00" {
@@ -251,7 +258,7 @@ func (x *extensions) entry(b []byte, off int64) (*Entry, error) {
 			return nil, err
 		}
 	}
-	if err := e.applyRecords(x); err != nil {
+	if err := e.applyRecords(x, b[156] == 'S'); err != nil {
 		return nil, fmt.Errorf("%q: %w", e.Name, err)
 	}
 	switch {
@@ -268,9 +275,10 @@ func (x *extensions) entry(b []byte, off int64) (*Entry, error) {
 }
 
 // applyRecords changes e by its PAX records.
-func (e *Entry) applyRecords(x *extensions) error {
+func (e *Entry) applyRecords(x *extensions, oldGNU bool) error {
 	base64Attrs := map[string][]byte{}
 	var sparseName string
+	sparseSize := int64(-1)
 	for _, r := range e.records {
 		v := string(r.value)
 		var err error
@@ -291,7 +299,7 @@ func (e *Entry) applyRecords(x *extensions) error {
 			if err == nil && n != e.stored && n < maxOctal {
 				err = fmt.Errorf("PAX says %d, the header %d", n, e.stored)
 			}
-			e.stored, e.Size = n, n
+			e.stored = n
 		case "uid":
 			e.UID, err = decimal(v)
 		case "gid":
@@ -307,7 +315,7 @@ func (e *Entry) applyRecords(x *extensions) error {
 		case "GNU.sparse.name":
 			err, sparseName = textRecord(v), v
 		case "GNU.sparse.realsize", "GNU.sparse.size":
-			e.Size, err = decimal(v)
+			sparseSize, err = decimal(v)
 		default:
 			if name, ok := strings.CutPrefix(r.key, "SCHILY.xattr."); ok {
 				e.setXattr(name, r.value)
@@ -327,12 +335,20 @@ func (e *Entry) applyRecords(x *extensions) error {
 		}
 		e.setXattr(name, value)
 	}
-	if e.Sparse && e.pax != nil && sparseName != "" {
+	if oldGNU { // its size stood in the header block
+		return nil
+	}
+	e.Size = e.stored
+	if !e.Sparse {
+		return nil
+	}
+	if sparseName != "" {
 		e.Name = sparseName
 	}
-	if e.Sparse && e.Type != '0' {
-		return errors.New("a sparse entry that is no file")
+	if e.Type != '0' || sparseSize < 0 {
+		return errors.New("a sparse entry that is no file, or without a size")
 	}
+	e.Size = sparseSize
 	return nil
 }
 
