@@ -110,7 +110,7 @@ func debian(steps ...step) func(context.Context, *builder) error {
 // for a whole base system, or the directory of an existing one for variant custom.
 func mmdebstrap(variant, packages, target string, options ...string) []string {
 	cmd := []string{
-		"mmdebstrap", "--quiet", "--variant=" + variant,
+		"mmdebstrap", "--verbose", "--variant=" + variant,
 		// Runtimes fill /dev, and names of the machine that builds have no place in an image.
 		"--skip=output/dev",
 		`--customize-hook=rm -f "$1/etc/resolv.conf" "$1/etc/hostname"`,
@@ -150,8 +150,19 @@ func install(ctx context.Context, lower, upper, packages string) error {
 	options := fmt.Sprintf("lowerdir=%s,upperdir=%s,workdir=%s,redirect_dir=off,metacopy=off,index=off", lower, upper, work)
 	cmd := []string{"unshare", "--mount", "sh", "-euc",
 		`mount -t overlay -o "$0" overlay "$1"; shift; exec "$@"`, options, merged}
-	return run(ctx, append(cmd, mmdebstrap("custom", packages, merged,
-		"--mode=root", "--format=directory", "--skip=check/empty,check/signed-by")...)...)
+	cmd = append(cmd, mmdebstrap("custom", packages, merged,
+		"--mode=root", "--format=directory", "--skip=check/empty,check/signed-by",
+		// update-alternatives of Java packages stumbles over the excluded directory (Debian bug 863199).
+		`--setup-hook=mkdir -p "$1/usr/share/man/man1"`)...)
+	if err := run(ctx, cmd...); err != nil {
+		return err
+	}
+	// mmdebstrap left device nodes, which it refuses to find there next time.
+	devices, err := filepath.Glob(filepath.Join(upper, "dev", "*"))
+	for _, path := range devices {
+		err = errors.Join(err, os.RemoveAll(path))
+	}
+	return err
 }
 
 // pack writes the upper directory of an overlay as the tar of a layer: overlay's
@@ -189,16 +200,15 @@ func pack(ctx context.Context, upper, file string) error {
 	}
 	return run(ctx, "tar", "-C", upper, "-cf", file, "--format=posix", "--sort=name", "--numeric-owner",
 		"--mtime=@"+strconv.Itoa(Epoch), "--clamp-mtime", "--pax-option=exthdr.name=%d/PaxHeaders/%f,delete=atime,delete=ctime",
-		"--xattrs", "--xattrs-include=security.capability", "--exclude=./dev/*", ".")
+		"--xattrs", "--xattrs-include=security.capability", ".")
 }
 
-// run runs a command; what it prints goes to standard error.
+// run runs a command; the end of what it prints becomes part of its error.
 func run(ctx context.Context, args ...string) error {
 	cmd := exec.CommandContext(ctx, args[0], args[1:]...)
-	cmd.Stdout, cmd.Stderr = os.Stderr, os.Stderr
 	cmd.Env = append(os.Environ(), "SOURCE_DATE_EPOCH="+strconv.Itoa(Epoch), "LC_ALL=C.UTF-8")
-	if err := cmd.Run(); err != nil {
-		return fmt.Errorf("%s: %w", args[0], err)
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("%s: %w\n%s", args[0], err, out[max(0, len(out)-4096):])
 	}
 	return nil
 }

@@ -28,7 +28,7 @@ type recipe struct {
 
 var recipes = map[string]recipe{
 	"small":     {1, debian(), []string{"/bin/bash"}},
-	"medium":    {1, debian(medium...), []string{"/usr/bin/python3", "/srv/app/app.py"}},
+	"medium":    {2, debian(medium...), []string{"/usr/bin/python3", "/srv/app/app.py"}},
 	"large":     {1, debian(large...), []string{"/bin/bash"}},
 	"manyfiles": {2, manyFiles, []string{"/srv/app/node_modules"}},
 }

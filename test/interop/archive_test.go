@@ -12,8 +12,7 @@ func TestADockerArchiveIsBlessedAndLoadedByPodman(t *testing.T) {
 	dir := workdir(t)
 	saved, blessed := filepath.Join(dir, "saved.tar"), filepath.Join(dir, "blessed.tar")
 	run(t, "skopeo", "copy", "-q", "oci:"+im.source+":"+tag, "docker-archive:"+saved+":test.example/debian:ci")
-	must[string](t)(sbomBless("bless", "docker-archive:"+saved, "-t", "docker-archive:"+blessed+":test.example/debian:blessed",
-		"--key", im.prefix+".key", "--no-cache", "--quiet"))
+	must[string](t)(im.bless("docker-archive:"+saved, "docker-archive:"+blessed+":test.example/debian:blessed"))
 	args := append(store(t), "--cgroup-manager", "cgroupfs", "--events-backend", "none")
 	run(t, "podman", append(args[:len(args):len(args)], "load", "--quiet", "--input", blessed)...)
 	checkAttributes(t, run(t, "podman", append(args, "image", "mount", "test.example/debian:blessed")...))
@@ -23,7 +22,7 @@ func TestAnOCIArchiveIsReadBySkopeo(t *testing.T) {
 	im := must[image](t)(ecdsa())
 	dir := workdir(t)
 	archive, back := filepath.Join(dir, "blessed.tar"), filepath.Join(dir, "back")
-	must[string](t)(sbomBless("bless", "oci:"+im.source+":"+tag, "-t", "oci-archive:"+archive+":"+tag, "--key", im.prefix+".key", "--no-cache", "--quiet"))
+	must[string](t)(im.bless("oci:"+im.source+":"+tag, "oci-archive:"+archive+":"+tag))
 	run(t, "skopeo", "copy", "-q", "oci-archive:"+archive+":"+tag, "oci:"+back+":"+tag)
 	if got, want := digest(t, back), digest(t, im.layout); got != want {
 		t.Errorf("skopeo reads %s from the archive; the layout has %s", got, want)

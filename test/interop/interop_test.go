@@ -67,22 +67,26 @@ var program = sync.OnceValues(func() (string, error) {
 })
 
 // image is a blessed image in an OCI layout, and its key: prefix.key, .pub, .crt, .der.
-type image struct{ source, layout, prefix string }
+type image struct {
+	source, layout, prefix string
+	options                []string
+}
 
 func (im image) ref() string { return "oci:" + im.layout + ":" + tag }
 
-// ecdsa and rsa are the small Debian image, blessed once with each kind of key.
+// ecdsa and rsa are the small Debian image, blessed once with each kind of key;
+// the second has portable EVM signatures too.
 var (
 	ecdsa = sync.OnceValues(func() (image, error) { return makeImage("ecdsa-p256") })
-	rsa   = sync.OnceValues(func() (image, error) { return makeImage("rsa-2048") })
+	rsa   = sync.OnceValues(func() (image, error) { return makeImage("rsa-2048", "--evm") })
 )
 
-func makeImage(keyType string) (image, error) {
+func makeImage(keyType string, options ...string) (image, error) {
 	dir := filepath.Join(shared, keyType)
 	if err := os.Mkdir(dir, 0o755); err != nil {
 		return image{}, err
 	}
-	im := image{layout: filepath.Join(dir, "blessed"), prefix: filepath.Join(dir, "bless")}
+	im := image{layout: filepath.Join(dir, "blessed"), prefix: filepath.Join(dir, "bless"), options: options}
 	var err error
 	if im.source, err = debian(); err != nil {
 		return im, err
@@ -90,8 +94,14 @@ func makeImage(keyType string) (image, error) {
 	if _, err := sbomBless("keygen", "--type", keyType, "--out", im.prefix); err != nil {
 		return im, err
 	}
-	_, err = sbomBless("bless", "oci:"+im.source+":"+tag, "-t", im.ref(), "--key", im.prefix+".key", "--no-cache", "--quiet")
+	_, err = im.bless("oci:"+im.source+":"+tag, im.ref())
 	return im, err
+}
+
+// bless blesses another image, or to another place, with the key and options of this one.
+func (im image) bless(from, to string) (string, error) {
+	args := []string{"bless", from, "-t", to, "--key", im.prefix + ".key", "--no-cache", "--quiet"}
+	return sbomBless(append(args, im.options...)...)
 }
 
 // debian is the image to bless.

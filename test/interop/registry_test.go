@@ -29,7 +29,7 @@ func dockerRegistry(t *testing.T) string {
 	address := free.Addr().String()
 	free.Close()
 	config := filepath.Join(dir, "config.yml")
-	text := fmt.Sprintf("version: 0.1\nstorage:\n  filesystem:\n    rootdirectory: %s\nhttp:\n  addr: %s\n", dir, address)
+	text := fmt.Sprintf("version: 0.1\nlog:\n  level: error\n  accesslog:\n    disabled: true\nstorage:\n  filesystem:\n    rootdirectory: %s\nhttp:\n  addr: %s\n", dir, address)
 	if err := os.WriteFile(config, []byte(text), 0o644); err != nil {
 		t.Fatal(err)
 	}
@@ -72,7 +72,7 @@ func TestTheLayoutPassesTheChecksOfCrane(t *testing.T) {
 func TestDockersRegistryTakesTheImageWithTheDigestThatTheLayoutHas(t *testing.T) {
 	im := must[image](t)(ecdsa())
 	ref := dockerRegistry(t) + "/debian:blessed"
-	printed := must[string](t)(sbomBless("bless", "oci:"+im.source+":"+tag, "-t", ref, "--key", im.prefix+".key", "--no-cache", "--quiet"))
+	printed := must[string](t)(im.bless("oci:"+im.source+":"+tag, ref))
 	want := digest(t, im.layout)
 	if !strings.HasSuffix(printed, "/debian@"+want.String()) {
 		t.Errorf("bless printed %s; the layout has %s", printed, want)
@@ -95,7 +95,7 @@ func TestGoContainerRegistrysRegistryTakesTheImage(t *testing.T) {
 	server := httptest.NewServer(registry.New(registry.Logger(log.New(io.Discard, "", 0)), registry.WithReferrersSupport(true)))
 	defer server.Close()
 	ref := strings.TrimPrefix(server.URL, "http://") + "/debian:blessed"
-	must[string](t)(sbomBless("bless", "oci:"+im.source+":"+tag, "-t", ref, "--key", im.prefix+".key", "--no-cache", "--quiet"))
+	must[string](t)(im.bless("oci:"+im.source+":"+tag, ref))
 	if got, want := must[v1.Hash](t)(validateRemote(t, ref).Digest()), digest(t, im.layout); got != want {
 		t.Errorf("the registry has %s; the layout has %s", got, want)
 	}
@@ -105,7 +105,7 @@ func TestAnImageThatSkopeoPushedIsBlessedInTheRegistryToTheSameDigest(t *testing
 	im := must[image](t)(ecdsa())
 	host := dockerRegistry(t)
 	run(t, "skopeo", "copy", "-q", "--dest-tls-verify=false", "oci:"+im.source+":"+tag, "docker://"+host+"/debian:ci")
-	must[string](t)(sbomBless("bless", host+"/debian:ci", "-t", host+"/other/debian:blessed", "--key", im.prefix+".key", "--no-cache", "--quiet"))
+	must[string](t)(im.bless(host+"/debian:ci", host+"/other/debian:blessed"))
 	if got, want := must[v1.Hash](t)(validateRemote(t, host+"/other/debian:blessed").Digest()), digest(t, im.layout); got != want {
 		t.Errorf("the registry has %s; the layout has %s", got, want)
 	}

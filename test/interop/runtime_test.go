@@ -48,7 +48,7 @@ func TestContainerdUnpacksEveryAttributeAndRunsTheImage(t *testing.T) {
 	ctr("image", "mount", ref, mounted)
 	checkAttributes(t, mounted)
 	list := files(t, mounted)
-	if n := verified(t, im.prefix+".der", imaVerify, list); n != len(list) {
+	if n := verified(t, im.prefix+".der", list); n != len(list) {
 		t.Errorf("evmctl accepts %d of %d files", n, len(list))
 	}
 
@@ -66,7 +66,7 @@ func store(t *testing.T) []string {
 func TestPodmanPullsFromARegistryKeepsEveryAttributeAndRunsTheImage(t *testing.T) {
 	im := must[image](t)(rsa())
 	ref := dockerRegistry(t) + "/debian:blessed"
-	must[string](t)(sbomBless("bless", "oci:"+im.source+":"+tag, "-t", ref, "--key", im.prefix+".key", "--no-cache", "--quiet"))
+	must[string](t)(im.bless("oci:"+im.source+":"+tag, ref))
 	args := append(store(t), "--cgroup-manager", "cgroupfs", "--events-backend", "none", "--runtime", "runc")
 	podman := func(more ...string) string {
 		t.Helper()
@@ -95,13 +95,10 @@ func TestAnImageBuiltOnABlessedOneKeepsItsLayerAndAttributes(t *testing.T) {
 	}
 	built := filepath.Join(workdir(t), "built")
 	buildah("commit", "--quiet", container, "oci:"+built+":"+tag)
-	// buildah packs layers anew when it commits: the tar inside is what must stay.
+	// The same diffID: the same tar, with every attribute. (buildah may compress it anew.)
 	before, after := diffIDs(t, im.layout), diffIDs(t, built)
 	if len(after) != len(before)+1 || after[0] != before[0] {
 		t.Errorf("diffIDs were %v, are %v", before, after)
-	}
-	if got := attribute(t, filepath.Join(unpack(t, built), "usr/bin/bash"), "security.ima"); len(got) == 0 {
-		t.Error("bash lost its security.ima")
 	}
 }
 
