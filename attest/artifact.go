@@ -7,19 +7,34 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"maps"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/types"
 )
 
-// Artifact is one referrer, ready to push: a manifest with one layer, and a subject.
+// Artifact is one referrer, ready to push: a manifest with a subject.
 type Artifact struct {
 	// Descriptor describes Manifest as the list of referrers does, with artifact type and annotations.
 	Descriptor v1.Descriptor
 	Manifest   []byte
-	// Layer describes Blob.
-	Layer v1.Descriptor
-	Blob  []byte
+	// Blobs are the layers of the manifest: one, but for BuildKit's artifacts.
+	Blobs []Blob
+}
+
+// Blob is content with its descriptor.
+type Blob struct {
+	Descriptor v1.Descriptor
+	Content    []byte
+}
+
+// newBlob describes content. Title is the file name that tools give it; it may be empty.
+func newBlob(mediaType, title string, content []byte) Blob {
+	d := v1.Descriptor{MediaType: types.MediaType(mediaType), Size: int64(len(content)), Digest: digest(content)}
+	if title != "" {
+		d.Annotations = map[string]string{"org.opencontainers.image.title": title}
+	}
+	return Blob{d, content}
 }
 
 // The empty config of artifacts (OCI image specification 1.1, "Guidance for an Empty Descriptor").
@@ -28,36 +43,33 @@ var (
 	emptyDescriptor = v1.Descriptor{MediaType: "application/vnd.oci.empty.v1+json", Size: 2, Digest: digest(emptyConfig)}
 )
 
-// artifact wraps a blob. Title is the file name that tools give the blob.
-func (b *Blessing) artifact(subject v1.Descriptor, artifactType, mediaType, title string, blob []byte, annotations map[string]string) Artifact {
-	layer := v1.Descriptor{MediaType: types.MediaType(mediaType), Size: int64(len(blob)), Digest: digest(blob)}
-	if title != "" {
-		layer.Annotations = map[string]string{"org.opencontainers.image.title": title}
-	}
-	if t := b.created(); t != "" {
-		if annotations == nil {
-			annotations = map[string]string{}
-		}
-		annotations["org.opencontainers.image.created"] = t
-	}
+// artifact wraps blobs in a manifest.
+func (b *Blessing) artifact(subject v1.Descriptor, artifactType string, annotations map[string]string, blobs ...Blob) Artifact {
 	m := v1.Manifest{
 		SchemaVersion: 2,
 		MediaType:     types.OCIManifestSchema1,
 		ArtifactType:  artifactType,
 		Config:        emptyDescriptor,
-		Layers:        []v1.Descriptor{layer},
 		Subject:       &v1.Descriptor{MediaType: subject.MediaType, Size: subject.Size, Digest: subject.Digest},
-		Annotations:   annotations,
+		Annotations:   maps.Clone(annotations),
+	}
+	if t := b.created(); t != "" {
+		if m.Annotations == nil {
+			m.Annotations = map[string]string{}
+		}
+		m.Annotations["org.opencontainers.image.created"] = t
+	}
+	for _, blob := range blobs {
+		m.Layers = append(m.Layers, blob.Descriptor)
 	}
 	raw, err := encode(m)
 	if err != nil {
 		panic(err) // strings and numbers always encode
 	}
 	return Artifact{
-		Descriptor: v1.Descriptor{MediaType: m.MediaType, Size: int64(len(raw)), Digest: digest(raw), ArtifactType: artifactType, Annotations: annotations},
+		Descriptor: v1.Descriptor{MediaType: m.MediaType, Size: int64(len(raw)), Digest: digest(raw), ArtifactType: artifactType, Annotations: m.Annotations},
 		Manifest:   raw,
-		Layer:      layer,
-		Blob:       blob,
+		Blobs:      blobs,
 	}
 }
 
@@ -71,11 +83,10 @@ type Destination interface {
 // Push stores the artifacts, in their order, next to the image that they are about.
 func Push(ctx context.Context, dst Destination, artifacts []Artifact) error {
 	for _, a := range artifacts {
-		if err := putBlob(ctx, dst, emptyDescriptor, emptyConfig); err != nil {
-			return fmt.Errorf("%s: config: %w", a.Descriptor.ArtifactType, err)
-		}
-		if err := putBlob(ctx, dst, a.Layer, a.Blob); err != nil {
-			return fmt.Errorf("%s: blob: %w", a.Descriptor.ArtifactType, err)
+		for _, b := range append([]Blob{{emptyDescriptor, emptyConfig}}, a.Blobs...) {
+			if err := putBlob(ctx, dst, b); err != nil {
+				return fmt.Errorf("%s: %w", a.Descriptor.ArtifactType, err)
+			}
 		}
 		if err := dst.PutManifest(ctx, a.Descriptor, a.Manifest); err != nil {
 			return fmt.Errorf("%s: manifest: %w", a.Descriptor.ArtifactType, err)
@@ -84,9 +95,9 @@ func Push(ctx context.Context, dst Destination, artifacts []Artifact) error {
 	return nil
 }
 
-func putBlob(ctx context.Context, dst Destination, desc v1.Descriptor, blob []byte) error {
-	if has, err := dst.Has(ctx, desc); err != nil || has {
+func putBlob(ctx context.Context, dst Destination, b Blob) error {
+	if has, err := dst.Has(ctx, b.Descriptor); err != nil || has {
 		return err
 	}
-	return dst.PutBlob(ctx, desc, func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(blob)), nil })
+	return dst.PutBlob(ctx, b.Descriptor, func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(b.Content)), nil })
 }

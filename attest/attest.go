@@ -146,13 +146,13 @@ func Make(ctx context.Context, b Blessing, s *Signer) ([]Artifact, error) {
 	if err != nil {
 		return nil, err
 	}
-	out = append(out, b.artifact(b.Image, filelist.MediaType, filelist.MediaType, "files.zst", b.FileList, nil))
+	out = append(out, b.artifact(b.Image, filelist.MediaType, nil, newBlob(filelist.MediaType, "files.zst", b.FileList)))
 	link, file, err := b.link(s)
 	if err != nil {
 		return nil, fmt.Errorf("link: %w", err)
 	}
 	if link != nil {
-		out = append(out, b.artifact(b.Image, MediaTypeLink, MediaTypeLink, file, link, nil))
+		out = append(out, b.artifact(b.Image, MediaTypeLink, nil, newBlob(MediaTypeLink, file, link)))
 	}
 	attest := func(predicateType string, predicate []byte) error {
 		statement, err := b.statement(predicateType, predicate)
@@ -168,10 +168,10 @@ func Make(ctx context.Context, b Blessing, s *Signer) ([]Artifact, error) {
 			subjects = append(subjects, *b.Index)
 		}
 		for _, subject := range subjects {
-			out = append(out, b.artifact(subject, MediaTypeBundle, MediaTypeBundle, "", bundle, map[string]string{
+			out = append(out, b.artifact(subject, MediaTypeBundle, map[string]string{
 				"dev.sigstore.bundle.content":       "dsse-envelope",
 				"dev.sigstore.bundle.predicateType": predicateType,
-			}))
+			}, newBlob(MediaTypeBundle, "", bundle)))
 		}
 		return nil
 	}
@@ -183,12 +183,12 @@ func Make(ctx context.Context, b Blessing, s *Signer) ([]Artifact, error) {
 			}
 			continue
 		}
-		raw := b.artifact(b.Image, sbom.MediaType, sbom.MediaType, f.file, sbom.Raw, nil)
-		out = append(out, raw)
+		raw := newBlob(sbom.MediaType, f.file, sbom.Raw)
+		out = append(out, b.artifact(b.Image, sbom.MediaType, nil, raw))
 		if err := attest(f.predicateType, sbom.Short); err != nil {
 			return nil, err
 		}
-		reference, err := b.reference(raw.Layer)
+		reference, err := b.reference(raw.Descriptor)
 		if err != nil {
 			return nil, err
 		}

@@ -177,14 +177,14 @@ func TestManifest(t *testing.T) {
 			`"layers":[{"mediaType":"application/vnd.dev.sigstore.bundle.v0.3+json","size":%d,"digest":"%s"}],`+
 			`"annotations":{"dev.sigstore.bundle.content":"dsse-envelope","dev.sigstore.bundle.predicateType":"https://spdx.dev/Document","org.opencontainers.image.created":"2023-11-14T22:13:20Z"},`+
 			`"subject":{"mediaType":"application/vnd.oci.image.manifest.v1+json","size":123,"digest":"%s"},`+
-			`"artifactType":"application/vnd.dev.sigstore.bundle.v0.3+json"}`, len(a.Blob), hash(string(a.Blob)), b.Image.Digest)
+			`"artifactType":"application/vnd.dev.sigstore.bundle.v0.3+json"}`, len(a.Blobs[0].Content), hash(string(a.Blobs[0].Content)), b.Image.Digest)
 		if d := cmp.Diff(want, string(a.Manifest)); d != "" {
 			t.Errorf("manifest (-want +got):\n%s", d)
 		}
 		var bundle struct {
 			DSSEEnvelope struct{ Payload []byte }
 		}
-		if err := json.Unmarshal(a.Blob, &bundle); err != nil {
+		if err := json.Unmarshal(a.Blobs[0].Content, &bundle); err != nil {
 			t.Fatal(err)
 		}
 		statement := `{"_type":"https://in-toto.io/Statement/v1","subject":[{"name":"registry.example/app@` + b.Image.Digest.String() + `","digest":{"sha256":"` + b.Image.Digest.Hex + `"}}],"predicateType":"https://spdx.dev/Document","predicate":` + spdx + `}`
@@ -236,8 +236,8 @@ func TestBigSBOM(t *testing.T) {
 	b.SBOMs[0].Short = []byte(`{"spdxVersion":"SPDX-2.3"}`)
 	artifacts := makeArtifacts(t, b, key)
 	for _, a := range artifacts {
-		if a.Descriptor.ArtifactType == attest.MediaTypeBundle && len(a.Blob) > 10<<20 {
-			t.Errorf("bundle %v of %d bytes", a.Descriptor.Annotations, len(a.Blob))
+		if a.Descriptor.ArtifactType == attest.MediaTypeBundle && len(a.Blobs[0].Content) > 10<<20 {
+			t.Errorf("bundle %v of %d bytes", a.Descriptor.Annotations, len(a.Blobs[0].Content))
 		}
 	}
 	dir := writeDir(t, artifacts)
@@ -318,21 +318,20 @@ func TestTamperingIsRefused(t *testing.T) {
 	// rewrap attaches a blob to the image in the place of the blessing's bundle.
 	rewrap := func(blob []byte) []attest.Artifact {
 		a := last
-		a.Blob = blob
 		var m v1.Manifest
 		if err := json.Unmarshal(a.Manifest, &m); err != nil {
 			t.Fatal(err)
 		}
 		m.Layers[0].Size, m.Layers[0].Digest = int64(len(blob)), hash(string(blob))
 		m.Subject.Digest = b.Image.Digest
-		a.Layer = m.Layers[0]
+		a.Blobs = []attest.Blob{{Descriptor: m.Layers[0], Content: blob}}
 		a.Manifest, _ = json.Marshal(m)
 		a.Descriptor.Size, a.Descriptor.Digest = int64(len(a.Manifest)), hash(string(a.Manifest))
 		return append(append([]attest.Artifact{}, good[:len(good)-1]...), a)
 	}
 	bundle := func(edit func(*attest.Bundle)) []attest.Artifact {
 		var v attest.Bundle
-		if err := json.Unmarshal(last.Blob, &v); err != nil {
+		if err := json.Unmarshal(last.Blobs[0].Content, &v); err != nil {
 			t.Fatal(err)
 		}
 		edit(&v)
@@ -348,7 +347,7 @@ func TestTamperingIsRefused(t *testing.T) {
 	}{
 		"nothing there":             {artifacts: other, want: "no attestation"},
 		"signed by another key":     {artifacts: foreign, want: "ECDSA signature does not verify"},
-		"a bundle of another image": {artifacts: rewrap(other[len(other)-1].Blob), want: "is not about " + b.Image.Digest.String()},
+		"a bundle of another image": {artifacts: rewrap(other[len(other)-1].Blobs[0].Content), want: "is not about " + b.Image.Digest.String()},
 		"no blessing":               {artifacts: good[:len(good)-1], want: "no blessing signed by the given key"},
 		"a byte of the payload":     {artifacts: bundle(func(v *attest.Bundle) { v.DSSEEnvelope.Payload[300] ^= 1 }), want: "no blessing signed by the given key"},
 		"a byte of the signature":   {artifacts: bundle(func(v *attest.Bundle) { v.DSSEEnvelope.Signatures[0].Sig[20] ^= 1 }), want: "ECDSA signature does not verify"},
@@ -357,11 +356,11 @@ func TestTamperingIsRefused(t *testing.T) {
 		}), want: "2 signatures, want 1"},
 		"another payload type":       {artifacts: bundle(func(v *attest.Bundle) { v.DSSEEnvelope.PayloadType = "text/plain" }), want: `payload type "text/plain"`},
 		"another bundle type":        {artifacts: bundle(func(v *attest.Bundle) { v.MediaType += "x" }), want: "media type"},
-		"no file list":               {artifacts: good, damage: func(dir string) { remove(t, dir, good[0].Layer.Digest) }, want: "file list: "},
-		"an altered file list":       {artifacts: good, damage: func(dir string) { flip(t, dir, good[0].Layer.Digest) }, want: "content has digest"},
-		"an altered bundle on disk":  {artifacts: good, damage: func(dir string) { flip(t, dir, last.Layer.Digest) }, want: "content has digest"},
+		"no file list":               {artifacts: good, damage: func(dir string) { remove(t, dir, good[0].Blobs[0].Descriptor.Digest) }, want: "file list: "},
+		"an altered file list":       {artifacts: good, damage: func(dir string) { flip(t, dir, good[0].Blobs[0].Descriptor.Digest) }, want: "content has digest"},
+		"an altered bundle on disk":  {artifacts: good, damage: func(dir string) { flip(t, dir, last.Blobs[0].Descriptor.Digest) }, want: "content has digest"},
 		"an altered manifest":        {artifacts: good, damage: func(dir string) { flip(t, dir, last.Descriptor.Digest) }, want: ""},
-		"a truncated file list blob": {artifacts: good, damage: func(dir string) { truncate(t, dir, good[0].Layer.Digest) }, want: "bytes, want"},
+		"a truncated file list blob": {artifacts: good, damage: func(dir string) { truncate(t, dir, good[0].Blobs[0].Descriptor.Digest) }, want: "bytes, want"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			dir := writeDir(t, c.artifacts)

@@ -28,6 +28,7 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/partial"
 	"github.com/google/go-containerregistry/pkg/v1/random"
 	"github.com/google/go-containerregistry/pkg/v1/remote"
+	"github.com/google/go-containerregistry/pkg/v1/types"
 	"github.com/sigstore/sigstore-go/pkg/bundle"
 	"github.com/sigstore/sigstore-go/pkg/root"
 	"github.com/sigstore/sigstore-go/pkg/verify"
@@ -37,28 +38,33 @@ import (
 	"github.com/sbom-bless/sbom-bless/transport"
 )
 
-const cosignVersion = "v3.1.3"
+// Programs that are built from their Go modules.
+const (
+	cosignModule = "github.com/sigstore/cosign/v3/cmd/cosign@v3.1.3"
+	buildxModule = "github.com/docker/buildx/cmd/buildx@v0.38.2"
+)
 
-// cosign finds the cosign program, or builds it once from its Go module.
-func cosign(t *testing.T) string {
+// program finds a program, or builds it once from its Go module.
+func program(t *testing.T, module string) string {
 	t.Helper()
 	if testing.Short() {
-		t.Skip("runs cosign, which is built from its module the first time")
+		t.Skip("runs a program that is built from its module the first time")
 	}
+	pkg, version, _ := strings.Cut(module, "@")
 	cache, err := os.UserCacheDir()
 	if err != nil {
 		t.Fatal(err)
 	}
-	bin := filepath.Join(cache, "sbom-bless", "bin")
-	path := filepath.Join(bin, "cosign")
+	bin := filepath.Join(cache, "sbom-bless", "bin", version)
+	path := filepath.Join(bin, filepath.Base(pkg))
 	if _, err := os.Stat(path); err == nil {
 		return path
 	}
-	cmd := exec.Command("go", "install", "github.com/sigstore/cosign/v3/cmd/cosign@"+cosignVersion)
+	cmd := exec.Command("go", "install", module)
 	cmd.Dir = t.TempDir()
 	cmd.Env = append(os.Environ(), "GOBIN="+bin, "GOFLAGS=-mod=mod")
 	if out, err := cmd.CombinedOutput(); err != nil {
-		t.Fatalf("building cosign: %v\n%s", err, out)
+		t.Fatalf("building %s: %v\n%s", module, err, out)
 	}
 	return path
 }
@@ -174,7 +180,7 @@ var predicateTypes = map[string]string{
 }
 
 func TestCosignVerifies(t *testing.T) {
-	bin := cosign(t)
+	bin := program(t, cosignModule)
 	for where, start := range registries {
 		for _, kind := range []string{"ecdsa-p256", "ecdsa-p384", "rsa-2048"} {
 			t.Run(kind+", "+where, func(t *testing.T) {
@@ -215,7 +221,7 @@ func TestCosignVerifies(t *testing.T) {
 
 // TestCosignRefusesTampering changes one byte in a signed statement.
 func TestCosignRefusesTampering(t *testing.T) {
-	bin := cosign(t)
+	bin := program(t, cosignModule)
 	key := newKey(t, "ecdsa-p256")
 	p := push(t, key, serve(t, true))
 	for _, a := range p.artifacts {
@@ -237,11 +243,11 @@ func TestCosignRefusesTampering(t *testing.T) {
 			}
 			return nil
 		}
-		if err := verify(a.Blob); err != nil {
+		if err := verify(a.Blobs[0].Content); err != nil {
 			t.Errorf("the bundle as made: %v", err)
 		}
 		var b attest.Bundle
-		if err := json.Unmarshal(a.Blob, &b); err != nil {
+		if err := json.Unmarshal(a.Blobs[0].Content, &b); err != nil {
 			t.Fatal(err)
 		}
 		b.DSSEEnvelope.Payload = bytes.Replace(b.DSSEEnvelope.Payload, []byte("usr/bin/x"), []byte("usr/bin/y"), 1)
@@ -288,13 +294,13 @@ func TestSigstoreGoVerifies(t *testing.T) {
 					continue
 				}
 				bundles++
-				if err := check(a.Blob, b.Image.Digest, key); err != nil {
+				if err := check(a.Blobs[0].Content, b.Image.Digest, key); err != nil {
 					t.Errorf("%v: %v", a.Descriptor.Annotations, err)
 				}
-				if err := check(a.Blob, hash("another image"), key); err == nil {
+				if err := check(a.Blobs[0].Content, hash("another image"), key); err == nil {
 					t.Error("accepted for another image")
 				}
-				if err := check(a.Blob, b.Image.Digest, newKey(t, kind)); err == nil {
+				if err := check(a.Blobs[0].Content, b.Image.Digest, newKey(t, kind)); err == nil {
 					t.Error("accepted with another key")
 				}
 			}
@@ -348,6 +354,55 @@ func TestReferrerList(t *testing.T) {
 			if !api && d.ArtifactType != a.Descriptor.ArtifactType || fmt.Sprint(d.Annotations) != fmt.Sprint(a.Descriptor.Annotations) {
 				t.Errorf("referrers API %v: listed %+v, want %+v", api, d, a.Descriptor)
 			}
+		}
+	}
+}
+
+// TestBuildxShowsAttestations puts BuildKit's manifest into an index and has buildx read it.
+func TestBuildxShowsAttestations(t *testing.T) {
+	bin := program(t, buildxModule)
+	ctx := context.Background()
+	p := push(t, newKey(t, "ecdsa-p256"), serve(t, true))
+	desc, err := remote.Head(p.Tag("1"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := blessing(t, "image")
+	b.Image, b.Name = *desc, p.Repository.Name()
+	a, err := attest.BuildKit(b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	dst, err := transport.Create(ctx, p.Tag("2").String(), transport.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer dst.Close()
+	if err := attest.Push(ctx, dst, []attest.Artifact{a}); err != nil {
+		t.Fatal(err)
+	}
+	image := *desc
+	image.Platform = &v1.Platform{OS: "linux", Architecture: "amd64"}
+	raw, err := json.Marshal(v1.IndexManifest{SchemaVersion: 2, MediaType: types.OCIImageIndex, Manifests: []v1.Descriptor{image, a.Descriptor}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	index := v1.Descriptor{MediaType: types.OCIImageIndex, Size: int64(len(raw)), Digest: hash(string(raw))}
+	if err := dst.PutManifest(ctx, index, raw); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := dst.Commit(ctx, index); err != nil {
+		t.Fatal(err)
+	}
+	for format, want := range map[string]string{
+		"{{json .SBOM}}":       `"spdxVersion": "SPDX-2.3"`,
+		"{{json .Provenance}}": `"buildType": "` + attest.BuildType + `"`,
+	} {
+		cmd := exec.Command(bin, "imagetools", "inspect", "--format", format, p.Tag("2").String())
+		cmd.Env = append(os.Environ(), "HOME="+t.TempDir())
+		out, err := cmd.CombinedOutput()
+		if err != nil || !strings.Contains(string(out), want) {
+			t.Errorf("%s: %s, %v; want %s", format, out, err, want)
 		}
 	}
 }

@@ -41,8 +41,8 @@ func TestLayoutAcceptsLink(t *testing.T) {
 				if a.Descriptor.ArtifactType != attest.MediaTypeLink {
 					continue
 				}
-				name := a.Layer.Annotations["org.opencontainers.image.title"]
-				if err := os.WriteFile(filepath.Join(dir, name), a.Blob, 0o600); err != nil {
+				name := a.Blobs[0].Descriptor.Annotations["org.opencontainers.image.title"]
+				if err := os.WriteFile(filepath.Join(dir, name), a.Blobs[0].Content, 0o600); err != nil {
 					t.Fatal(err)
 				}
 			}
