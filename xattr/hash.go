@@ -4,42 +4,43 @@ package xattr
 
 import (
 	"crypto"
-	_ "crypto/sha256" // Hash.New
+	_ "crypto/sha1" // linked in for crypto.SHA1.New
+	_ "crypto/sha256"
 	_ "crypto/sha512"
 	"fmt"
 	"hash"
+	"strconv"
 )
 
-// Hash is the number of a hash algorithm: enum hash_algo of Linux,
+// Hash is a hash algorithm by its number in enum hash_algo of
 // include/uapi/linux/hash_info.h.
 type Hash uint8
 
-// The algorithms that every distribution kernel has for IMA.
+// The algorithms known here. SHA-1 is understood, never signed.
 const (
+	SHA1   Hash = 2
 	SHA256 Hash = 4
 	SHA384 Hash = 5
 	SHA512 Hash = 6
 )
 
-var hashes = map[Hash]crypto.Hash{SHA256: crypto.SHA256, SHA384: crypto.SHA384, SHA512: crypto.SHA512}
-
-// Valid tells whether h is one of the algorithms above.
-func (h Hash) Valid() bool { return hashes[h] != 0 }
-
-// New returns a hash.Hash of a valid algorithm.
-func (h Hash) New() hash.Hash { return hashes[h].New() }
-
-// Size is the length of a digest in bytes, 0 for an unknown algorithm.
-func (h Hash) Size() int {
-	if !h.Valid() {
-		return 0
+// ParseHash reads the name of an algorithm to sign with: sha256, sha384 or
+// sha512.
+func ParseHash(name string) (Hash, error) {
+	for _, h := range []Hash{SHA256, SHA384, SHA512} {
+		if h.String() == name {
+			return h, nil
+		}
 	}
-	return hashes[h].Size()
+	return 0, fmt.Errorf("hash algorithm %q: choose sha256, sha384 or sha512", name)
 }
 
-// String is the kernel's name: "sha256".
+// String is the kernel's name of the algorithm (hash_algo_name of
+// crypto/hash_info.c).
 func (h Hash) String() string {
 	switch h {
+	case SHA1:
+		return "sha1"
 	case SHA256:
 		return "sha256"
 	case SHA384:
@@ -47,28 +48,54 @@ func (h Hash) String() string {
 	case SHA512:
 		return "sha512"
 	}
-	return fmt.Sprintf("hash algorithm %d", uint8(h))
+	return "hash algorithm " + strconv.Itoa(int(h))
 }
 
-// ParseHash is the inverse of String.
-func ParseHash(s string) (Hash, error) {
-	for h := range hashes {
-		if h.String() == s {
-			return h, nil
-		}
+// Size is the length of a digest in bytes, 0 for an unknown algorithm.
+func (h Hash) Size() int {
+	if c := h.crypto(); c != 0 {
+		return c.Size()
 	}
-	return 0, fmt.Errorf("hash algorithm %q: there are sha256, sha384 and sha512", s)
+	return 0
 }
 
-// Digest is a hash over the content of a file.
+// New gives a running hash. It panics if h is none of the constants.
+func (h Hash) New() hash.Hash { return h.crypto().New() }
+
+// crypto is the standard library's name of h, 0 for an unknown algorithm.
+func (h Hash) crypto() crypto.Hash {
+	switch h {
+	case SHA1:
+		return crypto.SHA1
+	case SHA256:
+		return crypto.SHA256
+	case SHA384:
+		return crypto.SHA384
+	case SHA512:
+		return crypto.SHA512
+	}
+	return 0
+}
+
+// Digest is the digest of a file's content.
 type Digest struct {
 	Hash Hash
-	Sum  []byte // of Hash.Size bytes
+	Sum  []byte
 }
 
+// String is the digest as IMA's measurement list writes it: algorithm, colon,
+// hexadecimal.
+func (d Digest) String() string { return fmt.Sprintf("%s:%x", d.Hash, d.Sum) }
+
+// check tells what keeps d from being signed.
 func (d Digest) check() error {
-	if !d.Hash.Valid() || len(d.Sum) != d.Hash.Size() {
-		return fmt.Errorf("%s with a digest of %d bytes", d.Hash, len(d.Sum))
+	switch {
+	case d.Hash == SHA1:
+		return fmt.Errorf("digest: sha1 is too weak to be signed")
+	case d.Hash.Size() == 0:
+		return fmt.Errorf("digest: unknown %s", d.Hash)
+	case len(d.Sum) != d.Hash.Size():
+		return fmt.Errorf("digest: %s of %d bytes, want %d", d.Hash, len(d.Sum), d.Hash.Size())
 	}
 	return nil
 }

@@ -3,85 +3,85 @@
 package xattr
 
 import (
+	"bytes"
 	"crypto"
 	"encoding/binary"
-	"encoding/hex"
 	"errors"
 	"fmt"
 )
 
-// Types of security.ima and security.evm: enum evm_ima_xattr_type of Linux
-// 6.12, security/integrity/integrity.h.
+// Types of attribute values: enum evm_ima_xattr_type of
+// security/integrity/integrity.h.
 const (
-	TypeSignature   = 3 // EVM_IMA_XATTR_DIGSIG
-	TypeDigest      = 4 // IMA_XATTR_DIGEST_NG
-	TypePortableEVM = 5 // EVM_XATTR_PORTABLE_DIGSIG
+	TypeSignature         byte = 3 // EVM_IMA_XATTR_DIGSIG
+	TypeDigest            byte = 4 // IMA_XATTR_DIGEST_NG
+	TypePortableSignature byte = 5 // EVM_XATTR_PORTABLE_DIGSIG
 )
 
-// KeyID names a key in an attribute: the last four bytes of the subject key
-// identifier.
-type KeyID [4]byte
+// ErrNotSigned: a security.ima holds a digest alone, so it proves nothing.
+var ErrNotSigned = errors.New("a digest, not a signature")
 
-// String is eight hex digits, as evmctl and keyctl show them.
-func (k KeyID) String() string { return hex.EncodeToString(k[:]) }
-
-// Value is a parsed security.ima or security.evm.
+// Value is a parsed security.ima, or the signature of a security.evm.
 type Value struct {
-	Type    byte // TypeSignature, TypeDigest or TypePortableEVM
-	Hash    Hash
+	Type    byte
+	Version uint8  // of a signature: 2 or 3
+	Hash    Hash   // of the digest, also of the signed one
 	Sum     []byte // of a digest
-	Version byte   // of a signature: 2 or 3
-	KeyID   KeyID
-	Sig     []byte
+	KeyID   KeyID  // of a signature
+	Sig     []byte // of a signature: PKCS#1 v1.5, or a DER ECDSA-Sig-Value
 }
 
-// IMA is the value of security.ima that holds the digest alone: {type 4,
-// hash_algo, digest}.
-func (d Digest) IMA() []byte { return append([]byte{TypeDigest, byte(d.Hash)}, d.Sum...) }
+// signatureHeader is the length of struct signature_v2_hdr without the
+// signature: type, version, hash_algo, be32 keyid, be16 sig_size.
+const signatureHeader = 1 + 1 + 1 + 4 + 2
 
-// signatureHeader is the size of struct signature_v2_hdr up to sig: type,
-// version, hash_algo, keyid (be32), sig_size (be16).
-const signatureHeader = 9
-
-// maxSignature is more than RSA-8192 takes.
-const maxSignature = 1024
-
-// Parse reads a security.ima or security.evm. An unknown type, version or
-// algorithm and a wrong length are errors.
+// Parse reads the value of a security.ima: a digest (type 4), or a signature
+// (type 3) of version 2 or 3. Parse and Append are inverses.
 func Parse(b []byte) (Value, error) {
-	if len(b) < 2 {
-		return Value{}, fmt.Errorf("value of %d bytes", len(b))
+	if len(b) == 0 {
+		return Value{}, errors.New("empty value")
 	}
-	v := Value{Type: b[0]}
-	switch v.Type {
+	switch b[0] {
 	case TypeDigest:
-		v.Hash, v.Sum = Hash(b[1]), b[2:]
-		return v, Digest{v.Hash, v.Sum}.check()
-	case TypeSignature, TypePortableEVM:
-	default:
-		return v, fmt.Errorf("value of type %d", v.Type)
+		if len(b) < 2 {
+			return Value{}, errors.New("digest: cut short")
+		}
+		v := Value{Type: TypeDigest, Hash: Hash(b[1]), Sum: bytes.Clone(b[2:])}
+		if v.Hash.Size() == 0 {
+			return Value{}, fmt.Errorf("digest: unknown %s", v.Hash)
+		}
+		if len(v.Sum) != v.Hash.Size() {
+			return Value{}, fmt.Errorf("digest: %s of %d bytes, want %d", v.Hash, len(v.Sum), v.Hash.Size())
+		}
+		return v, nil
+	case TypeSignature:
+		return parseSignature(b)
 	}
+	return Value{}, fmt.Errorf("value of unknown type %d", b[0])
+}
+
+// parseSignature reads struct signature_v2_hdr.
+func parseSignature(b []byte) (Value, error) {
 	if len(b) < signatureHeader {
-		return v, fmt.Errorf("signature of %d bytes", len(b))
+		return Value{}, errors.New("signature: cut short")
 	}
-	v.Version, v.Hash = b[1], Hash(b[2])
-	copy(v.KeyID[:], b[3:7])
-	v.Sig = b[signatureHeader:]
-	switch {
-	case v.Version != 2 && v.Version != 3:
-		return v, fmt.Errorf("signature version %d", v.Version)
-	case !v.Hash.Valid():
-		return v, errors.New(v.Hash.String())
-	case int(binary.BigEndian.Uint16(b[7:])) != len(v.Sig) || len(v.Sig) == 0 || len(v.Sig) > maxSignature:
-		return v, fmt.Errorf("signature of %d bytes whose header says %d", len(v.Sig), binary.BigEndian.Uint16(b[7:]))
+	v := Value{Type: b[0], Version: b[1], Hash: Hash(b[2]), KeyID: KeyID(b[3:7]), Sig: bytes.Clone(b[signatureHeader:])}
+	if v.Version != 2 && v.Version != 3 {
+		return Value{}, fmt.Errorf("signature: unknown version %d", v.Version)
+	}
+	if v.Hash.Size() == 0 {
+		return Value{}, fmt.Errorf("signature: unknown %s", v.Hash)
+	}
+	if n := int(binary.BigEndian.Uint16(b[7:9])); n != len(v.Sig) || n == 0 {
+		return Value{}, fmt.Errorf("signature: %d bytes, its header says %d", len(v.Sig), n)
 	}
 	return v, nil
 }
 
-// Append appends the bytes that Parse reads.
+// Append adds the encoding of v to b.
 func (v Value) Append(b []byte) []byte {
 	if v.Type == TypeDigest {
-		return append(b, Digest{v.Hash, v.Sum}.IMA()...)
+		return append(append(b, v.Type, byte(v.Hash)), v.Sum...)
 	}
 	b = append(b, v.Type, v.Version, byte(v.Hash))
 	b = append(b, v.KeyID[:]...)
@@ -89,28 +89,35 @@ func (v Value) Append(b []byte) []byte {
 	return append(b, v.Sig...)
 }
 
-// Verify checks that v is a signature by pub over the digest d.
+// IMA is the value of a security.ima that holds the digest alone (type 4).
+func (d Digest) IMA() []byte {
+	return Value{Type: TypeDigest, Hash: d.Hash, Sum: d.Sum}.Append(nil)
+}
+
+// Verify checks that v is a signature of d by pub. It does not look at the key
+// id: choosing the key is the caller's. ErrNotSigned if v is a digest.
 func (v Value) Verify(pub crypto.PublicKey, d Digest) error {
 	if v.Type != TypeSignature {
-		return fmt.Errorf("type %d is no signature", v.Type)
+		return ErrNotSigned
 	}
 	if err := d.check(); err != nil {
 		return err
 	}
 	if v.Hash != d.Hash {
-		return fmt.Errorf("signature over a %s digest, not %s", v.Hash, d.Hash)
+		return fmt.Errorf("signature is over %s, not %s", v.Hash, d.Hash)
 	}
-	sum := d.Sum
-	if v.Version == 3 {
-		sum = fileID(d)
-	}
-	return verify(pub, d.Hash, sum, v.Sig)
+	return verify(pub, d.Hash.crypto(), imaSigned(d, int(v.Version)), v.Sig)
 }
 
-// fileID is what a signature of version 3 signs: the hash of struct ima_file_id
-// without its unused tail (Linux 6.6, security/integrity/ima/ima_appraise.c,
-// calc_file_id_hash).
-func fileID(d Digest) []byte {
+// imaSigned is the digest that a security.ima of this version signs. Version 2
+// signs the file's digest itself. Version 3 signs the hash, by the same
+// algorithm, of struct ima_file_id as far as it is used: type of the attribute,
+// algorithm, digest (calc_file_id_hash in security/integrity/digsig_asymmetric.c,
+// Linux 7.3).
+func imaSigned(d Digest, version int) []byte {
+	if version == 2 {
+		return d.Sum
+	}
 	h := d.Hash.New()
 	h.Write([]byte{TypeSignature, byte(d.Hash)})
 	h.Write(d.Sum)

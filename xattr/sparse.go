@@ -6,178 +6,240 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"strconv"
 	"strings"
 )
 
-// sparseWriter spreads the stored data of a sparse file over the file (GNU tar
-// manual, "Sparse Formats").
-type sparseWriter struct {
-	size    int64 // of the file
-	spans   []span
-	mapSize int64 // of the map at the start of the content, PAX 1.0
+// Records of sparse files: "Storing Sparse Files" of the GNU tar manual.
+const (
+	sparseOffset   = "GNU.sparse.offset" // repeated, in turn with the next
+	sparseNumbytes = "GNU.sparse.numbytes"
+)
 
-	text    []byte // of that map, not yet parsed
-	numbers []int64
-	at      int64 // how much of the file was written
-	span    int   // at hand
-	inSpan  int64 // bytes of it written
+// sparse is where the stored bytes of a sparse file belong.
+type sparse struct {
+	size      int64 // of the expanded file
+	spans     []span
+	old       bool // the map is in the header block and its extensions
+	inContent bool // the map precedes the data (format 1.0)
+
+	bytes int64  // of headers and map so far
+	text  []byte // of a map in the content: what is not yet parsed
+	nums  []int64
+	want  int64 // numbers in the map, 0 before that is known
+
+	next int   // span at hand
+	pos  int64 // in the expanded file
 }
 
+// span is a run of stored bytes: n of them go to off.
 type span struct{ off, n int64 }
 
-// maxSpans bounds the memory of a map.
-const maxSpans = 1 << 20
+// sparseRecords gathers the records of one file.
+type sparseRecords struct {
+	found                     bool
+	major, minor, name        string
+	size, realsize, numblocks string
+	table                     []string
+	hasMap                    bool
+}
 
-// oldGNU reads pairs of numbers, and tells whether another block of them follows.
-func (w *sparseWriter) oldGNU(b []byte, extended byte) (more bool, err error) {
+func (r *sparseRecords) add(key, value string) error {
+	r.found = true
+	switch key {
+	case "GNU.sparse.major":
+		r.major = value
+	case "GNU.sparse.minor":
+		r.minor = value
+	case "GNU.sparse.name":
+		r.name = value
+		return checkText(value)
+	case "GNU.sparse.size":
+		r.size = value
+	case "GNU.sparse.realsize":
+		r.realsize = value
+	case "GNU.sparse.numblocks":
+		r.numblocks = value
+	case "GNU.sparse.map":
+		if r.hasMap = true; len(r.table) > 0 {
+			return errors.New("two maps")
+		}
+		if value != "" {
+			r.table = strings.Split(value, ",")
+		}
+	case sparseOffset, sparseNumbytes:
+		if r.hasMap || (len(r.table)%2 == 0) != (key == sparseOffset) {
+			return errors.New("out of order")
+		}
+		r.table = append(r.table, value)
+	default:
+		return errors.New("unknown record")
+	}
+	return nil
+}
+
+// sparse checks that the records are those of one format, and of one only.
+func (r *sparseRecords) sparse() (*sparse, error) {
+	s := &sparse{}
+	var err error
+	switch version := r.major + "." + r.minor; version {
+	case "1.0":
+		if r.size != "" || r.numblocks != "" || r.hasMap || len(r.table) > 0 || r.name == "" {
+			return nil, errors.New("extended header: records of two sparse formats, or too few of one")
+		}
+		s.inContent = true
+		if s.size, err = decimal(r.realsize); err != nil {
+			return nil, fmt.Errorf("extended header: GNU.sparse.realsize: %w", err)
+		}
+		return s, nil
+	case ".", "0.0", "0.1":
+	default:
+		return nil, fmt.Errorf("extended header: sparse format %s is unknown", version)
+	}
+	if r.realsize != "" {
+		return nil, errors.New("extended header: records of two sparse formats")
+	}
+	if s.size, err = decimal(r.size); err != nil {
+		return nil, fmt.Errorf("extended header: GNU.sparse.size: %w", err)
+	}
+	blocks, err := decimal(r.numblocks)
+	if err != nil {
+		return nil, fmt.Errorf("extended header: GNU.sparse.numblocks: %w", err)
+	}
+	if len(r.table)%2 != 0 || int64(len(r.table)/2) != blocks {
+		return nil, fmt.Errorf("extended header: sparse map of %d numbers for %d spans", len(r.table), blocks)
+	}
+	for i := 0; i < len(r.table); i += 2 {
+		off, err1 := decimal(r.table[i])
+		n, err2 := decimal(r.table[i+1])
+		if err := errors.Join(err1, err2); err != nil {
+			return nil, fmt.Errorf("extended header: sparse map: %w", err)
+		}
+		s.spans = append(s.spans, span{off, n})
+	}
+	return s, nil
+}
+
+// start takes the entry's header block. More of the map may follow.
+func (s *sparse) start(b *[blockSize]byte) (more bool, err error) {
+	if s.old {
+		return s.table(b[386:482], b[482], maxHeader)
+	}
+	return s.inContent, nil
+}
+
+// table takes the part of an old GNU map that is in a header block or in an
+// extension of it.
+func (s *sparse) table(b []byte, extended byte, limit int64) (more bool, err error) {
+	if s.bytes += blockSize; s.bytes > limit {
+		return false, fmt.Errorf("sparse map: longer than the limit of %d bytes", limit)
+	}
 	for ; len(b) >= 24; b = b[24:] {
-		if b[0] == 0 {
+		if b[0] == 0 && b[12] == 0 {
 			break
 		}
-		off, err := parseNumber(b[:12])
-		if err != nil {
-			return false, err
+		off, ok1 := number(b[:12])
+		n, ok2 := number(b[12:24])
+		if b[0] == 0 || b[12] == 0 || !ok1 || !ok2 {
+			return false, fmt.Errorf("sparse map: span %q", b[:24])
 		}
-		n, err := parseNumber(b[12:24])
-		if err != nil {
-			return false, err
-		}
-		w.spans = append(w.spans, span{off, n})
+		s.spans = append(s.spans, span{off, n})
 	}
-	if len(w.spans) > maxSpans {
-		return false, errors.New("a sparse file of too many pieces")
+	if extended != 0 && len(b) >= 24 {
+		return false, errors.New("sparse map: goes on behind its end")
 	}
 	return extended != 0, nil
 }
 
-// fromRecords reads the map of PAX formats 0.0 and 0.1; it is not done where the
-// map of format 1.0 stands in the content.
-func (w *sparseWriter) fromRecords(records []record) (done bool, err error) {
-	var pairs []string
-	for _, r := range records {
-		switch r.key {
-		case "GNU.sparse.major":
-			if string(r.value) == "1" {
-				return false, nil
-			}
-			if string(r.value) != "0" {
-				return false, fmt.Errorf("sparse format %s", r.value)
-			}
-		case "GNU.sparse.offset", "GNU.sparse.numbytes":
-			if (len(pairs)%2 == 0) != (r.key == "GNU.sparse.offset") {
-				return false, errors.New("a sparse map out of order")
-			}
-			pairs = append(pairs, string(r.value))
-		case "GNU.sparse.map":
-			if len(r.value) > 0 {
-				pairs = strings.Split(string(r.value), ",")
-			}
-		}
+// addText takes a block of a map that precedes the data: the number of spans,
+// then offset and length of each, decimal, one on a line.
+func (s *sparse) addText(b []byte, limit int64) (done bool, err error) {
+	if s.bytes += blockSize; s.bytes > limit {
+		return false, fmt.Errorf("sparse map: longer than the limit of %d bytes", limit)
 	}
-	for _, p := range pairs {
-		n, err := decimal(p)
-		if err != nil {
-			return false, err
-		}
-		w.numbers = append(w.numbers, n)
-	}
-	return true, w.pair(w.numbers)
-}
-
-func (w *sparseWriter) pair(numbers []int64) error {
-	if len(numbers)%2 != 0 {
-		return errors.New("a sparse map of an odd number of numbers")
-	}
-	for i := 0; i < len(numbers); i += 2 {
-		w.spans = append(w.spans, span{numbers[i], numbers[i+1]})
-	}
-	return nil
-}
-
-// pax10 reads a block of the map of format 1.0: decimal numbers, one on a line,
-// the first of them the number of pairs.
-func (w *sparseWriter) pax10(b []byte) (done bool, err error) {
-	if w.mapSize > maxExtension {
-		return false, errors.New("a sparse map of too many pieces")
-	}
-	w.text = append(w.text, b...)
+	s.text = append(s.text, b...)
 	for {
-		line, rest, ok := bytes.Cut(w.text, []byte("\n"))
+		line, rest, ok := bytes.Cut(s.text, []byte("\n"))
 		if !ok {
 			return false, nil
 		}
-		n, err := strconv.ParseUint(string(line), 10, 62)
+		n, err := decimal(string(line))
 		if err != nil {
-			return false, fmt.Errorf("%.20q in a sparse map", line)
+			return false, fmt.Errorf("sparse map: %w", err)
 		}
-		w.text = rest
-		w.numbers = append(w.numbers, int64(n))
-		if w.numbers[0] > maxSpans {
-			return false, errors.New("a sparse file of too many pieces")
+		s.text = rest
+		switch {
+		case s.want == 0:
+			if n > limit {
+				return false, fmt.Errorf("sparse map: %d spans", n)
+			}
+			s.want = 1 + 2*n
+		default:
+			s.nums = append(s.nums, n)
 		}
-		if int64(len(w.numbers)) == 1+2*w.numbers[0] {
-			w.text = nil
-			return true, w.pair(w.numbers[1:])
+		if int64(len(s.nums)) == s.want-1 {
+			for i := 0; i < len(s.nums); i += 2 {
+				s.spans = append(s.spans, span{s.nums[i], s.nums[i+1]})
+			}
+			s.nums, s.text = nil, nil
+			return true, nil
 		}
 	}
 }
 
-// check holds the map to the file and to the stored bytes.
-func (w *sparseWriter) check(stored int64) error {
-	var at, sum int64
-	for i, s := range w.spans {
-		if s.n%blockSize != 0 && i < len(w.spans)-1 && w.spans[i+1].n > 0 {
-			return errors.New("a sparse map with a piece that ends within a block, where GNU tar goes on at the next block and others do not")
+// check tells whether the map fits the file and the stored bytes.
+func (s *sparse) check(stored int64) error {
+	var end, sum int64
+	partial := false // the last span with bytes ends within a block
+	for _, p := range s.spans {
+		if p.off < end || p.n < 0 || p.n > s.size || p.off > s.size-p.n {
+			return fmt.Errorf("sparse map: span of %d bytes at %d overlaps another one or the end of the file", p.n, p.off)
 		}
-		if s.off < at || s.n < 0 || s.off > w.size || s.n > w.size-s.off {
-			return errors.New("a sparse map whose pieces overlap or lie outside the file")
+		if p.n > 0 && partial {
+			return errors.New("sparse map: a span ends within a block: some readers look for the next one behind it, others in the next block")
 		}
-		at = s.off + s.n
-		sum += s.n
+		partial = partial || p.n%blockSize != 0
+		end, sum = p.off+p.n, sum+p.n
 	}
 	if sum != stored {
-		return fmt.Errorf("a sparse map of %d bytes, and %d are stored", sum, stored)
+		return fmt.Errorf("sparse map: of %d bytes, and %d are stored", sum, stored)
 	}
 	return nil
 }
 
-var zeros [64 << 10]byte
+var zeros [32 << 10]byte
 
-// hole writes zeros up to the offset to.
-func (w *sparseWriter) hole(to int64, f func([]byte) error) error {
-	for w.at < to {
-		n := min(to-w.at, int64(len(zeros)))
-		if err := f(zeros[:n]); err != nil {
-			return err
-		}
-		w.at += n
-	}
-	return nil
-}
-
-// write hands stored data on, with the holes before it.
-func (w *sparseWriter) write(p []byte, f func([]byte) error) error {
+// write hands on stored bytes with the holes before them.
+func (s *sparse) write(p []byte, content func([]byte) error) error {
 	for len(p) > 0 {
-		s := w.spans[w.span]
-		if err := w.hole(s.off, f); err != nil {
+		at := s.spans[s.next]
+		if s.pos >= at.off+at.n { // also one without bytes
+			s.next++
+			continue
+		}
+		if err := s.hole(at.off, content); err != nil {
 			return err
 		}
-		n := min(s.n-w.inSpan, int64(len(p)))
-		if n > 0 {
-			if err := f(p[:n]); err != nil {
-				return err
-			}
+		n := min(at.off+at.n-s.pos, int64(len(p)))
+		if err := content(p[:n]); err != nil {
+			return err
 		}
+		s.pos += n
 		p = p[n:]
-		w.at += n
-		if w.inSpan += n; w.inSpan == s.n {
-			w.span++
-			w.inSpan = 0
-		}
 	}
 	return nil
 }
 
 // finish hands on the hole at the end.
-func (w *sparseWriter) finish(f func([]byte) error) error { return w.hole(w.size, f) }
+func (s *sparse) finish(content func([]byte) error) error { return s.hole(s.size, content) }
+
+// hole hands on zeros up to offset to.
+func (s *sparse) hole(to int64, content func([]byte) error) error {
+	for s.pos < to {
+		n := min(to-s.pos, int64(len(zeros)))
+		if err := content(zeros[:n]); err != nil {
+			return err
+		}
+		s.pos += n
+	}
+	return nil
+}

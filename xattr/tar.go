@@ -6,349 +6,304 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"time"
 )
 
-// Entry is one entry of a tar archive, its extension headers resolved.
-type Entry struct {
-	// Name is as in the archive: not cleaned.
-	Name string
-	// Type is the type flag; regular files of every kind (NUL, '7', 'S') are '0'.
-	Type     byte
-	Mode     int64
-	UID, GID int64
-	// Size is the size of the content, holes of a sparse file included.
-	Size     int64
-	ModTime  time.Time
-	Linkname string
-	// Xattrs are the extended attributes (SCHILY.xattr and LIBARCHIVE.xattr).
-	Xattrs map[string][]byte
-	Sparse bool
-	// Off is where the first header block of the entry lies.
-	Off int64
+const blockSize = 512
 
-	pax     []byte // the PAX header as it is, its block and its padded records; nil: none
-	paxOff  int64
-	records []record
-	content int64 // offset of the content
-	stored  int64 // its size in the archive
-}
+// maxHeader is the largest extended header that archive/tar and libarchive read.
+const maxHeader = 1 << 20
 
-// Stored is the size of the content in the archive, in bytes.
-func (e *Entry) Stored() int64 { return e.stored }
+// padded rounds n up to whole blocks.
+func padded(n int64) int64 { return (n + blockSize - 1) &^ (blockSize - 1) }
 
-// Next is the offset at which the next entry may begin.
-func (e *Entry) Next() int64 { return e.content + pad(e.stored) }
-
-// Handler is told of the entries of an archive, in order: for each one Entry,
-// then Content for each piece of what it contains, holes as zeros, then End. An
-// error stops the Scanner and is returned as it is.
+// Handler takes what a Scanner finds, in the archive's order. An error that it
+// returns ends the scan and comes out of Scanner.Write as it is.
 type Handler interface {
+	// Entry announces an entry. It is the handler's to keep.
 	Entry(*Entry) error
+	// Content is a piece of the expanded content of the entry announced last, holes
+	// as zeros. It is good until Content returns.
 	Content(p []byte) error
+	// End tells that the entry announced last is complete. It comes for every entry.
 	End() error
 }
 
-// Scanner reads an archive that is written to it, in pieces of any size: V7,
-// ustar, PAX and GNU formats (POSIX.1-2017 pax, GNU tar manual "Standard Format").
-// It accepts what archive/tar, GNU tar, libarchive and Python's tarfile read
-// alike, and refuses what they would read in different ways.
-type Scanner struct {
-	h   Handler
-	off int64 // of the next byte
-	err error
-
-	state   state
-	buf     []byte // a block or an extension that is not yet complete
-	want    int    // how many bytes buf is to get
-	rest    int64  // bytes left of the content, or of padding
-	padding int64  // that follows
-	ext     extensions
-	entry   *Entry
-	sparse  *sparseWriter
-	inEntry bool
-	ended   bool // the end marker was whole
+// Limits bounds what a Scanner keeps in memory.
+type Limits struct {
+	Header int64 // bytes of an extended header, of a GNU long name, of a sparse map
 }
 
+// FormatError tells where an archive is broken, or means different things to
+// different readers. It wraps io.ErrUnexpectedEOF if the archive is cut short.
+type FormatError struct {
+	Name string // of the entry, "" where it has none yet
+	Off  int64  // of the header at fault, in bytes
+	Err  error
+}
+
+func (e *FormatError) Error() string {
+	if e.Name == "" {
+		return fmt.Sprintf("tar header at byte %d: %v", e.Off, e.Err)
+	}
+	return fmt.Sprintf("tar entry %q at byte %d: %v", e.Name, e.Off, e.Err)
+}
+
+func (e *FormatError) Unwrap() error { return e.Err }
+
+// Scanner finds the entries of a tar archive that is written to it: v7, ustar,
+// star, PAX (POSIX.1-2017, pax, "pax Interchange Format") and GNU ("Standard
+// Format" and "Storing Sparse Files" of the GNU tar manual).
+//
+// It is strict. What archive/tar, GNU tar, libarchive and Python's tarfile would
+// read differently is a FormatError, so that nobody signs one file and runs
+// another. An archive without an end marker is accepted, as all four do; so are
+// bytes behind the marker, unless a header is among them.
+type Scanner struct {
+	Limits Limits // set before the first Write
+
+	h     Handler
+	off   int64 // of the next byte
+	state state
+	err   error // first error, given again for ever
+
+	block [blockSize]byte // a block of which have bytes were seen
+	have  int
+	data  int64 // bytes of header data left to collect, padding included
+	rest  int64 // bytes of content or padding left
+	pre   preface
+	entry *Entry // the one at hand, nil between two
+	holes *sparse
+}
+
+// state is what the next byte belongs to.
 type state uint8
 
 const (
-	inHeader state = iota
-	inExtension
-	inSparseBlock // of the old GNU format
-	inSparseMap   // of PAX format 1.0, at the start of the content
+	inHeader       state = iota
+	inHeaderData         // of x, g, L, K
+	inSparseHeader       // extension of an old GNU sparse header
+	inSparseMap          // PAX 1.0: before the data
 	inContent
 	inPadding
-	inTrailer
+	inEnd  // behind one zero block
+	inTail // behind two
 )
 
-const (
-	blockSize = 512
-	// maxExtension is the largest PAX header or GNU long name. Those of real
-	// archives are a few KiB; Linux holds attributes to 64 KiB each.
-	maxExtension = 1 << 20
-)
+// NewScanner gives a Scanner that reports to h.
+func NewScanner(h Handler) *Scanner { return &Scanner{h: h, Limits: Limits{Header: maxHeader}} }
 
-// NewScanner makes a Scanner that tells h.
-func NewScanner(h Handler) *Scanner {
-	return &Scanner{h: h, want: blockSize, buf: make([]byte, 0, 4*blockSize)}
-}
-
-func pad(n int64) int64 { return (n + blockSize - 1) &^ (blockSize - 1) }
-
-// Write takes the next bytes of the archive. After an error it gives the same
-// error again.
+// Write takes the next bytes of the archive, in pieces of any size.
 func (s *Scanner) Write(p []byte) (int, error) {
-	if s.err != nil {
-		return 0, s.err
-	}
 	n := len(p)
-	for len(p) > 0 {
+	for len(p) > 0 && s.err == nil {
 		used, err := s.step(p)
 		s.off += int64(used)
-		p = p[used:]
-		if err != nil {
-			s.err = err
-			return n - len(p), err
-		}
+		p, s.err = p[used:], err
 	}
-	return n, nil
+	return n - len(p), s.err
 }
 
-// Close tells that the archive ends here.
-func (s *Scanner) Close() error {
-	if s.err != nil {
-		return s.err
-	}
-	s.err = errors.New("the archive is closed")
-	switch {
-	case s.state == inTrailer: // a lone zero block at the very end is enough for all readers
-		return nil
-	case s.state == inHeader && len(s.buf) == 0 && !s.ext.any():
-		return nil // without an end marker, as some tools write
-	case s.entry != nil && s.state != inHeader:
-		return fmt.Errorf("%q: the archive ends within the entry: %w", s.entry.Name, io.ErrUnexpectedEOF)
-	}
-	return fmt.Errorf("at byte %d: the archive ends within a header: %w", s.off, io.ErrUnexpectedEOF)
-}
-
-// step takes a first part of p.
+// step takes some bytes of p, one at least.
 func (s *Scanner) step(p []byte) (int, error) {
 	switch s.state {
 	case inContent:
-		n := int(min(s.rest, int64(len(p))))
-		if err := s.deliver(p[:n]); err != nil {
-			return n, err
-		}
-		if s.rest -= int64(n); s.rest == 0 {
-			return n, s.endContent()
-		}
-		return n, nil
+		p = p[:min(s.rest, int64(len(p)))]
+		s.rest -= int64(len(p))
+		return len(p), s.content(p)
 	case inPadding:
-		n := int(min(s.rest, int64(len(p))))
-		if s.rest -= int64(n); s.rest == 0 {
+		n := min(s.rest, int64(len(p)))
+		if s.rest -= n; s.rest == 0 {
 			s.state = inHeader
 		}
+		return int(n), nil
+	case inHeaderData:
+		n := min(s.data, int64(len(p)))
+		s.pre.raw = append(s.pre.raw, p[:n]...)
+		if s.data -= n; s.data > 0 {
+			return int(n), nil
+		}
+		s.state = inHeader
+		return int(n), s.fail(s.pre.lastOff(), s.pre.end())
+	}
+	if s.have == 0 && len(p) >= blockSize {
+		return blockSize, s.take((*[blockSize]byte)(p))
+	}
+	n := copy(s.block[s.have:], p)
+	if s.have += n; s.have < blockSize {
 		return n, nil
 	}
-	n := min(s.want-len(s.buf), len(p))
-	s.buf = append(s.buf, p[:n]...)
-	if len(s.buf) < s.want {
-		return n, nil
-	}
-	err := s.block(s.off + int64(n) - int64(s.want))
+	s.have = 0
+	s.off -= int64(blockSize - n) // take wants the block's own
+	err := s.take(&s.block)
+	s.off += int64(blockSize - n)
 	return n, err
 }
 
-// block takes a complete buf, which lies at off.
-func (s *Scanner) block(off int64) error {
-	buf := s.buf
-	s.buf, s.want = s.buf[:0], blockSize
-	var err error
+// take takes a whole block that begins at s.off.
+func (s *Scanner) take(b *[blockSize]byte) error {
 	switch s.state {
 	case inHeader:
-		err = s.header(buf, off)
-	case inExtension:
-		err = s.extension(buf, off)
-	case inSparseBlock:
-		err = s.sparseBlock(buf)
+		return s.header(b)
+	case inSparseHeader:
+		more, err := s.holes.table(b[:504], b[504], s.Limits.Header)
+		if err != nil {
+			return s.fail(s.off, err)
+		}
+		s.entry.content += blockSize
+		if more {
+			return nil
+		}
+		return s.begin()
 	case inSparseMap:
-		err = s.sparseMap(buf)
-	case inTrailer:
-		err = s.trailer(buf)
-	}
-	if err == nil {
+		s.rest -= blockSize
+		done, err := s.holes.addText(b[:], s.Limits.Header)
+		switch {
+		case err != nil:
+			return s.fail(s.off, err)
+		case done:
+			return s.begin()
+		case s.rest < blockSize:
+			return s.fail(s.off, errors.New("sparse map: longer than the content it is part of"))
+		}
 		return nil
+	case inEnd:
+		if unsigned, _ := checksums(b); unsigned != blankSum {
+			return s.fail(s.off, errors.New("a lone zero block: some readers stop there, others go on"))
+		}
+		s.state = inTail
+	case inTail:
+		if unsigned, _ := checksums(b); unsigned != blankSum && checkHeader(b) == nil {
+			return s.fail(s.off, errors.New("a second archive behind the end of the first"))
+		}
 	}
-	if s.inEntry {
-		return err // of the handler, or named already
-	}
-	return fmt.Errorf("at byte %d: %w", off, err)
+	return nil
 }
 
 // header takes a header block.
-func (s *Scanner) header(b []byte, off int64) error {
-	if allZero(b) {
-		if s.ext.any() {
-			return errors.New("an extension header that nothing follows")
+func (s *Scanner) header(b *[blockSize]byte) error {
+	if unsigned, _ := checksums(b); unsigned == blankSum {
+		if s.pre.begun {
+			return s.fail(s.off, errors.New("an extended header that no entry follows"))
 		}
-		s.state = inTrailer
+		s.state = inEnd
 		return nil
 	}
-	if err := checkSum(b); err != nil {
-		return err
-	}
-	if !s.ext.any() {
-		s.ext.off = off
+	if err := checkHeader(b); err != nil {
+		return s.fail(s.off, err)
 	}
 	switch b[156] {
 	case 'x', 'g', 'L', 'K':
-		size, err := parseNumber(b[124:136])
-		if err != nil || size < 0 || size > maxExtension {
-			return fmt.Errorf("extension header of size %d, more than %d, or unreadable", size, maxExtension)
+		size, ok := number(b[124:136])
+		if !ok || size < 0 {
+			return s.fail(s.off, fmt.Errorf("size field %q", b[124:136]))
 		}
-		if err := s.ext.begin(b, off); err != nil {
-			return err
+		if size > s.Limits.Header {
+			return s.fail(s.off, fmt.Errorf("extended header of %d bytes, the limit is %d", size, s.Limits.Header))
 		}
-		if size == 0 {
-			return s.ext.end(nil)
+		if err := s.pre.add(b, s.off, size); err != nil {
+			return s.fail(s.off, err)
 		}
-		s.state, s.want = inExtension, int(pad(size))
-		return nil
-	}
-	e, err := s.ext.entry(b, off)
-	s.ext = extensions{}
-	if err != nil {
-		return err
-	}
-	s.entry = e
-	return s.begin(b)
-}
-
-// trailer takes a block behind the first zero block. A second one ends the
-// archive; what is behind that is not read by anyone, unless it is an archive
-// that readers may be told to go on with (GNU tar --ignore-zeros).
-func (s *Scanner) trailer(b []byte) error {
-	switch {
-	case allZero(b):
-		s.ended = true
-	case !s.ended:
-		return errors.New("a lone zero block: some readers stop here, others go on")
-	case checkSum(b) == nil:
-		return errors.New("a second archive behind the end of the first")
-	}
-	return nil
-}
-
-// extension takes the content of an extension header, with its padding.
-func (s *Scanner) extension(b []byte, _ int64) error {
-	s.state = inHeader
-	return s.ext.end(b)
-}
-
-// begin goes on behind the header block b of s.entry: to what tells where the
-// data of a sparse file goes, or to the content.
-func (s *Scanner) begin(b []byte) error {
-	e := s.entry
-	s.sparse = nil
-	if b[156] == 'S' {
-		s.sparse = &sparseWriter{size: e.Size}
-		more, err := s.sparse.oldGNU(b[386:482], b[482])
-		if err != nil {
-			return err
-		}
-		if more {
-			s.state = inSparseBlock
+		if s.data = padded(size); s.data > 0 {
+			s.state = inHeaderData
 			return nil
 		}
-		return s.start()
+		return s.fail(s.off, s.pre.end())
 	}
-	if e.Sparse {
-		s.sparse = &sparseWriter{size: e.Size}
-		done, err := s.sparse.fromRecords(e.records)
-		if err != nil {
-			return err
-		}
-		if !done {
+	e, holes, err := s.pre.entry(b, s.off)
+	s.pre.reset()
+	s.entry, s.holes = e, holes
+	if err != nil {
+		return s.fail(s.off, err)
+	}
+	s.rest = e.stored
+	if holes != nil {
+		more, err := holes.start(b)
+		switch {
+		case err != nil:
+			return s.fail(s.off, err)
+		case more && holes.inContent && s.rest < blockSize:
+			return s.fail(s.off, errors.New("sparse map: longer than the content it is part of"))
+		case more && holes.inContent:
 			s.state = inSparseMap
 			return nil
+		case more:
+			s.state = inSparseHeader
+			return nil
 		}
 	}
-	return s.start()
+	return s.begin()
 }
 
-// sparseBlock takes a continuation block of the old GNU format.
-func (s *Scanner) sparseBlock(b []byte) error {
-	s.entry.content += blockSize
-	more, err := s.sparse.oldGNU(b[:504], b[504])
-	if err != nil || more {
-		return err
-	}
-	return s.start()
-}
-
-// sparseMap takes a block of the map of PAX format 1.0.
-func (s *Scanner) sparseMap(b []byte) error {
-	s.sparse.mapSize += blockSize
-	done, err := s.sparse.pax10(b)
-	if err != nil || !done {
-		return err
-	}
-	return s.start()
-}
-
-// start announces the entry and goes on to its content.
-func (s *Scanner) start() error {
-	e := s.entry
-	s.rest = e.stored
-	if s.sparse != nil {
-		s.rest -= s.sparse.mapSize
-		if err := s.sparse.check(s.rest); err != nil {
-			return err
+// begin announces the entry whose headers are complete.
+func (s *Scanner) begin() error {
+	if s.holes != nil {
+		if err := s.holes.check(s.rest); err != nil {
+			return s.fail(s.entry.Off, err)
 		}
-	}
-	s.padding = pad(e.stored) - e.stored
-	s.inEntry = true
-	if err := s.h.Entry(e); err != nil {
-		return err
 	}
 	s.state = inContent
+	if err := s.h.Entry(s.entry); err != nil {
+		return err
+	}
 	if s.rest == 0 {
-		return s.endContent()
+		return s.end()
 	}
 	return nil
 }
 
-// deliver hands content to the handler.
-func (s *Scanner) deliver(p []byte) error {
-	if s.sparse == nil {
-		return s.h.Content(p)
+// content hands on stored bytes.
+func (s *Scanner) content(p []byte) error {
+	write := s.h.Content
+	var err error
+	if s.holes == nil {
+		err = write(p)
+	} else {
+		err = s.holes.write(p, write)
 	}
-	return s.sparse.write(p, s.h.Content)
+	if err == nil && s.rest == 0 {
+		err = s.end()
+	}
+	return err
 }
 
-func (s *Scanner) endContent() error {
-	if s.sparse != nil {
-		if err := s.sparse.finish(s.h.Content); err != nil {
+// end finishes an entry all of whose stored bytes were handed on.
+func (s *Scanner) end() error {
+	if s.holes != nil {
+		if err := s.holes.finish(s.h.Content); err != nil {
 			return err
 		}
 	}
-	if err := s.h.End(); err != nil {
-		return err
-	}
-	s.inEntry = false
 	s.state = inHeader
-	if s.padding > 0 {
-		s.state, s.rest = inPadding, s.padding
+	if s.rest = padded(s.entry.stored) - s.entry.stored; s.rest > 0 {
+		s.state = inPadding
 	}
-	return nil
+	s.entry = nil
+	return s.h.End()
 }
 
-func allZero(b []byte) bool {
-	for _, c := range b {
-		if c != 0 {
-			return false
-		}
+// Close checks that the archive is complete. Before that, nothing of it is
+// proved.
+func (s *Scanner) Close() error {
+	switch {
+	case s.err != nil:
+		return s.err
+	case s.state == inTail,
+		(s.state == inHeader || s.state == inEnd) && s.have == 0 && !s.pre.begun:
+		return nil
+	case s.state == inHeader && s.have == 0:
+		return s.fail(s.off, errors.New("an extended header that no entry follows"))
 	}
-	return true
+	return s.fail(s.off, io.ErrUnexpectedEOF)
+}
+
+// fail turns an error about the archive into a FormatError.
+func (s *Scanner) fail(off int64, err error) error {
+	if err == nil {
+		return nil
+	}
+	e := &FormatError{Off: off, Err: err}
+	if s.entry != nil {
+		e.Name = s.entry.Name
+	}
+	return e
 }

@@ -1,25 +1,35 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package xattr knows the bytes of the extended attributes by which the kernel
-// judges files, and where they sit in a tar archive.
+// Package xattr is the treaty between those who bless files and those who
+// check them: the bytes of three extended attributes, and where they sit in a
+// tar archive.
 //
-// security.ima, [IMA], is what the kernel's integrity subsystem reads (Linux
-// 6.12, security/integrity/integrity.h): a [Digest] or a signature, parsed by
-// [Parse]. security.evm, [EVM], is a portable signature over it and the file's
-// owner and mode. security.bpf.bless, [Bless], is a PKCS#7 message that an eBPF
-// program can have the kernel verify. A [Signer] makes all three.
+//	security.ima        digest or signature of a file's content, as the
+//	                    kernel's IMA appraisal and evmctl read it
+//	security.bpf.bless  a detached PKCS#7 signature that an eBPF LSM program
+//	                    can have the kernel verify
+//	security.evm        a portable signature over owner, mode and attributes
 //
-// [Scanner] finds the entries of an archive; [Entry.Set] and [Entry.StripEdit]
-// are the edits that put the attributes into an entry's PAX header, and take
-// them out again so that the bytes are those from before.
+// The first and the last follow struct signature_v2_hdr, struct ima_file_id and
+// enum evm_ima_xattr_type of security/integrity/integrity.h (Linux 7.3; all but
+// signature version 3 is the same since 5.3), the second RFC 5652.
+//
+// A Signer makes the values, Parse and the Verify functions read them. A
+// Scanner finds the entries of a tar archive; Entry.Set then gives the one edit
+// of the archive's bytes that puts attributes on an entry, Entry.StripEdit the
+// one that takes them away again and restores the source to the byte. Nothing
+// is ever re-encoded.
+//
+// The package does not read keys, and it does not know compression, layers or
+// images.
 package xattr
 
-// Names of the attributes.
+// The attributes that this project writes.
 const (
 	IMA   = "security.ima"
 	EVM   = "security.evm"
-	Bless = "security.bpf.bless"
+	Bless = "security.bpf.bless" // readable for BPF programs since Linux 6.13: fs/bpf_fs_kfuncs.c
 )
 
-// ours tells whether name is one of the three.
+// ours tells whether name is one of the attributes above.
 func ours(name string) bool { return name == IMA || name == EVM || name == Bless }
