@@ -51,6 +51,11 @@ func newBless() *cli.Command {
 			&cli.StringFlag{Name: "recompress", Usage: "pack changed layers anew: gzip or zstd, with :LEVEL if you like"},
 			&cli.StringFlag{Name: "cache", Usage: "directory that remembers blessed layers (default: sbom-bless in the user's cache directory)"},
 			&cli.BoolFlag{Name: "no-cache", Usage: "remember nothing and look nothing up"},
+			&cli.StringFlag{Name: "sbom", Value: "spdx-json,cyclonedx-json", Usage: "formats of the SBOM: spdx-json, cyclonedx-json, or none"},
+			&cli.StringFlag{Name: "sbom-out", Usage: "write the SBOMs to this directory too"},
+			&cli.StringFlag{Name: "attestation-out", Usage: "write the attestations to this directory too, for places that cannot hold them"},
+			&cli.BoolFlag{Name: "no-attestations", Usage: "make no attestations; implies --sbom none unless --sbom-out is given"},
+			&cli.BoolFlag{Name: "no-verify", Usage: "do not read the reference and the attestations back"},
 			&cli.StringFlag{Name: "digest-file", Usage: "write the digest of the blessed image to this file"},
 		}, commonFlags()...),
 		Action: func(c *cli.Context) error { return runBless(c.Context, c) },
@@ -69,21 +74,54 @@ func runBless(ctx context.Context, c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	signer, cert, err := blessSigner(ctx, c)
+	formats, err := parseFormats(c.String("sbom"))
 	if err != nil {
 		return err
 	}
-	o.Certificate = cert
-	if o.Cache, err = blessCache(c, cert != nil); err != nil {
+	k, signer, err := blessKey(ctx, c)
+	if err != nil {
 		return err
 	}
-
+	defer k.close()
+	if k.delegated {
+		o.Certificate = k.Cert.Raw
+	}
+	if o.Cache, err = blessCache(c, k.delegated); err != nil {
+		return err
+	}
+	source, dest := c.Args().First(), c.String("to")
+	src, err := transport.Open(ctx, source, common.transport())
+	if err != nil {
+		return err
+	}
+	defer src.Close()
+	dst, err := transport.Create(ctx, dest, common.transport())
+	if err != nil {
+		return err
+	}
+	defer dst.Close()
 	progress := newProgress(c, common.quiet)
 	o.Progress = progress
-	result, err := blessImage(ctx, c.Args().First(), c.String("to"), signer, o, common)
+	a := &attester{
+		formats: formats, sbomDir: c.String("sbom-out"), out: c.String("attestation-out"),
+		source: src, dest: dst, destName: dest, options: blessParameters(c), bpfFiles: o.BPFFiles, evm: o.EVM,
+	}
+	if err := a.choose(c, k); err != nil {
+		return err
+	}
+	if a.needed() {
+		o.Files, o.SHA1, o.Planned, o.Finished = true, true, a.begin, a.finish
+		defer a.wait()
+	}
+	result, err := bless.Image(ctx, src, dst, signer, o)
 	progress.close()
 	if err != nil {
 		return err
+	}
+	if !c.Bool("no-verify") {
+		if err := a.readBack(ctx, result, common); err != nil {
+			return fmt.Errorf("%s: what was written does not read back: %w", result.Blessed, err)
+		}
 	}
 	if file := c.String("digest-file"); file != "" {
 		if err := os.WriteFile(file, []byte(result.Descriptor.Digest.String()+"\n"), 0o644); err != nil {
@@ -92,6 +130,7 @@ func runBless(ctx context.Context, c *cli.Context) error {
 	}
 	if !common.quiet {
 		blessSummary(c.App.ErrWriter, result)
+		a.summary(c.App.ErrWriter)
 	}
 	if common.json {
 		return writeJSON(c.App.Writer, result)
@@ -100,18 +139,21 @@ func runBless(ctx context.Context, c *cli.Context) error {
 	return nil
 }
 
-func blessImage(ctx context.Context, source, dest string, signer *xattr.Signer, o bless.Options, common commonOptions) (*bless.Result, error) {
-	src, err := transport.Open(ctx, source, common.transport())
-	if err != nil {
-		return nil, err
+// blessParameters are the options that the result depends on, for the provenance.
+func blessParameters(c *cli.Context) map[string]any {
+	p := map[string]any{}
+	for _, name := range []string{"hash", "bpf-files", "recompress", "sbom"} {
+		if v := c.String(name); v != "" {
+			p[name] = v
+		}
 	}
-	defer src.Close()
-	dst, err := transport.Create(ctx, dest, common.transport())
-	if err != nil {
-		return nil, err
+	p["ima-version"] = c.Int("ima-version")
+	for _, name := range []string{"evm", "hash-only", "delegate", "replace-xattrs"} {
+		if c.Bool(name) {
+			p[name] = true
+		}
 	}
-	defer dst.Close()
-	return bless.Image(ctx, src, dst, signer, o)
+	return p
 }
 
 // blessOptions reads what the flags say of the attributes.
@@ -142,30 +184,39 @@ func validBPFFiles(b bless.BPFFiles) bool {
 	return b == bless.BPFCode || b == bless.BPFAll || b == bless.BPFNone
 }
 
-// blessSigner makes the signer that the flags name; nil for digests only. The
-// certificate is that of a delegated key.
-func blessSigner(ctx context.Context, c *cli.Context) (signer *xattr.Signer, delegated []byte, err error) {
-	if c.Bool("hash-only") {
-		return nil, nil, nil
+// runKey is the key of a run; its Key is nil for digests only.
+type runKey struct {
+	*key.Key
+	delegated bool // Cert is that of a key made for this run
+}
+
+func (k runKey) close() {
+	if k.Key != nil {
+		k.Close()
 	}
-	k, err := key.Load(ctx, c.String("key"), key.Options{Cert: c.String("cert"), PassphraseFile: c.String("passphrase-file")})
+}
+
+// blessKey loads the key that the flags name, and makes the signer.
+func blessKey(ctx context.Context, c *cli.Context) (k runKey, signer *xattr.Signer, err error) {
+	if c.Bool("hash-only") {
+		return k, nil, nil
+	}
+	k.Key, err = key.Load(ctx, c.String("key"), key.Options{Cert: c.String("cert"), PassphraseFile: c.String("passphrase-file")})
 	if err != nil {
-		return nil, nil, err
+		return k, nil, err
 	}
 	if c.Bool("delegate") {
-		leaf, err := key.Delegate(ctx, k, time.Now())
+		leaf, err := key.Delegate(ctx, k.Key, time.Now())
+		k.close()
 		if err != nil {
-			return nil, nil, err
+			return runKey{}, nil, err
 		}
-		k, delegated = leaf, leaf.Cert.Raw
+		k = runKey{leaf, true}
 	} else if k.Remote {
-		fmt.Fprintf(c.App.ErrWriter, "sbom-bless: %s signs each file by a call of its own\nhint: --delegate needs one call per run\n", c.String("key"))
+		fmt.Fprintln(c.App.ErrWriter, "sbom-bless: this key signs each file by a call of its own\nhint: --delegate needs one call per run")
 	}
 	signer, err = xattr.NewSigner(k.Signer, k.Cert)
-	if err != nil {
-		return nil, nil, fmt.Errorf("%s: %w", c.String("key"), err)
-	}
-	return signer, delegated, nil
+	return k, signer, err
 }
 
 // blessCache opens the cache that the flags name. A delegated key never comes

@@ -7,6 +7,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"crypto"
 	"crypto/x509"
 	"encoding/json"
 	"fmt"
@@ -62,10 +63,11 @@ func runSBOM(ctx context.Context, c *cli.Context) error {
 	}
 	trust := attest.Trust{Unchecked: true}
 	if refs := c.StringSlice("key"); len(refs) > 0 {
-		var err error
-		if trust, err = attestTrust(ctx, refs); err != nil {
+		keys, err := publicKeys(ctx, refs)
+		if err != nil {
 			return err
 		}
+		trust = attestTrust(keys)
 	} else {
 		fmt.Fprintln(c.App.ErrWriter, "sbom-bless: signature not checked\nhint: --key names the key to trust")
 	}
@@ -110,20 +112,24 @@ func printDocument(w io.Writer, doc []byte) error {
 }
 
 // attestTrust is the trust in attestations by these keys and those that they delegated to.
-func attestTrust(ctx context.Context, refs []string) (attest.Trust, error) {
-	var t attest.Trust
+func attestTrust(keys []crypto.PublicKey) attest.Trust {
+	return attest.Trust{Keys: keys, Delegated: func(cert *x509.Certificate) error {
+		_, err := certifiedBy(keys, cert.Raw)
+		return err
+	}}
+}
+
+// publicKeys loads the keys that --key names.
+func publicKeys(ctx context.Context, refs []string) ([]crypto.PublicKey, error) {
+	var keys []crypto.PublicKey
 	for _, ref := range refs {
 		pub, err := key.LoadPublic(ctx, ref)
 		if err != nil {
-			return t, err
+			return nil, err
 		}
-		t.Keys = append(t.Keys, pub)
+		keys = append(keys, pub)
 	}
-	t.Delegated = func(cert *x509.Certificate) error {
-		_, err := certifiedBy(t.Keys, cert.Raw)
-		return err
-	}
-	return t, nil
+	return keys, nil
 }
 
 // platformManifest finds the manifest for a platform below the root of src. Without a platform

@@ -12,14 +12,16 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"github.com/sbom-bless/sbom-bless/attest"
 	"github.com/sbom-bless/sbom-bless/bless"
 	"github.com/sbom-bless/sbom-bless/key"
 	"github.com/sbom-bless/sbom-bless/transport"
 )
 
 const verifyUsage = `Reads every byte of the image: each layer against its digests, each file against
-its attributes, each attribute against the key. One line on stderr for each thing
-that is wrong; exit code 3 then.
+its attributes, each attribute against the key; then the attestations: that the
+layers without our records are the source's, and that file list and SBOMs are the
+files of the image. One line on stderr for each thing that is wrong; exit code 3 then.
 
    sbom-bless verify registry.example/app:1.2 --key bless.crt`
 
@@ -34,6 +36,8 @@ func newVerify() *cli.Command {
 			&cli.StringFlag{Name: "bpf-files", Value: "code", Usage: "files that must have security.bpf.bless: code, all or none"},
 			&cli.BoolFlag{Name: "evm", Usage: "demand security.evm on every file"},
 			&cli.BoolFlag{Name: "hash-only", Usage: "check digests, without a key"},
+			&cli.BoolFlag{Name: "files-only", Usage: "check files and attributes, no attestations"},
+			&cli.StringFlag{Name: "attestations", Usage: "read attestations from this directory instead of from beside the image"},
 		}, commonFlags()...),
 		Action: func(c *cli.Context) error { return runVerify(c.Context, c) },
 	}
@@ -57,12 +61,8 @@ func runVerify(ctx context.Context, c *cli.Context) error {
 	if !validBPFFiles(o.BPFFiles) {
 		return usagef("--bpf-files %s: choose code, all or none", o.BPFFiles)
 	}
-	for _, ref := range c.StringSlice("key") {
-		pub, err := key.LoadPublic(ctx, ref)
-		if err != nil {
-			return err
-		}
-		o.Keys = append(o.Keys, pub)
+	if o.Keys, err = publicKeys(ctx, c.StringSlice("key")); err != nil {
+		return err
 	}
 	o.Certified = func(der []byte) (crypto.PublicKey, error) { return certifiedBy(o.Keys, der) }
 
@@ -71,12 +71,22 @@ func runVerify(ctx context.Context, c *cli.Context) error {
 		return err
 	}
 	defer src.Close()
+	store, err := attestationStore(c, src)
+	if err != nil {
+		return err
+	}
+	o.Files = store != nil
 	progress := newProgress(c, common.quiet)
 	o.Progress = progress
 	result, err := bless.Verify(ctx, src, o)
 	progress.close()
 	if err != nil {
 		return err
+	}
+	if store != nil {
+		if err := checkAttestations(ctx, store, attestTrust(o.Keys), result); err != nil {
+			return err
+		}
 	}
 	for _, p := range result.Problems {
 		fmt.Fprintln(c.App.ErrWriter, p)
@@ -93,8 +103,26 @@ func runVerify(ctx context.Context, c *cli.Context) error {
 	}
 	if !common.quiet {
 		verifySummary(c.App.ErrWriter, result, len(o.Keys) > 0)
+		if store != nil {
+			fmt.Fprintln(c.App.ErrWriter, "the attestations say the same: source layers, file list and SBOMs")
+		}
 	}
 	return nil
+}
+
+// attestationStore is where verify finds attestations; nil: it is not to look.
+func attestationStore(c *cli.Context, src transport.Source) (attest.Store, error) {
+	if c.Bool("files-only") || c.Bool("hash-only") {
+		return nil, nil
+	}
+	if dir := c.String("attestations"); dir != "" {
+		return attest.Dir(dir), nil
+	}
+	store, ok := src.(attest.Store)
+	if !ok {
+		return nil, fmt.Errorf("%s: this place cannot hold attestations\nhint: --attestations names a directory that bless --attestation-out wrote; --files-only does without", c.Args().First())
+	}
+	return store, nil
 }
 
 // certifiedBy returns the key in the certificate of a delegated run, if one of

@@ -71,6 +71,7 @@ func newApp() *cli.App {
 			newBless(),
 			newVerify(),
 			newInspect(),
+			newSBOM(),
 		},
 		ExitErrHandler: func(*cli.Context, error) {}, // run decides
 		OnUsageError:   usageError,
@@ -89,7 +90,7 @@ func newApp() *cli.App {
 // from a checkout the commit.
 func version() string {
 	info, ok := debug.ReadBuildInfo()
-	if !ok || info.Main.Version == "" {
+	if !ok || info.Main.Version == "" || info.Main.Version == "(devel)" {
 		return "devel"
 	}
 	return info.Main.Version

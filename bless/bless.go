@@ -74,6 +74,11 @@ type Options struct {
 	Limits Limits
 	// Progress hears how far the work is; may be nil.
 	Progress Progress
+	// Planned is told the manifest of each image before its layers are read, and
+	// Finished all that was done before anything is visible: what they do with it
+	// becomes part of the run. Both may be nil.
+	Planned  func(ctx context.Context, manifest v1.Descriptor)
+	Finished func(context.Context, *Result) error
 }
 
 // Limits of what a layer may be; a zero field means the default.
@@ -186,6 +191,8 @@ type ImageResult struct {
 	Source   v1.Descriptor `json:"source"`
 	Blessed  v1.Descriptor `json:"blessed"`
 	Layers   []LayerResult `json:"layers"`
+	// Created is when the image says it was made.
+	Created time.Time `json:"created,omitzero"`
 	// Tree is what a container sees, if Options.Files asked for it; not part of the JSON.
 	Tree *tree.Tree `json:"-"`
 }
@@ -274,6 +281,11 @@ func Image(ctx context.Context, src transport.Source, dst transport.Destination,
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", src.Reference(), err)
 	}
+	if o.Planned != nil {
+		for _, n := range plan.images() {
+			o.Planned(ctx, n.desc)
+		}
+	}
 	if err := r.layers(ctx, plan); err != nil {
 		return nil, fmt.Errorf("%s: %w", src.Reference(), err)
 	}
@@ -282,6 +294,11 @@ func Image(ctx context.Context, src transport.Source, dst transport.Destination,
 		return nil, err
 	}
 	result.Descriptor = root
+	if o.Finished != nil {
+		if err := o.Finished(ctx, result); err != nil {
+			return nil, err
+		}
+	}
 	if result.Blessed, err = dst.Commit(ctx, root); err != nil {
 		return nil, err
 	}

@@ -297,7 +297,7 @@ func (r *run) write(ctx context.Context, n *node, result *Result) (v1.Descriptor
 	}
 	desc, err := r.putManifest(ctx, n.desc, raw)
 	if err == nil && n.image != nil {
-		ir := ImageResult{Platform: n.image.platform, Source: n.desc, Blessed: desc, Tree: n.image.tree}
+		ir := ImageResult{Platform: n.image.platform, Source: n.desc, Blessed: desc, Created: n.image.file.Created.Time, Tree: n.image.tree}
 		for _, l := range n.image.layers {
 			ir.Layers = append(ir.Layers, l.out)
 		}

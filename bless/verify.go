@@ -39,7 +39,7 @@ type VerifyOptions struct {
 	Jobs      int
 	Limits    Limits
 	Progress  Progress
-	// Visit, if not nil, is handed each image's layers' entries when all is read.
+	// Files keeps the entries of each layer in the result.
 	Files bool
 }
 
@@ -100,8 +100,9 @@ type LayerCheck struct {
 	Regular      int64         `json:"regular"`
 	Code         int64         `json:"code"`
 	FileBytes    int64         `json:"fileBytes"`
-	Files        []tree.File   `json:"-"`
-	problems     []Problem
+	// Files are the entries, if VerifyOptions.Files asked for them; not part of the JSON.
+	Files    []tree.File `json:"-"`
+	problems []Problem
 }
 
 // OK tells that nothing was wrong.

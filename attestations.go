@@ -1,0 +1,417 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+// Where the stages meet: what bless did becomes an SBOM and attestations, and
+// verify holds them against the image.
+
+import (
+	"context"
+	"crypto"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/urfave/cli/v2"
+
+	"github.com/sbom-bless/sbom-bless/attest"
+	"github.com/sbom-bless/sbom-bless/bless"
+	"github.com/sbom-bless/sbom-bless/sbom"
+	"github.com/sbom-bless/sbom-bless/transport"
+	"github.com/sbom-bless/sbom-bless/tree"
+)
+
+// attester makes the SBOMs and attestations of a run.
+type attester struct {
+	formats   []string // names of sbomTypes
+	sbomDir   string   // where the SBOMs go as files too
+	out       string   // a directory for the attestations
+	key       crypto.Signer
+	leaf      *x509.Certificate // of a delegated key
+	source    transport.Source
+	dest      transport.Destination
+	destName  string
+	options   map[string]any // for the provenance
+	bpfFiles  bless.BPFFiles
+	evm       bool
+	wantStore bool // attestations go to dest
+	made      []string
+	note      string
+
+	scan sync.Map // manifest digest to *scanned
+}
+
+// scanned is the package scan of a platform, under way.
+type scanned struct {
+	done      chan struct{}
+	inventory *sbom.Inventory
+	err       error
+}
+
+// choose works out what is to be made and where it can go.
+func (a *attester) choose(c *cli.Context, k runKey) error {
+	if k.Key != nil && !c.Bool("no-attestations") {
+		a.key = k.Signer
+		if k.delegated {
+			a.leaf = k.Cert
+		}
+		_, a.wantStore = a.dest.(transport.Store)
+		if _, ok := a.dest.(transport.Referrers); ok {
+			a.wantStore = true
+		}
+		if !a.wantStore && a.out == "" {
+			a.key = nil
+			a.note = "no attestations: " + a.destName + " cannot hold them; --attestation-out DIR writes them to a directory"
+		}
+	}
+	if a.key == nil && a.sbomDir == "" {
+		a.formats = nil // nowhere to put them
+	}
+	if a.key == nil && a.out != "" {
+		return usagef("--attestation-out needs a key, and not --no-attestations")
+	}
+	return nil
+}
+
+// needed tells whether there is anything to make.
+func (a *attester) needed() bool { return a.key != nil || len(a.formats) > 0 }
+
+// summary tells a person what was made.
+func (a *attester) summary(w io.Writer) {
+	for _, line := range a.made {
+		fmt.Fprintln(w, line)
+	}
+	if a.note != "" {
+		fmt.Fprintln(w, "note: "+a.note)
+	}
+}
+
+// begin starts the scan for packages, beside the blessing.
+func (a *attester) begin(ctx context.Context, desc v1.Descriptor) {
+	if len(a.formats) == 0 {
+		return
+	}
+	s := &scanned{done: make(chan struct{})}
+	if _, running := a.scan.LoadOrStore(desc.Digest, s); running {
+		return
+	}
+	go func() {
+		defer close(s.done)
+		img, err := transport.Image(ctx, a.source, desc)
+		if err == nil {
+			s.inventory, err = sbom.Scan(ctx, img)
+		}
+		s.err = err
+	}()
+}
+
+// wait lets scans end before the source is closed.
+func (a *attester) wait() {
+	a.scan.Range(func(_, s any) bool { <-s.(*scanned).done; return true })
+}
+
+// finish makes everything and puts it where it belongs. It runs when the blessed
+// manifests are in place and before the image is made visible.
+func (a *attester) finish(ctx context.Context, result *bless.Result) error {
+	for _, img := range result.Images {
+		if err := a.image(ctx, result, img); err != nil {
+			return fmt.Errorf("%s: %w", img.Platform, err)
+		}
+	}
+	return nil
+}
+
+func (a *attester) image(ctx context.Context, result *bless.Result, img bless.ImageResult) error {
+	created, err := creationTime(img)
+	if err != nil {
+		return err
+	}
+	b := attest.Blessing{
+		Image: img.Blessed, Name: repository(a.destName), Platform: img.Platform,
+		Source:     attest.Source{Name: repository(result.Source), Digest: img.Source.Digest},
+		Attributes: a.attributes(result), Key: attest.Key{ID: result.KeyID, Certificate: result.Certificate},
+		Parameters: a.options, Version: version(), Created: created,
+	}
+	if result.Descriptor.Digest != img.Blessed.Digest {
+		b.Index = &result.Descriptor
+	}
+	if result.SourceDescriptor.Digest != img.Source.Digest {
+		b.Source.Index = &result.SourceDescriptor.Digest
+	}
+	var diffIDs []v1.Hash
+	for _, l := range img.Layers {
+		b.Layers = append(b.Layers, attest.Layer{
+			Source:  attest.LayerDigests{DiffID: l.SourceDiffID, Digest: l.Source.Digest},
+			Blessed: attest.LayerDigests{DiffID: l.BlessedDiffID, Digest: l.Blessed.Digest},
+		})
+		diffIDs = append(diffIDs, l.BlessedDiffID)
+	}
+	doc := &sbom.SBOM{}
+	if len(a.formats) > 0 {
+		if doc, err = a.document(ctx, img, diffIDs, created); err != nil {
+			return fmt.Errorf("sbom: %w", err)
+		}
+	}
+	for _, format := range a.formats {
+		s := attest.SBOM{MediaType: sbomTypes[format].mediaType, Raw: doc.SPDX, Short: doc.SPDXShort}
+		if format == "cyclonedx-json" {
+			s.Raw, s.Short = doc.CycloneDX, doc.CycloneDXShort
+		}
+		if err := sbom.Check(s.Raw, img.Tree); err != nil {
+			return fmt.Errorf("the SBOM is not the image: %w", err)
+		}
+		b.SBOMs = append(b.SBOMs, s)
+		if err := a.writeSBOM(format, img, result, s.Raw); err != nil {
+			return err
+		}
+	}
+	if a.key == nil {
+		return nil
+	}
+	if b.FileList, err = attest.FileList(img.Tree, doc.Owner, doc.Packages); err != nil {
+		return err
+	}
+	b.Counts = attest.Counts{Packages: len(doc.Packages)}
+	for i := range img.Tree.Files {
+		if f := &img.Tree.Files[i]; f.Regular() {
+			b.Counts.Files++
+			if f.Code {
+				b.Counts.Code++
+			}
+		}
+	}
+	signer, err := attest.NewSigner(a.key, a.leaf)
+	if err != nil {
+		return err
+	}
+	artifacts, err := attest.Make(ctx, b, signer)
+	if err != nil {
+		return err
+	}
+	a.made = append(a.made, fmt.Sprintf("attested %s: %s files of %s packages, %d attestations and documents",
+		img.Platform, count(int64(b.Counts.Files)), count(int64(b.Counts.Packages)), len(artifacts)))
+	if a.out != "" {
+		if err := attest.WriteDir(ctx, a.out, artifacts); err != nil {
+			return err
+		}
+	}
+	if a.wantStore {
+		return attest.Push(ctx, a.dest, artifacts)
+	}
+	return nil
+}
+
+// readBack opens what was written, as anyone would, and checks that it is the
+// image and that its attestations verify. The blobs were checked by digest as
+// they were stored.
+func (a *attester) readBack(ctx context.Context, result *bless.Result, common commonOptions) error {
+	if strings.HasPrefix(a.destName, "docker-") {
+		return nil // has no manifests of its own
+	}
+	src, err := transport.Open(ctx, a.destName, common.transport())
+	if err != nil {
+		return err
+	}
+	defer src.Close()
+	if got := src.Root().Digest; got != result.Descriptor.Digest {
+		return fmt.Errorf("the reference leads to %s", got)
+	}
+	store, ok := src.(attest.Store)
+	if a.key == nil || !ok {
+		return nil
+	}
+	trust := attest.Trust{Keys: []crypto.PublicKey{a.key.Public()}}
+	if a.leaf != nil { // made by us, moments ago
+		trust.Delegated = func(*x509.Certificate) error { return nil }
+	}
+	for _, img := range result.Images {
+		v, err := attest.Verify(ctx, store, img.Blessed.Digest, trust)
+		if err == nil {
+			err = attest.CheckFiles(v.Files, img.Tree)
+		}
+		if err != nil {
+			return fmt.Errorf("%s: %w", img.Platform, err)
+		}
+	}
+	return nil
+}
+
+func (a *attester) document(ctx context.Context, img bless.ImageResult, diffIDs []v1.Hash, created time.Time) (*sbom.SBOM, error) {
+	a.begin(ctx, img.Source)
+	v, _ := a.scan.Load(img.Source.Digest)
+	s := v.(*scanned)
+	select {
+	case <-s.done:
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+	if s.err != nil {
+		return nil, s.err
+	}
+	return s.inventory.Document(img.Tree, sbom.Options{
+		Name: repository(a.destName), Digest: img.Blessed.Digest, DiffIDs: diffIDs, Created: created, Version: version(),
+	})
+}
+
+// writeSBOM writes an SBOM to the directory of --sbom-out: sbom.spdx.json, or with
+// several platforms sbom.linux-arm64.spdx.json.
+func (a *attester) writeSBOM(format string, img bless.ImageResult, result *bless.Result, raw []byte) error {
+	if a.sbomDir == "" {
+		return nil
+	}
+	if err := os.MkdirAll(a.sbomDir, 0o755); err != nil {
+		return err
+	}
+	name := map[string]string{"spdx-json": "spdx.json", "cyclonedx-json": "cdx.json"}[format]
+	if len(result.Images) > 1 {
+		name = strings.ReplaceAll(img.Platform, "/", "-") + "." + name
+	}
+	return os.WriteFile(filepath.Join(a.sbomDir, "sbom."+name), append(slices.Clone(raw), '\n'), 0o644)
+}
+
+// attributes says what the files carry.
+func (a *attester) attributes(r *bless.Result) []attest.Attribute {
+	ima := attest.Attribute{Name: "security.ima", Format: "ima-signature-v" + strconv.Itoa(r.IMAVersion), Hash: r.Hash, Files: "all"}
+	if r.KeyID == "" {
+		ima.Format = "ima-digest"
+	}
+	all := []attest.Attribute{ima}
+	if a.bpfFiles != bless.BPFNone && r.KeyID != "" {
+		all = append(all, attest.Attribute{Name: "security.bpf.bless", Format: "pkcs7", Hash: r.Hash, Files: string(a.bpfFiles)})
+	}
+	if a.evm {
+		all = append(all, attest.Attribute{Name: "security.evm", Format: "evm-portable", Hash: "sha256", Files: "all"})
+	}
+	return all
+}
+
+// creationTime is SOURCE_DATE_EPOCH, or else when the image says it was made:
+// never the clock, so that the same image gives the same bytes.
+func creationTime(img bless.ImageResult) (time.Time, error) {
+	s := os.Getenv("SOURCE_DATE_EPOCH")
+	if s == "" {
+		return img.Created.UTC(), nil
+	}
+	sec, err := strconv.ParseInt(s, 10, 64)
+	if err != nil {
+		return time.Time{}, fmt.Errorf("SOURCE_DATE_EPOCH=%s is not a number of seconds", s)
+	}
+	return time.Unix(sec, 0).UTC(), nil
+}
+
+// repository is a reference without tag and digest, if it is one of a registry;
+// other places have no names that mean something elsewhere.
+func repository(ref string) string {
+	ref = strings.TrimPrefix(ref, "docker://")
+	for _, place := range []string{"oci:", "oci-archive:", "docker-archive:", "docker-daemon:"} {
+		if strings.HasPrefix(ref, place) {
+			return ""
+		}
+	}
+	ref, _, _ = strings.Cut(ref, "@")
+	if i := strings.LastIndexByte(ref, ':'); i > strings.LastIndexByte(ref, '/') {
+		ref = ref[:i]
+	}
+	return ref
+}
+
+// parseFormats reads --sbom: "spdx-json,cyclonedx-json", or "none".
+func parseFormats(list string) ([]string, error) {
+	if list == "none" {
+		return nil, nil
+	}
+	var formats []string
+	for _, f := range strings.Split(list, ",") {
+		if _, ok := sbomTypes[f]; !ok {
+			return nil, usagef("--sbom %s: choose from spdx-json and cyclonedx-json, or none", f)
+		}
+		if !slices.Contains(formats, f) {
+			formats = append(formats, f)
+		}
+	}
+	return formats, nil
+}
+
+// ---- verify ----
+
+// checkAttestations adds to result what the attestations of each image and the
+// image itself disagree in.
+func checkAttestations(ctx context.Context, store attest.Store, trust attest.Trust, result *bless.VerifyResult) error {
+	for _, img := range result.Images {
+		problems, err := imageProblems(ctx, store, trust, img)
+		if err != nil {
+			return fmt.Errorf("%s: %w", img.Platform, err)
+		}
+		for _, p := range problems {
+			p.Platform = img.Platform
+			result.Problems = append(result.Problems, p)
+		}
+	}
+	return nil
+}
+
+func imageProblems(ctx context.Context, store attest.Store, trust attest.Trust, img bless.ImageCheck) ([]bless.Problem, error) {
+	v, err := attest.Verify(ctx, store, img.Descriptor.Digest, trust)
+	if err != nil {
+		if ctx.Err() != nil {
+			return nil, err
+		}
+		reason := "attestation: " + err.Error()
+		if errors.Is(err, attest.ErrNone) {
+			reason += "\nhint: --files-only checks the files alone; --attestations names a directory that bless --attestation-out wrote"
+		}
+		return []bless.Problem{{Reason: reason}}, nil
+	}
+	var problems []bless.Problem
+	add := func(layer int, reason, expected, got string) {
+		problems = append(problems, bless.Problem{Layer: layer, Reason: reason, Expected: expected, Got: got})
+	}
+	if n := len(v.Blessing.Layers); n != len(img.Layers) {
+		add(0, "the blessing names another number of layers", strconv.Itoa(n), strconv.Itoa(len(img.Layers)))
+		return problems, nil
+	}
+	for i, l := range img.Layers {
+		said := v.Blessing.Layers[i]
+		if said.Blessed.DiffID != l.DiffID {
+			add(i+1, "not the layer that the blessing names", said.Blessed.DiffID.String(), l.DiffID.String())
+		}
+		if said.Source.DiffID != l.SourceDiffID {
+			add(i+1, "without our records it is not the source layer that the blessing names: its content was changed", said.Source.DiffID.String(), l.SourceDiffID.String())
+		}
+	}
+	files, err := effectiveTree(img)
+	if err != nil {
+		add(0, err.Error(), "", "")
+		return problems, nil
+	}
+	if err := attest.CheckFiles(v.Files, files); err != nil {
+		add(0, "the file list is not the image: "+err.Error(), "", "")
+	}
+	for _, s := range v.Blessing.SBOMs {
+		doc, err := v.SBOM(ctx, s.MediaType)
+		if err == nil {
+			err = sbom.Check(doc, files)
+		}
+		if err != nil {
+			add(0, "the SBOM ("+s.MediaType+") is not the image: "+err.Error(), "", "")
+		}
+	}
+	return problems, nil
+}
+
+func effectiveTree(img bless.ImageCheck) (*tree.Tree, error) {
+	var layers [][]tree.File
+	for _, l := range img.Layers {
+		layers = append(layers, l.Files)
+	}
+	return tree.Flatten(layers)
+}
