@@ -372,8 +372,12 @@ var attacks = []*attack{
 		try: func() error { return unix.PtraceAttach(victim()) }},
 	{name: "PTRACE_TRACEME", op: "ptrace", reason: "hardened",
 		try: func() error {
-			_, _, errno := unix.Syscall(unix.SYS_PTRACE, unix.PTRACE_TRACEME, 0, 0)
-			return errnoError(errno)
+			cmd := exec.Command("/bin/true")
+			cmd.SysProcAttr = &syscall.SysProcAttr{Ptrace: true}
+			if err := cmd.Start(); err != nil {
+				return err
+			}
+			return cmd.Process.Kill()
 		}},
 	{name: "process_vm_writev", op: "ptrace", reason: "hardened",
 		try: func() error {

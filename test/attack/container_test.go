@@ -6,6 +6,7 @@ package attack
 
 import (
 	"bytes"
+	"context"
 	"crypto/sha256"
 	"encoding/binary"
 	"errors"
@@ -18,6 +19,7 @@ import (
 	"sync/atomic"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/sbom-bless/sbom-bless/enforce"
 	"golang.org/x/sys/unix"
@@ -128,7 +130,10 @@ func (c *container) start(stage, attack string) ([]byte, error) {
 		return nil, err
 	}
 	defer cgroup.Close()
-	cmd := exec.Command("/proc/self/exe")
+	// An attack that hangs is one that could not be tried.
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, "/proc/self/exe")
 	cmd.Env = append(os.Environ(), "STAGE=runtime", "NEXT="+stage, "ATTACK="+attack, "ROOT="+c.root, "DATA="+c.data)
 	cmd.Stderr = os.Stderr
 	cmd.SysProcAttr = &syscall.SysProcAttr{
@@ -151,6 +156,7 @@ func prepare() error {
 	}{
 		{"proc", "/proc", "proc", 0},
 		{"tmpfs", "/tmp", "tmpfs", 0},
+		{"/dev", "/dev", "", unix.MS_BIND},
 		{"tmpfs", "/dev/shm", "tmpfs", 0},
 		{os.Getenv("DATA"), "/data", "", unix.MS_BIND},
 		{"/sys/fs/bpf", "/sys/fs/bpf", "", unix.MS_BIND},
