@@ -5,7 +5,9 @@ package transport
 import (
 	"archive/tar"
 	"bytes"
+	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"maps"
@@ -294,6 +296,35 @@ func TestCommitWithoutContent(t *testing.T) {
 	_, err = d.Commit(t.Context(), c.root)
 	wantError(t, err, "was not put")
 	if left := filesIn(t, dir); len(left) > 0 {
+		t.Errorf("left behind: %q", left)
+	}
+}
+
+// TestArchiveInterrupted: a run that ends early leaves the archive that was there.
+func TestArchiveInterrupted(t *testing.T) {
+	dir := t.TempDir()
+	for _, ref := range []string{"oci-archive:" + dir + "/a.tar", "docker-archive:" + dir + "/b.tar"} {
+		before := testImage(100)
+		before.write(t, ref, Options{})
+		c := testImage(100_000)
+		d, err := Create(t.Context(), ref, Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := c.put(t.Context(), d); err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		if _, err := d.Commit(ctx, c.root); !errors.Is(err, context.Canceled) {
+			t.Errorf("error is %v", err)
+		}
+		if err := d.Close(); err != nil {
+			t.Error(err)
+		}
+		same(t, read(t, ref, Options{}), before)
+	}
+	if left := filesIn(t, dir); len(left) != 2 {
 		t.Errorf("left behind: %q", left)
 	}
 }

@@ -62,10 +62,12 @@ func (p patience) retry(ctx context.Context, size int64, op func(ctx context.Con
 		}
 		last = err
 		asked, again := temporary(err)
-		if !again || try == p.tries || asked > longest {
-			if try > 1 {
-				err = fmt.Errorf("%w (tried %d times)", err, try)
-			}
+		switch {
+		case again && asked > longest:
+			return fmt.Errorf("%w (come again in %s, says the registry)", err, asked.Round(time.Second))
+		case (!again || try == p.tries) && try > 1:
+			return fmt.Errorf("%w (tried %d times)", err, try)
+		case !again || try == p.tries:
 			return err
 		}
 		select {

@@ -212,7 +212,8 @@ func (r *registry) explain(err error, format string, args ...any) error {
 	case errors.As(err, &status) && status.StatusCode == http.StatusNotFound:
 		err = fmt.Errorf("%w: %w", ErrNotFound, err)
 	case errors.As(err, &status) && (status.StatusCode == http.StatusUnauthorized || status.StatusCode == http.StatusForbidden):
-		hint = "\nhint: docker login " + strings.TrimSuffix(r.repo.RegistryStr(), "/")
+		host, _, _ := strings.Cut(repository(r.repo), "/")
+		hint = "\nhint: docker login " + host
 	case strings.Contains(text, "x509: "):
 		hint = "\nhint: SSL_CERT_FILE names a file of trusted certificates; --insecure trusts any"
 	case strings.Contains(text, "server gave HTTP response to HTTPS client"):

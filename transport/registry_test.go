@@ -126,7 +126,7 @@ func TestEveryRequestFailsAtFirst(t *testing.T) {
 			})
 			o := impatient(t)
 			o.patience.tries = 10
-			c := testImage(5000, 3_000_000)
+			c := testImage(5000, 500_000)
 			c.write(t, f.host+"/app:1", o)
 			same(t, read(t, f.host+"/app:1", o), c)
 			noLeftovers(t, o)
@@ -160,7 +160,7 @@ func TestRegistryThatWantsUsToWaitLong(t *testing.T) {
 		}
 	})
 	_, err := Open(t.Context(), f.host+"/app:1", impatient(t))
-	wantError(t, err, "429")
+	wantError(t, err, "429", "come again in 1h0m0s")
 	if n := f.seen("GET manifests"); n != 1 {
 		t.Errorf("asked %d times, want 1", n)
 	}
@@ -168,7 +168,7 @@ func TestRegistryThatWantsUsToWaitLong(t *testing.T) {
 
 // brokenDownload serves a blob as serve says the first time, and as it is later.
 func brokenDownload(t *testing.T, serve func(w http.ResponseWriter, r *http.Request, raw []byte)) (*faulty, *content, Options) {
-	c := testImage(2_000_000)
+	c := testImage(500_000)
 	f := meddle(t, func(w http.ResponseWriter, r *http.Request, n int, registry http.Handler) {
 		if kind(r) != "GET blobs" {
 			registry.ServeHTTP(w, r)
