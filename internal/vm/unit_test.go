@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -131,5 +132,21 @@ func TestChoose(t *testing.T) {
 	t.Setenv(EnvKernel, "5.10")
 	if got, err := choose(nil); err == nil {
 		t.Errorf("%v for a kernel that is none", got)
+	}
+}
+
+func TestPrograms(t *testing.T) {
+	files, err := Programs("cp")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var names []string
+	for name := range files {
+		names = append(names, filepath.Base(name))
+	}
+	for _, want := range []string{"cp", "libc.so.6", "ld-linux-x86-64.so.2"} {
+		if !slices.Contains(names, want) {
+			t.Errorf("%v lacks %s", names, want)
+		}
 	}
 }
