@@ -238,11 +238,7 @@ func (n *names) domain(id uint32) (*known, error) {
 // Counters tells how often each reason was given since the verifier was loaded.
 func (e *Enforcer) Counters() (map[string]uint64, error) {
 	out := map[string]uint64{}
-	for i := range blessReasonREASONS {
-		name := counterNames[i]
-		if name == "" {
-			name = reasons[i]
-		}
+	for i, name := range CounterNames() {
 		var n uint64
 		if err := e.maps["counters"].Lookup(uint32(i), &n); err != nil {
 			return nil, fmt.Errorf("counters: %w", err)
@@ -250,4 +246,17 @@ func (e *Enforcer) Counters() (map[string]uint64, error) {
 		out[name] = n
 	}
 	return out, nil
+}
+
+// CounterNames are the names that Counters uses: the reasons first.
+func CounterNames() []string {
+	var out []string
+	for i := range blessReasonREASONS {
+		name := counterNames[i]
+		if name == "" {
+			name = reasons[i]
+		}
+		out = append(out, name)
+	}
+	return out
 }

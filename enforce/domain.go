@@ -2,7 +2,10 @@
 
 package enforce
 
-import "errors"
+import (
+	"errors"
+	"time"
+)
 
 // Domain is a container as the verifier knows it.
 type Domain struct {
@@ -17,8 +20,12 @@ type Domain struct {
 	// Root is the directory where the container's root filesystem is mounted,
 	// as the agent sees it.
 	Root string `json:"root"`
+	// HostRoot: the tasks see the host's root filesystem, and Root says only
+	// where listed files may be.
+	HostRoot bool `json:"hostRoot,omitempty"`
 	Rules
-	SetID uint32 `json:"set"`
+	SetID uint32    `json:"set"`
+	Added time.Time `json:"added"`
 }
 
 // Rules say what holds in a domain. The zero value only reports.
@@ -30,7 +37,7 @@ type Rules struct {
 	Soft bool `json:"soft,omitempty" yaml:"soft"`
 	// JIT allows executable memory that no file stands behind.
 	JIT bool `json:"jit,omitempty" yaml:"jit"`
-	// Suffixes tells to judge files with a code suffix when they are opened.
+	// Interpreters judges files with a code suffix when they are opened.
 	Interpreters bool `json:"interpreters,omitempty" yaml:"interpreters"`
 	// GuardAll guards every file of the image against change, not code alone.
 	GuardAll bool `json:"guardAll,omitempty" yaml:"guardAll"`

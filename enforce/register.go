@@ -14,6 +14,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"time"
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/link"
@@ -40,7 +41,7 @@ func (e *Enforcer) Add(d Domain, set Set) (uint32, error) {
 	if d.SetID, err = e.addSet(set); err != nil {
 		return 0, fmt.Errorf("set %s: %w", set.Name, err)
 	}
-	d.Image = set.Name
+	d.Image, d.Added = set.Name, time.Now()
 	rules, mounts, err := d.kernel()
 	if err != nil {
 		return 0, err
@@ -105,7 +106,7 @@ func (d *Domain) kernel() (rules blessDomain, mounts []uint32, err error) {
 		blessDomainFlagsDOMAIN_INTERPRETERS: d.Interpreters,
 		blessDomainFlagsDOMAIN_GUARD_ALL:    d.GuardAll,
 		blessDomainFlagsDOMAIN_PLAIN:        d.Soft && rootFS.Type != unix.OVERLAYFS_SUPER_MAGIC,
-		blessDomainFlagsDOMAIN_HOST_ROOT:    root.Dev == host.Dev,
+		blessDomainFlagsDOMAIN_HOST_ROOT:    d.HostRoot || root.Dev == host.Dev,
 	} {
 		if set {
 			flags |= flag

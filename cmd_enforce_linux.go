@@ -1,0 +1,372 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+// enforce: the node side. The one place where a file list becomes trust.
+
+import (
+	"bufio"
+	"bytes"
+	"crypto/sha256"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/sbom-bless/sbom-bless/attest/filelist"
+	"github.com/sbom-bless/sbom-bless/enforce"
+)
+
+const enforceUsage = `Loads eBPF programs into the kernel that let a container execute only the files its
+image lists, unmodified. docs/enforce.md has the details and the limits.
+
+   sbom-bless enforce check                                   what this kernel can do
+   sbom-bless enforce run                                     load, watch, print events
+   sbom-bless enforce exec --files app.sha256 -- /opt/app/run try it on one process tree`
+
+func newEnforce() *cli.Command {
+	pins := &cli.StringFlag{Name: "pins", Value: enforce.DefaultPins, Usage: "directory on a bpffs that keeps the programs in force"}
+	state := &cli.StringFlag{Name: "state", Value: enforce.DefaultState, Usage: "directory on a tmpfs for names and file lists"}
+	output := &cli.StringFlag{Name: "output", Aliases: []string{"o"}, Value: "text", Usage: "text or json"}
+	rules := func() []cli.Flag {
+		return []cli.Flag{
+			&cli.StringFlag{Name: "files", Usage: "file list: lines \"sha256  path\" as sha256sum prints them, or the list that bless attaches"},
+			&cli.StringFlag{Name: "name", Usage: "name of the container in events"},
+			&cli.BoolFlag{Name: "audit", Usage: "report what would be denied, deny nothing"},
+			&cli.BoolFlag{Name: "jit", Usage: "allow executable memory without a file, as just-in-time compilers need"},
+			&cli.BoolFlag{Name: "soft", Usage: "accept listed files of the writable layer while nobody writes to them"},
+			&cli.BoolFlag{Name: "interpreters", Usage: "also judge opening of *.py, *.sh, *.js and so on (overlay only)"},
+			&cli.StringSliceFlag{Name: "mount", Usage: "directory on another filesystem that listed files may run from; may stand several times"},
+		}
+	}
+	return &cli.Command{
+		Name:        "enforce",
+		Usage:       "let the kernel execute only what an image lists",
+		ArgsUsage:   "COMMAND",
+		Description: enforceUsage,
+		Subcommands: []*cli.Command{
+			{Name: "check", Usage: "what this kernel can do, one line per ability; exit code 3 when it cannot enforce",
+				Flags: []cli.Flag{output}, Action: enforceCheck},
+			{Name: "run", Usage: "load the verifier, or adopt the one in force, and print its events as JSON lines",
+				Flags: []cli.Flag{pins, state,
+					&cli.DurationFlag{Name: "canary", Value: time.Minute, Usage: "how often to prove that the verifier is in force"},
+					&cli.BoolFlag{Name: "denials", Usage: "print only what was, or would have been, denied"}},
+				Action: enforceRun},
+			{Name: "exec", Usage: "run a command under a file list", ArgsUsage: "[--files LIST | --root DIR] -- COMMAND [ARGUMENT...]",
+				Flags: append([]cli.Flag{pins, state,
+					&cli.StringFlag{Name: "root", Usage: "root filesystem for the command; without --files, every file in it now is listed"}}, rules()...),
+				Action: enforceExec},
+			{Name: "add", Usage: "put a running container under a file list", ArgsUsage: "--pid PID --files LIST",
+				Flags:  append([]cli.Flag{pins, state, &cli.IntFlag{Name: "pid", Usage: "a process of the container"}}, rules()...),
+				Action: enforceAdd},
+			{Name: "status", Usage: "what is loaded: containers, counters", Flags: []cli.Flag{pins, state, output}, Action: enforceStatus},
+			{Name: "unload", Usage: "take the verifier away: nothing is denied from then on", Flags: []cli.Flag{pins, state}, Action: enforceUnload},
+		},
+	}
+}
+
+func enforceOptions(c *cli.Context) enforce.Options {
+	return enforce.Options{Pins: c.String("pins"), State: c.String("state")}
+}
+
+func enforceCheck(c *cli.Context) error {
+	abilities := enforce.Probe()
+	missing := 0
+	for _, a := range abilities {
+		if !a.OK && a.Required {
+			missing++
+		}
+	}
+	if c.String("output") == "json" {
+		if err := json.NewEncoder(c.App.Writer).Encode(abilities); err != nil {
+			return err
+		}
+	} else {
+		for _, a := range abilities {
+			answer := "yes"
+			if !a.OK {
+				answer = "no"
+			}
+			fmt.Fprintf(c.App.Writer, "%-4s %-24s %s\n", answer, a.Name, a.Consequence)
+			if a.Error != "" {
+				fmt.Fprintf(c.App.Writer, "%-4s %-24s (%s)\n", "", "", a.Error)
+			}
+		}
+	}
+	if missing > 0 {
+		return fmt.Errorf("%w: this kernel cannot enforce: %s missing", errWrong, plural(missing, "ability"))
+	}
+	return nil
+}
+
+// enforceRun holds no power of its own: what it loads stays in force when it
+// ends, by whatever signal.
+func enforceRun(c *cli.Context) error {
+	e, err := enforce.Load(enforceOptions(c))
+	if err != nil {
+		return err
+	}
+	defer e.Close()
+	if err := e.Canary(); err != nil {
+		return err
+	}
+	what := "loaded"
+	if e.Adopted {
+		what = "adopted"
+	}
+	fmt.Fprintf(c.App.ErrWriter, "verifier %s at %s\n", what, c.String("pins"))
+	failed := make(chan error, 1)
+	go func() { failed <- enforceEvents(c, e) }()
+	tick := time.NewTicker(c.Duration("canary"))
+	defer tick.Stop()
+	for {
+		select {
+		case <-c.Context.Done():
+			fmt.Fprintln(c.App.ErrWriter, "the verifier stays in force; `sbom-bless enforce unload` takes it away")
+			return nil
+		case err := <-failed:
+			return err
+		case <-tick.C:
+			if err := errors.Join(e.Canary(), enforceSweep(e)); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+func enforceEvents(c *cli.Context, e *enforce.Enforcer) error {
+	out := json.NewEncoder(c.App.Writer)
+	return e.Events(time.Time{}, func(ev enforce.Event) error {
+		if c.Bool("denials") && ev.Action == "allowed" {
+			return nil
+		}
+		return out.Encode(ev)
+	})
+}
+
+// enforceSweep forgets containers whose cgroup is empty or gone.
+func enforceSweep(e *enforce.Enforcer) error {
+	domains, err := e.Domains()
+	if err != nil {
+		return err
+	}
+	for _, d := range domains {
+		empty, err := d.Empty()
+		if err != nil {
+			return err
+		}
+		if !empty || time.Since(d.Added) < time.Minute {
+			continue // a container about to start is empty, too
+		}
+		if err := e.Remove(d); err != nil {
+			return fmt.Errorf("%s: %w", d.Name, err)
+		}
+	}
+	return nil
+}
+
+func enforceRules(c *cli.Context) enforce.Rules {
+	return enforce.Rules{
+		Enforce: !c.Bool("audit"), JIT: c.Bool("jit"), Soft: c.Bool("soft"),
+		Interpreters: c.Bool("interpreters"), Mounts: c.StringSlice("mount"),
+	}
+}
+
+// enforceExec becomes the command: the cgroup it joins is the domain's, and
+// the label comes at the execve.
+func enforceExec(c *cli.Context) error {
+	if c.NArg() == 0 {
+		return usagef("exec takes a command\nhint: sbom-bless enforce exec --files list.sha256 -- /bin/sh")
+	}
+	root := c.String("root")
+	if root == "" && c.String("files") == "" {
+		return usagef("exec needs --files or --root")
+	}
+	set, err := enforceSet(c.String("files"), root)
+	if err != nil {
+		return err
+	}
+	if root == "" {
+		root = "/"
+	}
+	e, err := enforce.Open(enforceOptions(c))
+	if errors.Is(err, enforce.ErrNotLoaded) {
+		e, err = enforce.Load(enforceOptions(c))
+	}
+	if err != nil {
+		return err
+	}
+	name := c.String("name")
+	if name == "" {
+		name = fmt.Sprintf("exec-%d", os.Getpid())
+	}
+	cgroup, err := enforce.NewCgroup(name)
+	if err != nil {
+		return err
+	}
+	d := enforce.Domain{Name: name, Cgroup: cgroup, Root: root, Rules: enforceRules(c)}
+	if !onOverlay(root) {
+		d.Soft = true // digests alone: nothing tells image files from others
+	}
+	if _, err := e.Add(d, set); err != nil {
+		return err
+	}
+	if err := e.Close(); err != nil {
+		return err
+	}
+	if err := enforce.JoinCgroup(cgroup); err != nil {
+		return err
+	}
+	if root != "/" {
+		if err := errors.Join(syscall.Chroot(root), os.Chdir("/")); err != nil {
+			return fmt.Errorf("%s: %w", root, err)
+		}
+	}
+	program, err := exec.LookPath(c.Args().First())
+	if err != nil {
+		return err
+	}
+	if err := syscall.Exec(program, c.Args().Slice(), os.Environ()); err != nil {
+		return fmt.Errorf("%s: %w", program, err)
+	}
+	return nil
+}
+
+func enforceAdd(c *cli.Context) error {
+	pid := c.Int("pid")
+	if pid == 0 || c.String("files") == "" || c.NArg() > 0 {
+		return usagef("add takes --pid and --files")
+	}
+	set, err := enforceSet(c.String("files"), "")
+	if err != nil {
+		return err
+	}
+	e, err := enforce.Open(enforceOptions(c))
+	if err != nil {
+		return err
+	}
+	defer e.Close()
+	cgroup, err := enforce.CgroupOf(pid)
+	if err != nil {
+		return err
+	}
+	name := c.String("name")
+	if name == "" {
+		name = filepath.Base(cgroup)
+	}
+	_, err = e.Add(enforce.Domain{Name: name, Cgroup: cgroup, Root: fmt.Sprintf("/proc/%d/root", pid), Rules: enforceRules(c)}, set)
+	return err
+}
+
+func enforceStatus(c *cli.Context) error {
+	e, err := enforce.Open(enforceOptions(c))
+	if err != nil {
+		return err
+	}
+	defer e.Close()
+	counters, err := e.Counters()
+	if err != nil {
+		return err
+	}
+	domains, err := e.Domains()
+	if err != nil {
+		return err
+	}
+	if c.String("output") == "json" {
+		return json.NewEncoder(c.App.Writer).Encode(map[string]any{"containers": domains, "counters": counters})
+	}
+	for _, d := range domains {
+		mode := "audit"
+		if d.Enforce {
+			mode = "enforce"
+		}
+		fmt.Fprintf(c.App.Writer, "%-8s %s  %s  %s\n", mode, d.Name, d.Image, d.Cgroup)
+	}
+	for _, name := range enforce.CounterNames() {
+		fmt.Fprintf(c.App.Writer, "%-16s %d\n", name, counters[name])
+	}
+	return nil
+}
+
+func enforceUnload(c *cli.Context) error {
+	e, err := enforce.Open(enforceOptions(c))
+	if err != nil {
+		return err
+	}
+	return errors.Join(e.Unload(), e.Close())
+}
+
+// enforceSet reads the list, or lists the files in root.
+func enforceSet(list, root string) (enforce.Set, error) {
+	if list == "" {
+		return listRoot(root)
+	}
+	b, err := os.ReadFile(list)
+	if err != nil {
+		return enforce.Set{}, err
+	}
+	name := fmt.Sprintf("%s@sha256:%x", filepath.Base(list), sha256.Sum256(b))
+	if bytes.HasPrefix(b, []byte{0x28, 0xb5, 0x2f, 0xfd}) { // zstd: the list that bless attaches
+		l, err := filelist.Decode(b)
+		if err != nil {
+			return enforce.Set{}, fmt.Errorf("%s: %w", list, err)
+		}
+		return enforceSetOf(name, l), nil
+	}
+	set, err := enforce.ParseSet(name, bytes.NewReader(b))
+	if err != nil {
+		return enforce.Set{}, fmt.Errorf("%s: %w", list, err)
+	}
+	return set, nil
+}
+
+// enforceSetOf takes over the files of an attested list.
+func enforceSetOf(name string, l *filelist.List) enforce.Set {
+	set := enforce.Set{Name: name, Files: make([]enforce.File, l.Len())}
+	for i := range set.Files {
+		f := l.File(i)
+		set.Files[i] = enforce.File{Path: "/" + f.Path, SHA256: f.SHA256}
+		if f.Package >= 0 {
+			set.Files[i].Package = l.Packages()[f.Package].String()
+		}
+	}
+	return set
+}
+
+// listRoot lists what root holds now.
+func listRoot(root string) (enforce.Set, error) {
+	set := enforce.Set{Name: root + " at " + time.Now().UTC().Format(time.RFC3339)}
+	err := filepath.WalkDir(root, func(name string, d fs.DirEntry, err error) error {
+		if err != nil || !d.Type().IsRegular() {
+			return err
+		}
+		f, err := os.Open(name)
+		if err != nil {
+			return err
+		}
+		defer f.Close()
+		h := sha256.New()
+		if _, err := io.Copy(h, bufio.NewReaderSize(f, 1<<20)); err != nil {
+			return fmt.Errorf("%s: %w", name, err)
+		}
+		listed := enforce.File{Path: "/" + strings.TrimPrefix(strings.TrimPrefix(name, filepath.Clean(root)), "/")}
+		h.Sum(listed.SHA256[:0])
+		set.Files = append(set.Files, listed)
+		return nil
+	})
+	return set, err
+}
+
+func onOverlay(root string) bool {
+	var st syscall.Statfs_t
+	return syscall.Statfs(root, &st) == nil && st.Type == 0x794c7630 // OVERLAYFS_SUPER_MAGIC
+}
