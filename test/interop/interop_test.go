@@ -11,6 +11,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"flag"
 	"fmt"
 	"io/fs"
 	"net"
@@ -41,6 +42,11 @@ var packages = map[string]string{
 var shared string
 
 func TestMain(m *testing.M) {
+	flag.Parse()
+	if testing.Short() {
+		fmt.Println("test/interop: two minutes of other tools are not short")
+		os.Exit(0)
+	}
 	if os.Getuid() != 0 {
 		fmt.Fprintln(os.Stderr, "test/interop: root is needed: unpackers set security.* attributes and mount")
 		os.Exit(1)
@@ -222,9 +228,6 @@ func files(t *testing.T, root string) []string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(list) < 4000 {
-		t.Fatalf("%s: %d files are not a Debian system", root, len(list))
-	}
 	return list
 }
 
@@ -246,7 +249,11 @@ func attribute(t *testing.T, path, name string) []byte {
 // security.bpf.bless of programs, and that a runtime's view is that of umoci.
 func checkAttributes(t *testing.T, root string) {
 	t.Helper()
-	for _, path := range files(t, root) {
+	list := files(t, root)
+	if len(list) < 4000 {
+		t.Errorf("%s: %d files are not a Debian system", root, len(list))
+	}
+	for _, path := range list {
 		if len(attribute(t, path, "security.ima")) == 0 {
 			t.Errorf("%s: no security.ima", path)
 		}

@@ -122,10 +122,9 @@ func TestSkopeoCopiesTheImageByteForByte(t *testing.T) {
 	}
 }
 
-// layerDigest is the hex digest of the first layer of a layout's image.
-func layerDigest(t *testing.T, dir string) string {
+// layers are the layers of the image that a layout's tag names.
+func layers(t *testing.T, dir string) []v1.Descriptor {
 	t.Helper()
 	path := must[layout.Path](t)(layout.FromPath(dir))
-	manifest := must[*v1.Manifest](t)(must[v1.Image](t)(path.Image(digest(t, dir))).Manifest())
-	return manifest.Layers[0].Digest.Hex
+	return must[*v1.Manifest](t)(must[v1.Image](t)(path.Image(digest(t, dir))).Manifest()).Layers
 }

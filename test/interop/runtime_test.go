@@ -6,8 +6,11 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
+
+	"github.com/sbom-bless/sbom-bless/internal/testimage"
 )
 
 // hello is a command that proves that the shell, the loader and libc of the image run.
@@ -20,7 +23,7 @@ func containerd(t *testing.T) []string {
 	dir := workdir(t)
 	socket := filepath.Join(dir, "sock")
 	config := filepath.Join(dir, "config.toml")
-	text := fmt.Sprintf("version = 2\nroot = %q\nstate = %q\ndisabled_plugins = [\"io.containerd.grpc.v1.cri\"]\n[grpc]\naddress = %q\n",
+	text := fmt.Sprintf("version = 2\nroot = %q\nstate = %q\ndisabled_plugins = [\"io.containerd.grpc.v1.cri\"]\n[grpc]\naddress = %q\n[debug]\nlevel = \"warn\"\n",
 		filepath.Join(dir, "root"), filepath.Join(dir, "state"), socket)
 	if err := os.WriteFile(config, []byte(text), 0o644); err != nil {
 		t.Fatal(err)
@@ -29,31 +32,73 @@ func containerd(t *testing.T) []string {
 	return []string{"--address", socket}
 }
 
-func TestContainerdUnpacksEveryAttributeAndRunsTheImage(t *testing.T) {
-	im := must[image](t)(ecdsa())
-	address := containerd(t)
-	ctr := func(args ...string) string {
-		t.Helper()
-		return run(t, "ctr", append(address[:2:2], args...)...)
-	}
-	archive := filepath.Join(workdir(t), "image.tar")
-	run(t, "tar", "-C", im.layout, "-cf", archive, ".")
-	ctr("image", "import", "--base-name", "test.example/debian", archive)
-	const ref = "test.example/debian:" + tag
-
-	mounted := filepath.Join(workdir(t), "rootfs")
-	if err := os.Mkdir(mounted, 0o755); err != nil {
+// ctrMount has containerd import the image of a layout, unpack and mount it.
+func ctrMount(t *testing.T, ctr []string, layout, name string) (ref, rootfs string) {
+	t.Helper()
+	dir := workdir(t)
+	archive, rootfs := filepath.Join(dir, "image.tar"), filepath.Join(dir, "rootfs")
+	run(t, "tar", "-C", layout, "-cf", archive, ".")
+	run(t, "ctr", append(ctr[:2:2], "image", "import", "--base-name", name, archive)...)
+	if err := os.Mkdir(rootfs, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	ctr("image", "mount", ref, mounted)
-	checkAttributes(t, mounted)
-	list := files(t, mounted)
+	ref = name + ":" + tag
+	run(t, "ctr", append(ctr[:2:2], "image", "mount", ref, rootfs)...)
+	return ref, rootfs
+}
+
+func TestContainerdUnpacksEveryAttributeAndRunsTheImage(t *testing.T) {
+	im, ctr := must[image](t)(ecdsa()), containerd(t)
+	ref, rootfs := ctrMount(t, ctr, im.layout, "test.example/debian")
+	checkAttributes(t, rootfs)
+	list := files(t, rootfs)
 	if n := verified(t, im.prefix+".der", list); n != len(list) {
 		t.Errorf("evmctl accepts %d of %d files", n, len(list))
 	}
-
-	if out := ctr(append([]string{"run", "--rm", ref, "test"}, hello...)...); out != greeting {
+	if out := run(t, "ctr", slices.Concat(ctr, []string{"run", "--rm", ref, "test"}, hello)...); out != greeting {
 		t.Errorf("the container said %q", out)
+	}
+}
+
+// tarUnpack has GNU tar unpack the layers of a layout, one over the other.
+func tarUnpack(t *testing.T, dir string) (rootfs string) {
+	t.Helper()
+	rootfs = workdir(t)
+	for _, l := range layers(t, dir) {
+		run(t, "tar", "-C", rootfs, "--xattrs", "--xattrs-include=*", "-xpf", filepath.Join(dir, "blobs", "sha256", l.Digest.Hex))
+	}
+	return rootfs
+}
+
+func TestEvmctlAcceptsEveryFileUnpackedFromOddLayers(t *testing.T) {
+	im, ctr := must[image](t)(ecdsa()), containerd(t)
+	// containerd's overlayfs snapshotter cannot link to lower layers, and it knows no GNU sparse files.
+	notForContainerd := map[string]bool{"hardlinks": true, "sparse-gnu": true}
+	for _, c := range testimage.Cases() {
+		if c.Refused {
+			continue
+		}
+		t.Run(c.Name, func(t *testing.T) {
+			dir := t.TempDir()
+			source, blessed := filepath.Join(dir, "source"), filepath.Join(dir, "blessed")
+			if err := c.Make().WriteLayout(source, tag); err != nil {
+				t.Fatal(err)
+			}
+			must[string](t)(im.bless("oci:"+source+":"+tag, "oci:"+blessed+":"+tag))
+			var rootfs string
+			if notForContainerd[c.Name] {
+				rootfs = tarUnpack(t, blessed)
+			} else {
+				_, rootfs = ctrMount(t, ctr, blessed, "test.example/"+c.Name)
+			}
+			list := files(t, rootfs)
+			if len(list) == 0 && c.Name != "no-layers" {
+				t.Error("no files")
+			}
+			if n := verified(t, im.prefix+".der", list); n != len(list) {
+				t.Errorf("evmctl accepts %d of %d files", n, len(list))
+			}
+		})
 	}
 }
 
