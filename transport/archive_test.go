@@ -300,6 +300,51 @@ func TestCommitWithoutContent(t *testing.T) {
 	}
 }
 
+// TestImage: the form for other libraries holds what validate.Image holds images
+// to, and ends with an error on other bytes.
+func TestImage(t *testing.T) {
+	dir := t.TempDir()
+	c := testImage(1000, 20_000)
+	c.write(t, "oci:"+dir, Options{})
+	s, err := Open(t.Context(), "oci:"+dir, Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	img, err := Image(t.Context(), s, s.Root())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := validate.Image(img); err != nil {
+		t.Error(err)
+	}
+	head, _ := parseHead(c.bytes[c.root.Digest], "")
+	for _, desc := range append(head.Layers, *head.Config) {
+		name := filepath.Join(dir, blobPath(desc.Digest))
+		if err := os.WriteFile(name, make([]byte, desc.Size), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if img, err = Image(t.Context(), s, s.Root()); err != nil {
+		t.Fatal(err)
+	}
+	_, err = img.RawConfigFile()
+	wantError(t, err, "config "+head.Config.Digest.String()+": the bytes have the digest")
+	for _, desc := range head.Layers {
+		l, err := img.LayerByDigest(desc.Digest)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r, err := l.Compressed()
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = io.Copy(io.Discard, r)
+		wantError(t, err, "layer "+desc.Digest.String()+": the bytes have the digest")
+		r.Close()
+	}
+}
+
 // TestArchiveInterrupted: a run that ends early leaves the archive that was there.
 func TestArchiveInterrupted(t *testing.T) {
 	dir := t.TempDir()
