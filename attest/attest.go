@@ -82,6 +82,9 @@ type Source struct {
 type Layer struct {
 	Source  LayerDigests `json:"source"`
 	Blessed LayerDigests `json:"blessed"`
+	// Content is the DiffID of either side without our records, if that is not the DiffID of Source:
+	// the source had such records already.
+	Content *v1.Hash `json:"content,omitempty"`
 }
 
 // LayerDigests are the digests of a layer: the uncompressed tar and the blob.
@@ -140,26 +143,28 @@ const maxInBundle = 7 << 20
 // same arguments give the same bytes if the signer's signatures are
 // deterministic. The order of the answer is the order to push in: the
 // statement of the blessing, which names the other parts, is last.
-func Make(ctx context.Context, b Blessing, s *Signer) ([]Artifact, error) {
+func Make(ctx context.Context, b Blessing, s Bundler) ([]Artifact, error) {
 	var out []Artifact
 	p, err := b.predicate()
 	if err != nil {
 		return nil, err
 	}
 	out = append(out, b.artifact(b.Image, filelist.MediaType, nil, newBlob(filelist.MediaType, "files.zst", b.FileList)))
-	link, file, err := b.link(s)
-	if err != nil {
-		return nil, fmt.Errorf("link: %w", err)
-	}
-	if link != nil {
-		out = append(out, b.artifact(b.Image, MediaTypeLink, nil, newBlob(MediaTypeLink, file, link)))
+	if s, ok := s.(*Signer); ok { // a layout names keys, so there is no link without one
+		link, file, err := b.link(s)
+		if err != nil {
+			return nil, fmt.Errorf("link: %w", err)
+		}
+		if link != nil {
+			out = append(out, b.artifact(b.Image, MediaTypeLink, nil, newBlob(MediaTypeLink, file, link)))
+		}
 	}
 	attest := func(predicateType string, predicate []byte) error {
 		statement, err := b.statement(predicateType, predicate)
 		if err != nil {
 			return fmt.Errorf("statement %s: %w", predicateType, err)
 		}
-		bundle, err := s.bundle(ctx, statement)
+		bundle, err := s.Bundle(ctx, statement)
 		if err != nil {
 			return fmt.Errorf("statement %s: %w", predicateType, err)
 		}

@@ -63,6 +63,12 @@ type Signature struct {
 	Sig   []byte `json:"sig"`
 }
 
+// Bundler signs statements: a [Signer] with a key, package keyless without one.
+type Bundler interface {
+	// Bundle gives a sigstore bundle v0.3 with the statement in a DSSE envelope.
+	Bundle(ctx context.Context, statement []byte) ([]byte, error)
+}
+
 // Signer signs statements with one key.
 type Signer struct {
 	key       crypto.Signer
@@ -93,8 +99,8 @@ func NewSigner(key crypto.Signer, delegation *x509.Certificate) (*Signer, error)
 	return s, nil
 }
 
-// bundle signs a statement.
-func (s *Signer) bundle(_ context.Context, statement []byte) ([]byte, error) {
+// Bundle signs a statement.
+func (s *Signer) Bundle(_ context.Context, statement []byte) ([]byte, error) {
 	sig, err := sign(s.key, dsse.PAE(payloadType, statement), crypto.SHA256)
 	if err != nil {
 		return nil, err

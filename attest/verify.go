@@ -34,6 +34,8 @@ type Trust struct {
 	// Delegated returns nil for the certificate of a key that a trusted key
 	// delegated to. Without it, no delegation counts.
 	Delegated func(*x509.Certificate) error
+	// Keyless returns nil for a bundle by a trusted identity. It is asked about bundles that no key signed.
+	Keyless func(bundle []byte, subject v1.Hash) error
 	// Unchecked takes signatures unseen, to show what is there. The result proves nothing.
 	Unchecked bool
 }
@@ -44,7 +46,7 @@ type Attestation struct {
 	Referrer  v1.Descriptor
 	Bundle    []byte
 	Statement Statement
-	// Key is the key that signed it, nil if that was not checked.
+	// Key is the key that signed it, nil for a keyless signature or one that was not checked.
 	Key crypto.PublicKey
 }
 
@@ -179,7 +181,12 @@ func fetch(ctx context.Context, store Store, referrer v1.Descriptor, subject v1.
 		return nil, err
 	}
 	if a.Key, err = trust.verify(b); err != nil {
-		return nil, err
+		if trust.Keyless == nil {
+			return nil, err
+		}
+		if e := trust.Keyless(a.Bundle, subject); e != nil {
+			return nil, fmt.Errorf("%w; keyless: %w", err, e)
+		}
 	}
 	a.Statement = *s
 	for _, r := range s.Subject {
