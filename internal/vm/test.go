@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
+//go:build linux
+
 package vm
 
 import (
@@ -15,7 +17,6 @@ import (
 	"regexp"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
 )
 
@@ -124,28 +125,15 @@ func guestPattern(name string) string {
 	return strings.Join(path, "/")
 }
 
-var compiled struct {
-	sync.Once
-	path string
-	err  error
-}
-
-// compileTest links the package's tests statically, once per process: the
-// running binary may need a libc or be built with -race.
+// compileTest links the package's tests statically: the running binary may need
+// a libc or be built with -race.
 func compileTest(t *testing.T) string {
-	compiled.Do(func() {
-		dir, err := os.MkdirTemp("", "sbom-bless-guest-")
-		if err != nil {
-			compiled.err = err
-			return
-		}
-		compiled.path = filepath.Join(dir, "test")
-		compiled.err = goStatic("test", "-c", "-o", compiled.path, ".")
-	})
-	if compiled.err != nil {
-		t.Fatal(compiled.err)
+	t.Helper()
+	binary := filepath.Join(t.TempDir(), "test")
+	if err := goStatic("test", "-c", "-o", binary, "."); err != nil {
+		t.Fatal(err)
 	}
-	return compiled.path
+	return binary
 }
 
 // result is a test of the guest.

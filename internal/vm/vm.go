@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
+//go:build linux
+
 // Package vm boots Debian's own kernels in QEMU and runs a static program in
 // them, so that what only a kernel can judge is judged by real ones.
 //
@@ -26,8 +28,10 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 )
 
@@ -114,6 +118,11 @@ func run(ctx context.Context, c Config) (*Result, error) {
 	if err := writeInitrd(ctx, initrd, image, c); err != nil {
 		return nil, fmt.Errorf("initrd: %w", err)
 	}
+	leave, err := enter(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer leave()
 	if c.Timeout == 0 {
 		c.Timeout = 5 * time.Minute
 	}
@@ -134,6 +143,10 @@ func boot(ctx context.Context, image *Image, initrd string, c Config) (*Result, 
 	cmd.Stdout, cmd.Stderr = &console, &console
 	cmd.ExtraFiles = []*os.File{w}
 	cmd.WaitDelay = 5 * time.Second
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL} // no guest outlives its test
+	// The signal comes when the thread that started it ends.
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
 	if err := cmd.Start(); err != nil {
 		w.Close()
 		return nil, fmt.Errorf("%w (Debian package qemu-system-x86)", err)

@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
+//go:build linux
+
 // Package ima has the kernel's own integrity subsystem judge what bless wrote:
 // Documentation/ABI/testing/ima_policy and security/integrity of each kernel
 // that package vm boots. Debian's kernels have no trusted keyring for IMA, so
