@@ -167,11 +167,11 @@ func (a *attack) run(t *testing.T, c *container) outcome {
 		o = outcomeOf(a.host(c))
 	} else {
 		out, err := c.start("attacker", a.name)
-		if err := json.Unmarshal(out, &o); err != nil {
-			t.Fatalf("attacker said nothing: %q: %v", out, err)
-		}
 		if err != nil {
-			t.Fatalf("attacker: %v: %s", err, out)
+			t.Fatalf("attacker: %v: %q", err, out)
+		}
+		if err := json.Unmarshal(out, &o); err != nil {
+			t.Fatalf("attacker: %v: %q", err, out)
 		}
 	}
 	if o.Untried != "" {

@@ -50,13 +50,16 @@ func must(err error) {
 func attacker(name string) int {
 	// Mounts, namespaces and personality are of the thread.
 	runtime.LockOSThread()
-	var o outcome
+	o := outcome{Untried: "no such attack"}
 	for _, a := range append(attacks, userNamespaceAttack) {
 		if a.name == name {
 			o = outcomeOf(tryIt(a.try))
 		}
 	}
-	if err := exec.Command("/bin/true").Run(); err != nil {
+	// In another thread, which the attack left as it was.
+	control := make(chan error)
+	go func() { control <- exec.Command("/bin/control").Run() }()
+	if err := <-control; err != nil {
 		o.Control = err.Error()
 	}
 	if err := json.NewEncoder(os.Stdout).Encode(o); err != nil {
@@ -94,7 +97,8 @@ func drop(name string) string {
 }
 
 // ran tells whether the command ended with status evil. A program that
-// reports EPERM in words counts as EPERM.
+// reports EPERM in words counts as EPERM, and so does ld.so, which keeps the
+// errno of a failed mmap to itself: the event tells whose denial it was.
 func ran(cmd *exec.Cmd) error {
 	out, err := cmd.CombinedOutput()
 	if cmd.ProcessState == nil {
@@ -103,10 +107,12 @@ func ran(cmd *exec.Cmd) error {
 	if cmd.ProcessState.ExitCode() == evil {
 		return nil
 	}
-	if strings.Contains(string(out), "Operation not permitted") {
-		return fmt.Errorf("%s: %w", strings.TrimSpace(string(out)), syscall.EPERM)
+	for _, words := range []string{"Operation not permitted", "failed to map segment", "cannot be preloaded"} {
+		if strings.Contains(string(out), words) {
+			return fmt.Errorf("%s: %w", strings.TrimSpace(string(out)), syscall.EPERM)
+		}
 	}
-	return fmt.Errorf("%w: %s", err, out)
+	return fmt.Errorf("exit status %d: %s", cmd.ProcessState.ExitCode(), out)
 }
 
 func execute(name string, args ...string) error { return ran(exec.Command(name, args...)) }
@@ -155,7 +161,7 @@ func changedCopy(from, to string) string {
 
 // loaded runs a shell that looks for text among its own mappings.
 func loaded(text string, env ...string) error {
-	cmd := exec.Command("/bin/dash", "-c", `while read -r line; do case $line in *`+text+`*) exit 42;; esac; done </proc/self/maps`)
+	cmd := exec.Command("/bin/dash", "-c", `while read -r line; do case $line in *r-xp*`+text+`*) exit 42;; esac; done </proc/self/maps`)
 	cmd.Env = env
 	return ran(cmd)
 }
@@ -285,11 +291,11 @@ var attacks = []*attack{
 			return execute(loader, "/tmp/dash", "-c", "exit 42")
 		}},
 	{name: "LD_PRELOAD of a dropped library", op: "mmap", reason: "foreign-fs",
-		try: func() error { return loaded("evil.so", "LD_PRELOAD="+changedCopy(libm, "/tmp/evil.so")) }},
+		try: func() error { return loaded("evil.so", "LD_PRELOAD="+changedCopy(libm, "/tmp/evil.so.1")) }},
 	{name: "LD_LIBRARY_PATH with a changed library", op: "mmap", reason: "foreign-fs",
 		try: func() error { changedCopy(libc, "/tmp/libc.so.6"); return loaded("/tmp/libc", "LD_LIBRARY_PATH=/tmp") }},
 	{name: "changed library in the writable layer", op: "mmap", reason: "writable-layer",
-		try: func() error { return loaded("evil.so", "LD_PRELOAD="+changedCopy(libm, "/home/evil.so")) }},
+		try: func() error { return loaded("evil.so", "LD_PRELOAD="+changedCopy(libm, "/home/evil.so.1")) }},
 	{name: "uselib, dlopen: mmap of a dropped file", op: "mmap", reason: "writable-layer",
 		try: func() error { _, err := mapExec("/home/x", unix.PROT_READ|unix.PROT_EXEC); return err }},
 	{name: "mmap of a dropped file under READ_IMPLIES_EXEC", op: "mmap", reason: "writable-layer",
@@ -351,7 +357,7 @@ var attacks = []*attack{
 		try: func() error {
 			id, err := unix.SysvShmGet(0 /* IPC_PRIVATE */, 4096, 0o700|unix.IPC_CREAT)
 			must(err)
-			_, err = unix.SysvShmAttach(id, 0, 0o100000 /* SHM_EXEC */)
+			_, err = unix.SysvShmAttach(id, 0, 0o110000 /* SHM_RDONLY | SHM_EXEC */)
 			return err
 		}},
 	{name: "/proc/self/mem written over code", op: "write", reason: "hardened",
@@ -520,7 +526,7 @@ var attacks = []*attack{
 		}},
 	{name: "loading a module", op: "module", reason: "hardened",
 		try: func() error {
-			err := unix.InitModule([]byte("not a module"), "")
+			err := unix.InitModule(make([]byte, 4096), "")
 			if errors.Is(err, unix.ENOEXEC) {
 				return nil // it was read
 			}

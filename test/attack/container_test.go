@@ -64,6 +64,7 @@ func makeImage() error {
 	}
 	for name, content := range map[string][]byte{
 		"/bin/true":       tiny(0),
+		"/bin/control":    append(tiny(0), 0),
 		"/bin/fortytwo":   tiny(evil),
 		"/opt/unlisted":   append(tiny(evil), 0),
 		"/bin/tmp-script": []byte("#!/tmp/interpreter\n"),
@@ -131,10 +132,12 @@ func (c *container) start(stage, attack string) ([]byte, error) {
 	}
 	defer cgroup.Close()
 	// An attack that hangs is one that could not be tried.
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, "/proc/self/exe")
 	cmd.Env = append(os.Environ(), "STAGE=runtime", "NEXT="+stage, "ATTACK="+attack, "ROOT="+c.root, "DATA="+c.data)
+	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGQUIT) } // so that it says where
+	cmd.WaitDelay = 5 * time.Second
 	cmd.Stderr = os.Stderr
 	cmd.SysProcAttr = &syscall.SysProcAttr{
 		Cloneflags:  syscall.CLONE_NEWNS | syscall.CLONE_NEWPID | syscall.CLONE_NEWIPC | syscall.CLONE_NEWUTS,
