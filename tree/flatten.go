@@ -108,29 +108,43 @@ func (f *flattener) layer(i int, files []File) error {
 			return fmt.Errorf("%s: %w", names[j], err)
 		}
 	}
-	// A link may lead to a link: go on while one of them finds its target.
-	for progress := true; progress && len(later) > 0; {
-		progress = false
-		var still []int
-		for _, j := range later {
-			var err error
-			if !slices.Contains(names[j+1:], names[j]) { // or else the entry of this name that came after the link counts
-				err = f.add(&files[j], names[j])
-			}
+	return f.laterLinks(files, names, later)
+}
+
+// laterLinks adds the hard links of a layer whose target was not there when
+// they were read. A link may wait for another one.
+func (f *flattener) laterLinks(files []File, names []string, queue []int) error {
+	if len(queue) == 0 {
+		return nil
+	}
+	last := map[string]int{} // the entry of each name that counts
+	for j, name := range names {
+		last[name] = j
+	}
+	waiting := map[string][]int{} // by target
+	for len(queue) > 0 {
+		j := queue[0]
+		queue = queue[1:]
+		if last[names[j]] == j {
+			err := f.add(&files[j], names[j])
 			if errors.Is(err, errNoTarget) {
-				still = append(still, j)
+				target, _ := Clean(files[j].Link)
+				waiting[target] = append(waiting[target], j)
 				continue
 			} else if err != nil {
 				return fmt.Errorf("%s: %w", names[j], err)
 			}
-			progress = true
-			f.warn(names[j], "hard link before its target, many unpackers refuse it")
 		}
-		later = still
+		f.warn(names[j], "hard link before its target, many unpackers refuse it")
+		queue = append(queue, waiting[names[j]]...)
+		delete(waiting, names[j])
 	}
-	if len(later) > 0 {
-		j := later[0]
-		return fmt.Errorf("%s: hard link to %s: %w", names[j], files[j].Link, errNoTarget)
+	first := len(files)
+	for _, links := range waiting {
+		first = min(first, slices.Min(links))
+	}
+	if first < len(files) {
+		return fmt.Errorf("%s: hard link to %s: %w", names[first], files[first].Link, errNoTarget)
 	}
 	return nil
 }

@@ -4,6 +4,8 @@ package tree_test
 
 import (
 	"fmt"
+	"math/rand/v2"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -161,6 +163,38 @@ func TestFlattenRefuses(t *testing.T) {
 	}
 	if _, err := tree.Flatten([][]tree.File{{{Name: "a", Type: 'S'}}}); err == nil {
 		t.Error("unknown type taken")
+	}
+}
+
+// TestManyLinksBeforeTheirTargets ends in time that grows with the layer, not with its square.
+func TestManyLinksBeforeTheirTargets(t *testing.T) {
+	const n = 200_000
+	files := make([]tree.File, n+1)
+	for i := range n {
+		files[i] = tree.File{Name: strconv.Itoa(i), Type: '1', Link: strconv.Itoa(i + 1)}
+	}
+	files[n] = tree.File{Name: strconv.Itoa(n), Type: '0', Size: 7}
+	rand.New(rand.NewPCG(1, 2)).Shuffle(n, func(i, j int) { files[i], files[j] = files[j], files[i] })
+	got, err := tree.Flatten([][]tree.File{files})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range got.Files {
+		if !f.Regular() || f.Size != 7 {
+			t.Fatalf("%+v", f)
+		}
+	}
+}
+
+func BenchmarkFlatten(b *testing.B) {
+	files := make([]tree.File, 100_000)
+	for i := range files {
+		files[i] = tree.File{Name: "usr/lib/" + strconv.Itoa(i/100) + "/" + strconv.Itoa(i), Type: '0'}
+	}
+	for b.Loop() {
+		if _, err := tree.Flatten([][]tree.File{files, files}); err != nil {
+			b.Fatal(err)
+		}
 	}
 }
 
