@@ -39,7 +39,7 @@ func Flatten(layers [][]File) (*Tree, error) {
 			return nil, fmt.Errorf("layer %d: %w", i, err)
 		}
 	}
-	t := &Tree{Warnings: f.warnings}
+	t := &Tree{Files: make([]Entry, 0, f.root.count()), Warnings: f.warnings}
 	f.root.list(t, "")
 	slices.SortFunc(t.Files, func(a, b Entry) int { return strings.Compare(a.Name, b.Name) })
 	return t, nil
@@ -306,6 +306,15 @@ func (f *flattener) lookup(name string) (*node, error) {
 		}
 	}
 	return nil, errNoTarget
+}
+
+// count counts the names below n.
+func (n *node) count() int {
+	sum := len(n.children)
+	for _, c := range n.children {
+		sum += c.count()
+	}
+	return sum
 }
 
 // list appends what is below n to t.
