@@ -149,10 +149,14 @@ func (a *attester) image(ctx context.Context, result *bless.Result, img bless.Im
 	}
 	var diffIDs []v1.Hash
 	for _, l := range img.Layers {
-		b.Layers = append(b.Layers, attest.Layer{
+		layer := attest.Layer{
 			Source:  attest.LayerDigests{DiffID: l.SourceDiffID, Digest: l.Source.Digest},
 			Blessed: attest.LayerDigests{DiffID: l.BlessedDiffID, Digest: l.Blessed.Digest},
-		})
+		}
+		if l.ContentDiffID != l.SourceDiffID {
+			layer.Content = &l.ContentDiffID
+		}
+		b.Layers = append(b.Layers, layer)
 		diffIDs = append(diffIDs, l.BlessedDiffID)
 	}
 	doc := &sbom.SBOM{}
@@ -384,8 +388,12 @@ func imageProblems(ctx context.Context, store attest.Store, trust attest.Trust, 
 		if said.Blessed.DiffID != l.DiffID {
 			add(i+1, "not the layer that the blessing names", said.Blessed.DiffID.String(), l.DiffID.String())
 		}
-		if said.Source.DiffID != l.SourceDiffID {
-			add(i+1, "without our records it is not the source layer that the blessing names: its content was changed", said.Source.DiffID.String(), l.SourceDiffID.String())
+		content := said.Source.DiffID
+		if said.Content != nil {
+			content = *said.Content
+		}
+		if content != l.SourceDiffID {
+			add(i+1, "without our records it is not the source layer that the blessing names: its content was changed", content.String(), l.SourceDiffID.String())
 		}
 	}
 	files, err := effectiveTree(img)

@@ -203,6 +203,9 @@ type LayerResult struct {
 	SourceDiffID  v1.Hash       `json:"sourceDiffId"`
 	Blessed       v1.Descriptor `json:"blessed"`
 	BlessedDiffID v1.Hash       `json:"blessedDiffId"`
+	// ContentDiffID is the DiffID without our records: SourceDiffID, unless the
+	// source carried such records already.
+	ContentDiffID v1.Hash `json:"contentDiffId"`
 	// Outcome is "blessed", "unchanged" (all was right already) or "cached".
 	Outcome string `json:"outcome"`
 	LayerStats

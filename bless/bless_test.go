@@ -172,10 +172,13 @@ func TestBlessingTwiceChangesNothing(t *testing.T) {
 		if first.Descriptor.Digest != second.Descriptor.Digest {
 			t.Errorf("first %s, second %s", first.Descriptor.Digest, second.Descriptor.Digest)
 		}
-		for _, img := range second.Images {
+		for k, img := range second.Images {
 			for i, l := range img.Layers {
 				if l.Outcome != bless.OutcomeUnchanged || l.Signed != 0 {
 					t.Errorf("layer %d: %s, %d signed", i+1, l.Outcome, l.Signed)
+				}
+				if want := first.Images[k].Layers[i].SourceDiffID; l.ContentDiffID != want {
+					t.Errorf("layer %d: without our records %s, the first source was %s", i+1, l.ContentDiffID, want)
 				}
 			}
 		}

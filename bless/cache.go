@@ -51,6 +51,7 @@ func (c *Cache) recordDir() string { return filepath.Join(c.dir, "layers") }
 type record struct {
 	Digest    v1.Hash `json:"digest"`
 	DiffID    v1.Hash `json:"diffId"`
+	Content   v1.Hash `json:"contentDiffId"`
 	Size      int64   `json:"size"`
 	MediaType string  `json:"mediaType"`
 	Changed   bool    `json:"changed"`
@@ -110,7 +111,7 @@ func (r *run) fromCache(ctx context.Context, j *layerJob) (bool, error) {
 	stats.Signed = 0 // in this run
 	j.out = LayerResult{
 		Source: j.source, SourceDiffID: j.diffID, Blessed: desc, BlessedDiffID: rec.DiffID,
-		Outcome: OutcomeCached, LayerStats: stats, Files: rec.Files,
+		ContentDiffID: rec.Content, Outcome: OutcomeCached, LayerStats: stats, Files: rec.Files,
 	}
 	return true, nil
 }
@@ -141,7 +142,7 @@ func (r *run) remember(j *layerJob, spool *os.File) error {
 		}
 	}
 	raw, err := json.Marshal(record{
-		Digest: j.out.Blessed.Digest, DiffID: j.out.BlessedDiffID, Size: j.out.Blessed.Size, MediaType: string(j.out.Blessed.MediaType),
+		Digest: j.out.Blessed.Digest, DiffID: j.out.BlessedDiffID, Content: j.out.ContentDiffID, Size: j.out.Blessed.Size, MediaType: string(j.out.Blessed.MediaType),
 		Changed: spool != nil, LayerStats: j.out.LayerStats, Files: j.out.Files,
 	})
 	if err != nil {

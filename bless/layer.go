@@ -49,6 +49,7 @@ type layerOut struct {
 	files          []tree.File
 	stats          LayerStats
 	changed        bool
+	carried        bool // the source had records of ours already
 }
 
 // layer blesses in, writing the result to w. Errors name the entry.
@@ -95,7 +96,7 @@ func (r *run) layer(ctx context.Context, in layerIn, w io.Writer, progress func(
 		return nil, err
 	}
 	s.stats.Signed = s.signed.Load()
-	out := &layerOut{files: s.files, stats: s.stats, packing: to, changed: s.edits.Load() > 0 || r.recompress.packing != ""}
+	out := &layerOut{files: s.files, stats: s.stats, packing: to, carried: s.carried, changed: s.edits.Load() > 0 || r.recompress.packing != ""}
 	if !out.changed {
 		out.digest, out.diffID, out.size = in.desc.Digest, in.diffID, in.desc.Size
 		return out, nil

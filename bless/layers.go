@@ -17,6 +17,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/sbom-bless/sbom-bless/tree"
+	"github.com/sbom-bless/sbom-bless/xattr"
 )
 
 // layers fills in the results of all jobs of the plan.
@@ -117,7 +118,12 @@ func (r *run) blessLayer(ctx context.Context, j *layerJob, add func(int64)) erro
 	}
 	j.out = LayerResult{
 		Source: j.source, SourceDiffID: j.diffID, Blessed: j.source, BlessedDiffID: out.diffID,
-		Outcome: OutcomeUnchanged, LayerStats: out.stats, Files: out.files,
+		ContentDiffID: j.diffID, Outcome: OutcomeUnchanged, LayerStats: out.stats, Files: out.files,
+	}
+	if out.carried {
+		if err := r.contentDiffID(ctx, j, blob); err != nil {
+			return err
+		}
 	}
 	if !out.changed {
 		if err := r.copyBlob(ctx, j.source); err != nil {
@@ -135,6 +141,16 @@ func (r *run) blessLayer(ctx context.Context, j *layerJob, add func(int64)) erro
 		return err
 	}
 	return r.remember(j, spool)
+}
+
+// contentDiffID reads a source layer once more, without our records.
+func (r *run) contentDiffID(ctx context.Context, j *layerJob, blob io.ReaderAt) error {
+	read, err := readLayer(ctx, layerIn{desc: j.source, diffID: j.diffID, blob: blob}, r.limits, false,
+		func(int64) {}, func(*xattr.Entry, *tree.File) error { return nil })
+	if err == nil {
+		j.out.ContentDiffID = read.stripped
+	}
+	return err
 }
 
 // spool makes the file that a blessed layer is written to: where the cache

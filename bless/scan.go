@@ -36,6 +36,8 @@ type layerScan struct {
 	edits   atomic.Int64 // entries that change
 	signed  atomic.Int64 // files that got new attributes
 
+	carried bool // the source has records of ours already
+
 	held    []*block   // not yet passed on: a header may begin in them
 	begun   []*pending // files whose headers begin in held, in order
 	next    int64      // where the next entry begins at the earliest
@@ -93,6 +95,9 @@ func (s *layerScan) passOn(safe int64) {
 // Entry takes the next entry's header.
 func (s *layerScan) Entry(e *xattr.Entry) error {
 	s.next = e.Next()
+	for name := range e.Xattrs {
+		s.carried = s.carried || ours(name)
+	}
 	f, err := fileOf(e)
 	if err == nil {
 		err = s.limits.countEntry(&s.stats, f.Size)
