@@ -197,7 +197,7 @@ func (r *Reader) inflate(pos, low, seqs int) (int, int, bool, error) {
 			return pos, seqs, false, errSymbol
 		case why == stopDistance:
 			return pos, seqs, false, errDistance
-		case why == stopBlock || pos >= limit || r.orTruncated(nil) != nil:
+		case why == stopBlock || pos >= limit || r.truncated():
 			return pos, seqs, why == stopBlock, nil
 		}
 	}
@@ -231,12 +231,14 @@ func noEOF(err error) error {
 
 // orTruncated gives err, unless what was decoded lies beyond the end of src.
 func (r *Reader) orTruncated(err error) error {
-	if r.atEnd() && r.bit > r.end<<3 {
+	if r.truncated() {
 		r.bit = r.end << 3
 		return io.ErrUnexpectedEOF
 	}
 	return err
 }
+
+func (r *Reader) truncated() bool { return r.atEnd() && r.bit > r.end<<3 }
 
 // atEnd tells whether r.in holds the last byte of src.
 func (r *Reader) atEnd() bool { return r.inOff+int64(r.end) == r.size }
