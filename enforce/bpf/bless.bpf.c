@@ -586,10 +586,16 @@ SEC("lsm.s/mmap_file")
 int BPF_PROG(mmap, struct file *file, unsigned long reqprot, unsigned long prot, unsigned long flags)
 {
 	struct facts f = {};
+	__u64 address = 0;
 
 	if (!(prot & PROT_EXEC) || !labelled(&f, OP_MMAP))
 		return 0;
-	if (!file) {
+	/*
+	 * Anonymous memory has no file, but the verifier of 6.12 takes the argument
+	 * for a pointer that is never NULL: it drops `if (!file)`, and the kernel
+	 * oopses (seen). So the address is read as a number.
+	 */
+	if (bpf_probe_read_kernel(&address, sizeof(address), ctx) || !address) {
 		if (f.domain && f.domain->flags & DOMAIN_JIT)
 			return 0;
 		return verdict(&f, REASON_ANONYMOUS, NULL, NULL, NULL);
