@@ -40,6 +40,7 @@ func containerd(t *testing.T) func(args ...string) string {
 }
 
 func TestContainerdImportsAndExports(t *testing.T) {
+	t.Parallel()
 	ctr := containerd(t)
 	dir := t.TempDir()
 	for i, test := range []struct {

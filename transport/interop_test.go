@@ -28,6 +28,7 @@ func skopeoCopy(t *testing.T, from, to string, flags ...string) {
 }
 
 func TestSkopeoReadsWhatWeWrite(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	docker := dockerRegistry(t)
 	for i, place := range []struct{ ours, theirs string }{
@@ -58,6 +59,7 @@ func TestSkopeoReadsWhatWeWrite(t *testing.T) {
 }
 
 func TestWeReadWhatSkopeoWrites(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	docker := dockerRegistry(t)
 	for _, c := range []*content{testImage(5000, 100000), testIndex()} {
@@ -85,6 +87,7 @@ func TestWeReadWhatSkopeoWrites(t *testing.T) {
 }
 
 func TestUmociSharesALayoutWithUs(t *testing.T) {
+	t.Parallel()
 	dir := filepath.Join(t.TempDir(), "layout")
 	c := testImage(5000, 100000)
 	c.write(t, "oci:"+dir+":ours", Options{})
@@ -126,6 +129,7 @@ func podman(t *testing.T) func(args ...string) string {
 }
 
 func TestPodmanLoadsAndSaves(t *testing.T) {
+	t.Parallel()
 	p := podman(t)
 	dir := t.TempDir()
 	c := testImage(5000, 100000)
@@ -149,9 +153,10 @@ func TestPodmanLoadsAndSaves(t *testing.T) {
 	}
 }
 
-// TestLayoutsOfSeveralImages: the tag decides, and without one the error lists
+// TestSeveralImagesInOnePlace: the tag decides, and without one the error lists
 // them.
 func TestSeveralImagesInOnePlace(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	a, b := testImage(10), testImage(20)
 	a.write(t, "oci:"+dir+"/l:a", Options{})

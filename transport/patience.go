@@ -89,6 +89,14 @@ func temporary(err error) (time.Duration, bool) {
 	if errors.As(err, &answer) {
 		return 0, again(answer.StatusCode)
 	}
+	var dns *net.DNSError
+	if errors.As(err, &dns) {
+		return 0, dns.IsTemporary
+	}
+	var op *net.OpError
+	if errors.As(err, &op) && op.Op == "dial" {
+		return 0, false // nobody there, which people want to know at once
+	}
 	for _, e := range []error{errStalled, errBodyUsed, io.EOF, io.ErrUnexpectedEOF, syscall.ECONNRESET, syscall.EPIPE, syscall.ECONNABORTED, net.ErrClosed} {
 		if errors.Is(err, e) {
 			return 0, true

@@ -47,6 +47,7 @@ func dockerRegistry(t *testing.T) string {
 }
 
 func TestEveryPlaceGivesBackWhatWasPut(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	memory, docker := memoryRegistry(t), dockerRegistry(t)
 	for _, ref := range []string{

@@ -84,6 +84,7 @@ func noLeftovers(t *testing.T, o Options) {
 }
 
 func TestEveryRequestFailsAtFirst(t *testing.T) {
+	t.Parallel()
 	for name, fail := range map[string]func(w http.ResponseWriter, n int) bool{
 		"503 once": func(w http.ResponseWriter, n int) bool {
 			w.WriteHeader(http.StatusServiceUnavailable)
@@ -135,6 +136,7 @@ func TestEveryRequestFailsAtFirst(t *testing.T) {
 }
 
 func TestRetriesEnd(t *testing.T) {
+	t.Parallel()
 	f := meddle(t, func(w http.ResponseWriter, r *http.Request, n int, registry http.Handler) {
 		if r.URL.Path == "/v2/" {
 			return
@@ -187,6 +189,7 @@ func brokenDownload(t *testing.T, serve func(w http.ResponseWriter, r *http.Requ
 }
 
 func TestBrokenDownloads(t *testing.T) {
+	t.Parallel()
 	hijack := func(w http.ResponseWriter, raw []byte, send int) {
 		conn, _, err := w.(http.Hijacker).Hijack()
 		if err != nil {
@@ -214,6 +217,7 @@ func TestBrokenDownloads(t *testing.T) {
 		"500": func(w http.ResponseWriter, r *http.Request, raw []byte) { w.WriteHeader(500) },
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			f, c, o := brokenDownload(t, serve)
 			same(t, read(t, f.host+"/app:1", o), c)
 			if n := f.seen("GET blobs"); n < 3 {
@@ -331,6 +335,7 @@ func TestLyingRegistries(t *testing.T) {
 }
 
 func TestUploadsThatFail(t *testing.T) {
+	t.Parallel()
 	blob := []byte(strings.Repeat("blob", 100_000))
 	c := newContent()
 	desc := c.add(types.OCILayer, blob)
@@ -361,21 +366,22 @@ func TestUploadsThatFail(t *testing.T) {
 		}
 	})
 	t.Run("the registry stops reading", func(t *testing.T) {
-		big := make([]byte, 32<<20)
+		big := make([]byte, 16<<20) // more than sockets take unread
 		c := newContent()
 		desc := c.add(types.OCILayer, big)
+		again := make(chan bool)
 		f := meddle(t, func(w http.ResponseWriter, r *http.Request, n int, registry http.Handler) {
 			if r.Method == http.MethodPatch && n == 1 {
 				io.ReadFull(r.Body, make([]byte, 1000))
-				c, _, _ := w.(http.Hijacker).Hijack()
-				time.Sleep(4 * time.Second)
-				c.Close()
+				<-again
 				return
+			}
+			if r.Method == http.MethodPatch {
+				close(again)
 			}
 			registry.ServeHTTP(w, r)
 		})
 		o := impatient(t)
-		o.patience.idle = 100 * time.Millisecond
 		d, err := Create(t.Context(), f.host+"/app:1", o)
 		if err != nil {
 			t.Fatal(err)
@@ -556,16 +562,40 @@ func TestCredentials(t *testing.T) {
 	})
 }
 
+// bearing lets in who has the token, which is for who has the password.
+func bearing(user, password string, next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/token" {
+			locked(user, password, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				io.WriteString(w, `{"token":"t0ken"}`)
+			})).ServeHTTP(w, r)
+			return
+		}
+		if r.Header.Get("Authorization") != "Bearer t0ken" {
+			w.Header().Set("WWW-Authenticate", fmt.Sprintf(`Bearer realm="http://%s/token",service="test"`, r.Host))
+			w.WriteHeader(http.StatusUnauthorized)
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
 // TestRedirectsDoNotCarryCredentials sends downloads and uploads to another
 // host, as registries in front of object stores do.
 func TestRedirectsDoNotCarryCredentials(t *testing.T) {
+	for name, lock := range map[string]func(user, password string, next http.Handler) http.Handler{"basic": locked, "bearer": bearing} {
+		t.Run(name, func(t *testing.T) { redirects(t, lock) })
+	}
+}
+
+func redirects(t *testing.T, lock func(user, password string, next http.Handler) http.Handler) {
 	var mu sync.Mutex
 	var leaked []string
-	elsewhere := 0
+	elsewhere := map[string]int{}
 	registry := ggcr.New(quiet)
 	store := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		mu.Lock()
-		elsewhere++
+		elsewhere[r.Method]++
 		for _, name := range []string{"Authorization", "Cookie", "Proxy-Authorization"} {
 			if v := r.Header.Get(name); v != "" {
 				leaked = append(leaked, r.Method+" "+name+": "+v)
@@ -577,7 +607,7 @@ func TestRedirectsDoNotCarryCredentials(t *testing.T) {
 	defer store.Close()
 	// The same address by another name is another host.
 	other := strings.Replace(store.URL, "127.0.0.1", "localhost", 1)
-	front := httptest.NewServer(locked("user", "secret", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	front := httptest.NewServer(lock("user", "secret", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.Method == http.MethodGet && strings.Contains(r.URL.Path, "/blobs/") {
 			http.Redirect(w, r, other+r.URL.Path+"?signature=s3cret", http.StatusTemporaryRedirect)
 			return
@@ -597,8 +627,8 @@ func TestRedirectsDoNotCarryCredentials(t *testing.T) {
 	c := testImage(1000)
 	c.write(t, host+"/app:1", Options{})
 	same(t, read(t, host+"/app:1", Options{}), c)
-	if elsewhere == 0 {
-		t.Error("nothing was redirected")
+	if elsewhere["GET"] == 0 || elsewhere["PATCH"] == 0 {
+		t.Errorf("redirected: %v", elsewhere)
 	}
 	if len(leaked) > 0 {
 		t.Errorf("the other host got %q", leaked)
@@ -725,6 +755,7 @@ func (f roundTripper) RoundTrip(r *http.Request) (*http.Response, error) { retur
 // TestMount counts uploads: a blob in another repository of the same registry
 // needs none.
 func TestMount(t *testing.T) {
+	t.Parallel()
 	host := dockerRegistry(t)
 	c := testImage(1000, 50_000)
 	c.write(t, host+"/from:1", Options{})
@@ -765,5 +796,50 @@ func TestMount(t *testing.T) {
 	defer layout.Close()
 	if done, err := d.(Mounter).Mount(t.Context(), c.order[0], layout); done || err != nil {
 		t.Errorf("mounted from a layout: %v, %v", done, err)
+	}
+}
+
+// TestManyDownloadsAtOnce reads all layers at once, each twice.
+func TestManyDownloadsAtOnce(t *testing.T) {
+	t.Parallel()
+	host := dockerRegistry(t)
+	c := testImage(1, 10, 100, 1000, 10_000, 100_000)
+	c.write(t, host+"/app:1", Options{})
+	o := impatient(t)
+	s, err := Open(t.Context(), host+"/app:1", o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	head, _ := parseHead(c.bytes[c.root.Digest], "")
+	var wg sync.WaitGroup
+	for _, desc := range append(head.Layers, head.Layers...) {
+		wg.Go(func() {
+			b, err := s.Blob(t.Context(), desc)
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			defer b.Close()
+			if _, err := readBlob(b, desc); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+	noLeftovers(t, o)
+}
+
+// TestNobodyThere: that is told at once, not after many tries.
+func TestNobodyThere(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.Close()
+	_, err = Open(t.Context(), l.Addr().String()+"/app:1", Options{})
+	wantError(t, err, l.Addr().String()+"/app:1: ", "connection refused")
+	if strings.Contains(err.Error(), "tried") {
+		t.Errorf("tried again: %v", err)
 	}
 }
