@@ -123,6 +123,8 @@ func rawName(b *[blockSize]byte) (string, error) {
 	case magic == magicGNU && b[156] == 'S':
 	case magic[:5] == "ustar" && magic != magicGNU:
 		return "", fmt.Errorf("unknown magic %q", magic)
+	case magic == magicGNU && len(bytes.Trim(b[386:495], "\x00")) > 0:
+		return "", errors.New("GNU header with a sparse map or a real size, which libarchive heeds, and a type that is not sparse, which others go by")
 	case len(prefix) > 0:
 		return "", errors.New("header in the old format with bytes where ustar has the prefix of the name: readers disagree on what it is called")
 	}

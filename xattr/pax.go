@@ -114,7 +114,9 @@ func (p *preface) apply(e *Entry) (*sparse, error) {
 		value := string(r.value)
 		switch key := string(r.key); key {
 		case "path":
-			if p.name != nil && value != string(p.name) {
+			if holes.name != "" {
+				err = errors.New("behind GNU.sparse.name: tarfile takes the one for the name, others the other")
+			} else if p.name != nil && value != string(p.name) {
 				err = errors.New("another one than the GNU long name")
 			} else {
 				err = checkText(value)

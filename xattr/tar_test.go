@@ -3,424 +3,323 @@
 package xattr_test
 
 import (
-	"archive/tar"
 	"bytes"
-	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io"
-	"os"
-	"os/exec"
-	"path/filepath"
-	"runtime"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 
-	"github.com/sbom-bless/sbom-bless/internal/testimage"
 	"github.com/sbom-bless/sbom-bless/xattr"
 )
 
-// seen is what a reader makes of an entry.
-type seen struct {
-	Name, Link string
-	Type       byte
-	Size       int64
-	Sum        string // of the content of a regular file
-}
-
-// collector is a Handler that keeps entries and content digests.
-type collector struct {
-	entries []*xattr.Entry
-	seen    []seen
-	sum     interface {
-		io.Writer
-		Sum([]byte) []byte
-		Reset()
-	}
-}
-
-func (c *collector) Entry(e *xattr.Entry) error {
-	c.entries = append(c.entries, e)
-	c.seen = append(c.seen, seen{Name: e.Name, Link: e.Linkname, Type: e.Type, Size: e.Size})
-	c.sum.Reset()
-	return nil
-}
-
-func (c *collector) Content(p []byte) error { c.sum.Write(p); return nil }
-
-func (c *collector) End() error {
-	if s := &c.seen[len(c.seen)-1]; s.Type == '0' {
-		s.Sum = fmt.Sprintf("%x", c.sum.Sum(nil))
-	}
-	return nil
-}
-
-// scan reads an archive in pieces of n bytes.
-func scan(archive []byte, n int) (*collector, error) {
-	c := &collector{sum: sha256.New()}
-	s := xattr.NewScanner(c)
-	for rest := archive; len(rest) > 0; rest = rest[min(n, len(rest)):] {
-		if _, err := s.Write(rest[:min(n, len(rest))]); err != nil {
-			return c, err
-		}
-	}
-	return c, s.Close()
-}
-
-// edited applies to each entry the edit that f makes.
-func edited(archive []byte, f func(*xattr.Entry) (xattr.Edit, bool, error)) ([]byte, error) {
-	c, err := scan(archive, len(archive)+1)
-	if err != nil {
-		return nil, err
-	}
-	var out []byte
-	at := int64(0)
-	for _, e := range c.entries {
-		edit, ok, err := f(e)
-		if err != nil {
-			return nil, fmt.Errorf("%q: %w", e.Name, err)
-		}
-		if ok {
-			out = append(append(out, archive[at:edit.Off]...), edit.New...)
-			at = edit.Off + edit.Len
-		}
-	}
-	return append(out, archive[at:]...), nil
-}
-
-func set(archive []byte, attrs map[string][]byte) ([]byte, error) {
-	return edited(archive, func(e *xattr.Entry) (xattr.Edit, bool, error) { return e.Set(attrs) })
-}
-
-func strip(archive []byte) ([]byte, error) {
-	return edited(archive, func(e *xattr.Entry) (xattr.Edit, bool, error) {
-		return e.StripEdit(xattr.IMA, xattr.EVM, xattr.Bless)
-	})
-}
-
-// attrs are values with every byte that could upset a record.
-var attrs = map[string][]byte{
-	xattr.IMA:   append([]byte("\x03\x02\x04abcd\x00\x48=\n\x00"), bytes.Repeat([]byte{0, '\n', '=', 0xff}, 18)...),
-	xattr.Bless: bytes.Repeat([]byte("\x30\x00\n 12 x=y\n"), 18),
-}
-
-// archives are those of testimage that are good, and Go's own.
-func archives(t testing.TB) map[string][]byte {
-	all := map[string][]byte{}
-	for _, c := range testimage.Cases() {
-		if c.Refused || c.Name == "large-file" {
-			continue
-		}
-		for h, blob := range c.Make().Blobs {
-			if z, err := gunzip(blob); err == nil {
-				all[c.Name+"-"+h.Hex[:8]] = z
-			}
-		}
-	}
-	files, err := filepath.Glob(filepath.Join(runtime.GOROOT(), "src/archive/tar/testdata/*.tar"))
-	if err != nil || len(files) < 30 {
-		t.Fatalf("Go's test archives: %d, %v", len(files), err)
-	}
-	for _, f := range files {
-		b, err := os.ReadFile(f)
-		if err != nil {
-			t.Fatal(err)
-		}
-		all["go-"+filepath.Base(f)] = b
-	}
-	return all
-}
-
-func TestSetThenStripGivesTheArchiveBack(t *testing.T) {
-	accepted := 0
-	for name, archive := range archives(t) {
-		t.Run(name, func(t *testing.T) {
-			with, err := set(archive, attrs)
-			if err != nil {
-				if !strings.HasPrefix(name, "go-") {
-					t.Fatal(err)
-				}
-				t.Skipf("refused: %v", err)
-			}
-			accepted++
-			again, err := set(with, attrs)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if !bytes.Equal(again, with) {
-				t.Error("setting the same attributes again changed the archive")
-			}
-			other, err := set(with, map[string][]byte{xattr.EVM: []byte("x")})
-			if err != nil {
-				t.Fatal(err)
-			}
-			for _, a := range [][]byte{with, other} {
-				back, err := strip(a)
-				if err != nil {
-					t.Fatal(err)
-				}
-				if !bytes.Equal(back, archive) && !bytes.Contains(archive, []byte("security.")) {
-					t.Error("stripped, the archive differs from the source")
-				}
-			}
-			before, err := scan(archive, 1<<20)
-			if err != nil {
-				t.Fatal(err)
-			}
-			after, err := scan(with, 1<<20)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if d := cmp.Diff(before.seen, after.seen); d != "" {
-				t.Errorf("entries changed (-before +after):\n%s", d)
-			}
-			for _, e := range after.entries {
-				for name, value := range attrs {
-					if !bytes.Equal(e.Xattrs[name], value) {
-						t.Errorf("%q: %s = %q", e.Name, name, e.Xattrs[name])
-					}
-				}
-			}
-		})
-	}
-	if accepted < 40 {
-		t.Errorf("only %d archives were accepted", accepted)
-	}
-}
-
 func TestPiecesOfAnySizeGiveTheSame(t *testing.T) {
-	for name, archive := range archives(t) {
-		want, wantErr := scan(archive, len(archive)+1)
-		for _, n := range []int{1, 511, 512, 513, 4099} {
-			if n < 500 && len(archive) > 100_000 {
+	for name, archive := range corpus(t) {
+		want, wantErr := scan(archive, 0, nil)
+		for _, n := range []int{1, 7, 511, 512, 513, 4096} {
+			if n < 500 && len(archive) > 20000 {
 				continue
 			}
-			got, err := scan(archive, n)
+			got, err := scan(archive, n, nil)
 			if fmt.Sprint(err) != fmt.Sprint(wantErr) {
-				t.Errorf("%s in pieces of %d: %v, whole %v", name, n, err, wantErr)
+				t.Errorf("%s in pieces of %d: %v, whole: %v", name, n, err, wantErr)
 			}
-			if d := cmp.Diff(want.seen, got.seen); d != "" {
-				t.Errorf("%s in pieces of %d:\n%s", name, n, d)
+			if d := cmp.Diff(want.files, got.files); d != "" {
+				t.Errorf("%s in pieces of %d (-whole +pieces):\n%s", name, n, d)
 			}
 		}
 	}
 }
 
-// goEntries is what archive/tar makes of an archive.
-func goEntries(archive []byte) ([]seen, error) {
-	var all []seen
-	r := tar.NewReader(bytes.NewReader(archive))
-	for {
-		h, err := r.Next()
-		if errors.Is(err, io.EOF) {
-			return all, nil
-		}
+// Offsets are what bless builds on: an entry begins where the one before may
+// end, and what it stores lies between.
+func TestEntriesFollowEachOther(t *testing.T) {
+	for name, archive := range corpus(t) {
+		r, err := scan(archive, 0, nil)
 		if err != nil {
-			return all, err
-		}
-		if h.Typeflag == tar.TypeXGlobalHeader {
 			continue
 		}
-		s := seen{Name: h.Name, Link: h.Linkname, Type: h.Typeflag, Size: h.Size}
-		switch s.Type {
-		case 0, '7', 'S':
-			s.Type = '0'
-		}
-		if s.Type == '0' {
-			sum := sha256.New()
-			if _, err := io.Copy(sum, r); err != nil {
-				return all, err
+		next := int64(0)
+		for _, e := range r.entries {
+			if e.Off < next || e.Off%512 != 0 || e.Next() < e.Off+512+e.Stored() || e.Next() > int64(len(archive)) {
+				t.Errorf("%s: %s at %d, stored %d, next %d; the last one ended at %d", name, e.Name, e.Off, e.Stored(), e.Next(), next)
 			}
-			s.Sum = fmt.Sprintf("%x", sum.Sum(nil))
-		}
-		all = append(all, s)
-	}
-}
-
-func TestScannerReadsWhatArchiveTarReads(t *testing.T) {
-	for name, archive := range archives(t) {
-		got, err := scan(archive, len(archive)+1)
-		if err != nil {
-			continue // it refuses more
-		}
-		want, err := goEntries(archive)
-		if err != nil {
-			t.Errorf("%s: archive/tar: %v", name, err)
-		}
-		if d := cmp.Diff(want, got.seen); d != "" {
-			t.Errorf("%s (-archive/tar +scanner):\n%s", name, d)
+			next = e.Next()
 		}
 	}
 }
 
-// names lists an archive with a tool that we did not write.
-func names(t *testing.T, file string, command ...string) []string {
-	t.Helper()
-	out, err := exec.Command(command[0], append(command[1:], file)...).CombinedOutput()
-	if err != nil {
-		t.Fatalf("%s: %v\n%s", command[0], err, out)
+func TestHandlerErrorsStopTheScan(t *testing.T) {
+	stop := errors.New("stop")
+	archive := corpus(t)["gnu-gnu.tar"]
+	s := xattr.NewScanner(&reader{edit: func(*xattr.Entry) (xattr.Edit, bool, error) { return xattr.Edit{}, false, stop }})
+	if n, err := s.Write(archive); err != stop || n == len(archive) {
+		t.Errorf("Write: %d, %v", n, err)
 	}
-	return strings.Split(strings.TrimSuffix(string(out), "\n"), "\n")
+	if _, err := s.Write(archive); err != stop {
+		t.Errorf("second Write: %v", err)
+	}
+	if err := s.Close(); err != stop {
+		t.Errorf("Close: %v", err)
+	}
 }
 
-const pyList = `
-import sys, tarfile, hashlib
-for m in tarfile.open(sys.argv[1]):
-    h = hashlib.sha256(tarfile.open(sys.argv[1]).extractfile(m).read()).hexdigest() if m.isreg() else ''
-    x = m.pax_headers.get('SCHILY.xattr.security.ima')
-    print(repr(m.name), m.size, h, bool(x))
-`
+// header is a header block; edit changes it before it is summed up.
+func header(name string, kind byte, size int, edit ...func(b []byte)) []byte {
+	b := make([]byte, 512)
+	copy(b[:100], name)
+	copy(b[100:], "0000644\x000000000\x000000000\x00")
+	copy(b[124:], fmt.Sprintf("%011o\x00%011o\x00", size, 0))
+	b[156] = kind
+	copy(b[257:], "ustar\x0000")
+	for _, f := range edit {
+		f(b)
+	}
+	sum := 8 * int(' ')
+	for i, c := range b {
+		if i < 148 || i >= 156 {
+			sum += int(c)
+		}
+	}
+	copy(b[148:], fmt.Sprintf("%06o\x00 ", sum))
+	return b
+}
 
-func TestFourReadersSeeTheSameEntriesAsBefore(t *testing.T) {
-	body := bytes.Repeat([]byte("content\n"), 200)
-	long := strings.Repeat("directory/", 15) + "file"
-	var entries []testimage.Entry
-	for _, f := range []tar.Format{tar.FormatUSTAR, tar.FormatPAX, tar.FormatGNU} {
-		e := testimage.File("plain-"+f.String(), 0o755, body)
-		e.Format = f
-		entries = append(entries, e)
-		if f != tar.FormatUSTAR {
-			e = testimage.File(long+f.String(), 0o644, body)
-			e.Format = f
-			entries = append(entries, e)
+// field writes s at off.
+func field(off int, s string) func([]byte) { return func(b []byte) { copy(b[off:], s) } }
+
+var gnu = field(257, "ustar  \x00")
+
+// blocks fills b up to whole blocks.
+func blocks(b string) []byte { return append([]byte(b), make([]byte, -len(b)&511)...) }
+
+// extended is an extended header with these records.
+func extended(records ...string) []byte {
+	var data string
+	for _, r := range records {
+		n := len(r) + 2
+		for len(fmt.Sprint(n))+len(r)+2 != n {
+			n++
 		}
+		data += fmt.Sprintf("%d %s\n", n, r)
 	}
-	entries = append(entries, testimage.Dir("d/"), testimage.Link("hard", "plain-USTAR"), testimage.Symlink("soft", "plain-USTAR"),
-		testimage.File("noted", 0o644, body).With("SCHILY.xattr.user.note", "x"),
-		testimage.SparseGNU("sparse-gnu", 1<<20, testimage.Span{Off: 4096, Data: body}),
-		testimage.SparsePAX("sparse-pax", 1<<20, testimage.Span{Off: 4096, Data: body}))
-	source := testimage.Tar(entries...)
-	with, err := set(source, attrs)
-	if err != nil {
-		t.Fatal(err)
+	return append(header("x", 'x', len(data)), blocks(data)...)
+}
+
+func long(kind byte, name string) []byte {
+	return append(header("././@LongLink", kind, len(name), gnu), blocks(name)...)
+}
+
+func join(parts ...[]byte) []byte { return bytes.Join(parts, nil) }
+
+var end = make([]byte, 1024)
+
+func TestArchivesThatReadersDisagreeOnAreRefused(t *testing.T) {
+	file, text := header("a", '0', 3), blocks("abc")
+	raw := func(data string) []byte { return join(header("x", 'x', len(data)), blocks(data), file, text, end) }
+	pax := func(records ...string) []byte { return join(extended(records...), file, text, end) }
+	sparse := func(stored int, records ...string) []byte {
+		return join(extended(records...), header("a", '0', stored), make([]byte, (stored+511)&^511), end)
 	}
-	dir := t.TempDir()
-	for name, b := range map[string][]byte{"before.tar": source, "after.tar": with} {
-		if err := os.WriteFile(filepath.Join(dir, name), b, 0o644); err != nil {
-			t.Fatal(err)
-		}
+	oldSparse := func(edit ...func([]byte)) []byte {
+		return join(header("a", 'S', 0, append([]func([]byte){gnu, field(483, "00000001000\x00")}, edit...)...), end)
 	}
-	before, after := filepath.Join(dir, "before.tar"), filepath.Join(dir, "after.tar")
-	for _, command := range [][]string{
-		{"tar", "--list", "--verbose", "--numeric-owner", "--full-time", "--file"},
-		{"bsdtar", "--list", "--verbose", "--numeric-owner", "--file"},
+	for _, row := range []struct {
+		name    string
+		archive []byte
+		want    string
+	}{
+		{"a wrong checksum", join(append([]byte("b"), file[1:]...), text, end), "checksum"},
+		{"a checksum in base 256", join(field256(file), text, end), "checksum"},
+		{"a size below zero", join(header("a", '0', 0, field(124, strings.Repeat("\xff", 12))), end), "out of range"},
+		{"a size beyond 63 bits", join(header("a", '0', 0, field(124, "\x80"+strings.Repeat("\x7f", 11))), end), "size field"},
+		{"a size in base 256 with other first bits", join(header("a", '0', 0, field(124, "\x81\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x03")), end), "size field"},
+		{"a size behind a NUL", join(header("a", '0', 0, field(124, "\x000000000003\x00")), text, end), "size field"},
+		{"a size of blanks", join(header("a", '0', 0, field(124, "            ")), end), "size field"},
+		{"a size with a digit that is not octal", join(header("a", '0', 0, field(124, "00000000008\x00")), end), "size field"},
+		{"a size with something behind its end", join(header("a", '0', 0, field(124, "0000003\x00004\x00")), text, end), "size field"},
+		{"a mode that is no number", join(header("a", '0', 0, field(100, "rw-r--r-")), end), "mode field"},
+		{"a uid below zero", join(header("a", '0', 0, field(108, strings.Repeat("\xff", 8))), end), "out of range"},
+		{"a uid beyond 32 bits", pax("uid=4294967296"), "out of range"},
+		{"an unknown magic that begins like ustar", join(header("a", '0', 0, field(257, "ustar!00")), end), "magic"},
+		{"a prefix where the old format has none", join(header("a", '0', 0, field(257, "\x00\x00\x00\x00\x00\x00\x00\x00"), field(345, "p")), end), "what it is called"},
+		{"a time where tarfile has the prefix", join(header("a", '0', 0, gnu, field(345, "14000000000\x00")), end), "what it is called"},
+		{"a star prefix that is not terminated", join(header("a", '0', 0, field(345, strings.Repeat("p", 131)), field(508, "tar\x00")), end), "not terminated"},
+		{"a real size that only libarchive heeds", join(header("a", '0', 3, gnu, field(483, "00000000002\x00")), text, end), "libarchive"},
+		{"an unknown type", join(header("a", 'V', 0), end), "unknown"},
+		{"a multi-volume continuation", join(header("a", 'M', 0, gnu), end), "unknown"},
+		{"a Solaris extended header", join(header("a", 'X', 0), end), "unknown"},
+		{"a directory with content", join(header("a/", '5', 3), text, end), "3 bytes of content"},
+		{"an old directory with content", join(header("a/", 0, 3), text, end), "3 bytes of content"},
+		{"a symbolic link with content", join(header("a", '2', 3, field(157, "b")), text, end), "3 bytes of content"},
+		{"a hard link with content", join(header("a", '1', 3, field(157, "b")), text, end), "3 bytes of content"},
+		{"a device with content", join(header("a", '3', 3), text, end), "3 bytes of content"},
+		{"a hard link to nowhere", join(header("a", '1', 0), end), "nowhere"},
+		{"no name", join(header("", '0', 0), end), "no name"},
+		{"a file whose name ends in a slash", join(header("a/", '0', 0), end), "slash"},
+		{"an old file that only its extended header calls a directory", join(extended("path=a/"), header("a", 0, 0), end), "slash"},
+		{"an old directory that its extended header calls a file", join(extended("path=a"), header("a/", 0, 0), end), "slash"},
+
+		{"a record without a length", raw(" path=a\n"), "malformed"},
+		{"a record longer than the header", raw("99 path=a\n"), "malformed"},
+		{"a record without a newline", raw("9 path=a "), "malformed"},
+		{"a record without an equals sign", raw("7 path\n"), "malformed"},
+		{"a record without a key", raw("5 =a\n"), "malformed"},
+		{"a record length with a leading zero", raw("010 path=a\n"), "malformed"},
+		{"a record length with a sign", raw("+9 path=a\n"), "malformed"},
+		{"a record length far too long", raw("99999999999999999999 path=a\n"), "malformed"},
+		{"a key with a NUL", raw("9 pa\x00h=a\n"), "malformed"},
+		{"zeros behind the records", raw("9 path=a\n\x00\x00"), "malformed"},
+		{"a key twice", pax("path=a", "path=b"), "twice"},
+		{"an attribute twice", pax("SCHILY.xattr.user.a=b", "SCHILY.xattr.user.a=c"), "twice"},
+		{"an empty path", pax("path="), "empty"},
+		{"a path with a NUL", pax("path=a\x00b"), "NUL"},
+		{"an owner with a NUL", pax("uname=a\x00b"), "NUL"},
+		{"a larger size than the header's", pax("size=1024"), "next entry"},
+		{"a smaller size than the header's", pax("size=0"), "next entry"},
+		{"a size with a sign", pax("size=+3"), "no number"},
+		{"a negative size", pax("size=-3"), "no number"},
+		{"a size beyond 64 bits", pax("size=99999999999999999999"), "no number"},
+		{"a uid that is no number", pax("uid=root"), "no number"},
+		{"a time that is none", pax("mtime=yesterday"), "no time"},
+		{"an unknown character set", pax("hdrcharset=KOI8-R"), "character set"},
+		{"star's real size", pax("SCHILY.realsize=9"), "not every reader"},
+		{"Solaris' holes", pax("SUN.holesdata= 0 3"), "not every reader"},
+		{"attributes that contradict each other", pax("SCHILY.xattr.user.a=x", "LIBARCHIVE.xattr.user.a=eQ"), "another value"},
+		{"an attribute without a name", pax("SCHILY.xattr.=x"), "malformed name"},
+		{"an attribute whose base 64 is broken", pax("LIBARCHIVE.xattr.user.a=!"), "base64"},
+		{"two extended headers", join(extended("comment=a"), extended("comment=b"), file, text, end), "second header"},
+		{"an extended header that nothing follows", join(extended("path=a"), end), "no entry follows"},
+		{"an extended header at the very end", extended("path=a"), "no entry follows"},
+		{"an extended header of 2 MiB", join(header("x", 'x', 2<<20), make([]byte, 2<<20), file, text, end), "limit"},
+		{"an extended header of a negative size", join(header("x", 'x', 0, field(124, strings.Repeat("\xff", 12))), end), "size field"},
+		{"a long name of 1 TiB", join(header("x", 'L', 0, gnu, field(124, "\x80\x00\x00\x00\x00\x00\x01\x00\x00\x00\x00\x00")), end), "limit"},
+		{"two long names", join(long('L', "b"), long('L', "c"), file, text, end), "second header"},
+		{"two long links", join(long('K', "b"), long('K', "c"), file, text, end), "second header"},
+		{"an empty long name", join(long('L', ""), file, text, end), "empty"},
+		{"a long name with a NUL inside", join(long('L', "b\x00c"), file, text, end), "NUL"},
+		{"a long name that is another one than the path", join(long('L', "b\x00"), extended("path=c"), file, text, end), "another one"},
+		{"a long link that is another one than the linkpath", join(long('K', "b\x00"), extended("linkpath=c"), header("a", '2', 0), end), "another one"},
+		{"a long name that nothing follows", join(long('L', "b"), end), "no entry follows"},
+		{"a global header with a path", join(header("g", 'g', 9), blocks("9 path=b\n"), file, text, end), "global"},
+		{"a global header with a size", join(header("g", 'g', 9), blocks("9 size=1\n"), file, text, end), "global"},
+		{"a global header with a time", join(header("g", 'g', 11), blocks("11 mtime=1\n"), file, text, end), "global"},
+		{"a global header with an attribute", join(header("g", 'g', 25), blocks("25 SCHILY.xattr.user.a=b\n"), file, text, end), "global"},
+		{"a global header between the headers of an entry", join(extended("comment=a"), header("g", 'g', 12), blocks("12 comment=b"), file, text, end), "between"},
+
+		{"a sparse size without a map", sparse(0, "GNU.sparse.realsize=9"), "two sparse formats"},
+		{"a sparse name alone", sparse(0, "GNU.sparse.name=b"), "GNU.sparse.size"},
+		{"an unknown sparse format", sparse(0, "GNU.sparse.major=2", "GNU.sparse.minor=0", "GNU.sparse.name=b", "GNU.sparse.realsize=9"), "unknown"},
+		{"two sparse formats", sparse(512, "GNU.sparse.major=1", "GNU.sparse.minor=0", "GNU.sparse.name=b", "GNU.sparse.realsize=9", "GNU.sparse.map=0,0"), "two sparse formats"},
+		{"an unknown sparse record", sparse(0, "GNU.sparse.size=9", "GNU.sparse.numblocks=0", "GNU.sparse.colour=red"), "unknown record"},
+		{"a sparse map of another length than it says", sparse(0, "GNU.sparse.size=9", "GNU.sparse.numblocks=2", "GNU.sparse.map=0,0"), "for 2 spans"},
+		{"a sparse map of an odd number of numbers", sparse(0, "GNU.sparse.size=9", "GNU.sparse.numblocks=1", "GNU.sparse.map=0"), "1 numbers"},
+		{"a sparse map out of order", sparse(0, "GNU.sparse.size=9", "GNU.sparse.numblocks=1", "GNU.sparse.numbytes=0", "GNU.sparse.offset=0"), "out of order"},
+		{"sparse spans that overlap", sparse(1024, "GNU.sparse.size=9999", "GNU.sparse.numblocks=2", "GNU.sparse.map=0,512,511,512"), "overlaps"},
+		{"a sparse span beyond the file", sparse(512, "GNU.sparse.size=511", "GNU.sparse.numblocks=1", "GNU.sparse.map=0,512"), "overlaps"},
+		{"a sparse span whose end overflows", sparse(0, "GNU.sparse.size=9", "GNU.sparse.numblocks=1", "GNU.sparse.map=9223372036854775807,9223372036854775807"), "overlaps"},
+		{"a sparse span within a block", sparse(3, "GNU.sparse.size=9999", "GNU.sparse.numblocks=2", "GNU.sparse.map=0,1,4096,2"), "within a block"},
+		{"less stored than the sparse map says", sparse(512, "GNU.sparse.size=9999", "GNU.sparse.numblocks=1", "GNU.sparse.map=0,1024"), "are stored"},
+		{"more stored than the sparse map says", sparse(1024, "GNU.sparse.size=9999", "GNU.sparse.numblocks=1", "GNU.sparse.map=0,512"), "are stored"},
+		{"a size of a sparse file", sparse(512, "size=512", "GNU.sparse.size=9999", "GNU.sparse.numblocks=1", "GNU.sparse.map=0,512"), "one of two"},
+		{"a path behind a sparse name", sparse(512, "GNU.sparse.name=b", "path=c", "GNU.sparse.size=9999", "GNU.sparse.numblocks=1", "GNU.sparse.map=0,512"), "behind GNU.sparse.name"},
+		{"a sparse map that is no number", join(extended("GNU.sparse.major=1", "GNU.sparse.minor=0", "GNU.sparse.name=b", "GNU.sparse.realsize=9"), header("a", '0', 512), blocks("one\n"), end), "no number"},
+		{"a sparse map longer than its content", join(extended("GNU.sparse.major=1", "GNU.sparse.minor=0", "GNU.sparse.name=b", "GNU.sparse.realsize=9"), header("a", '0', 512), blocks("1\n0\n"), end), "longer than the content"},
+		{"a sparse map of a billion spans", join(extended("GNU.sparse.major=1", "GNU.sparse.minor=0", "GNU.sparse.name=b", "GNU.sparse.realsize=9"), header("a", '0', 512), blocks("1000000000\n"), end), "spans"},
+		{"a sparse directory", join(extended("GNU.sparse.size=9", "GNU.sparse.numblocks=0"), header("a/", '5', 0), end), "no regular file"},
+		{"an old sparse header without GNU's magic", join(header("a", 'S', 0), end), "GNU's magic"},
+		{"an old sparse span without a length", oldSparse(field(386, "00000000000\x00")), "span"},
+		{"an old sparse map that goes on behind its end", oldSparse(field(482, "\x01")), "behind its end"},
+		{"an old sparse header with a real size below zero", oldSparse(field(483, strings.Repeat("\xff", 12))), "out of range"},
+
+		{"a lone zero block", join(make([]byte, 512), file, text, end), "lone zero block"},
+		{"a second archive", join(file, text, end, file, text, end), "second archive"},
+		{"a second archive behind garbage", join(file, text, end, blocks("garbage"), file, text, end), "second archive"},
 	} {
-		if d := cmp.Diff(names(t, before, command...), names(t, after, command...)); d != "" {
-			t.Errorf("%s (-before +after):\n%s", command[0], d)
-		}
-	}
-	py := filepath.Join(dir, "list.py")
-	if err := os.WriteFile(py, []byte(pyList), 0o644); err != nil {
-		t.Fatal(err)
-	}
-	was, is := names(t, before, "python3", py), names(t, after, "python3", py)
-	for i := range was {
-		was[i] = strings.TrimSuffix(was[i], "False") + "True"
-	}
-	if d := cmp.Diff(was, is); d != "" {
-		t.Errorf("tarfile (-before +after):\n%s", d)
-	}
-	wantGo, err := goEntries(source)
-	if err != nil {
-		t.Fatal(err)
-	}
-	gotGo, err := goEntries(with)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if d := cmp.Diff(wantGo, gotGo); d != "" {
-		t.Errorf("archive/tar (-before +after):\n%s", d)
-	}
-}
-
-func TestHostileArchivesAreRefused(t *testing.T) {
-	file := func(records ...string) []byte {
-		return append(testimage.Records(records...), testimage.Header("a", '0', 0)...)
-	}
-	end := make([]byte, 1024)
-	for name, archive := range map[string][]byte{
-		"an empty path":                           append(file("path="), end...),
-		"a path with a NUL":                       append(file("path=a\x00b"), end...),
-		"a size that is no number":                append(file("size=0x10"), end...),
-		"a size below zero":                       append(file("size=-1"), end...),
-		"two PAX headers":                         append(append(testimage.Records("comment=a"), file("comment=b")...), end...),
-		"a global header between x and entry":     append(append(testimage.Records("comment=a"), testimage.Header("g", 'g', 0)...), end...),
-		"attributes that contradict each other":   append(file("SCHILY.xattr.user.a=x", "LIBARCHIVE.xattr.user.a=eQ"), end...),
-		"a directory with content":                append(testimage.Header("a/", '5', 512), make([]byte, 1536)...),
-		"a hard link with content":                append(testimage.Header("a", '1', 512), make([]byte, 1536)...),
-		"an unknown type":                         append(testimage.Header("a", 'V', 0), end...),
-		"an end in the middle of a header":        testimage.Header("a", '0', 0)[:300],
-		"an end in the middle of the content":     append(testimage.Header("a", '0', 1000), make([]byte, 512)...),
-		"an end behind a PAX header":              testimage.Records("path=a"),
-		"a lone zero block before another header": append(make([]byte, 512), testimage.Header("a", '0', 0)...),
-		"a character set that is unknown":         append(file("hdrcharset=KOI8-R"), end...),
-	} {
-		t.Run(name, func(t *testing.T) {
-			c, err := scan(archive, len(archive)+1)
-			if err == nil {
-				t.Errorf("accepted: %+v", c.seen)
+		t.Run(row.name, func(t *testing.T) {
+			r, err := scan(row.archive, 0, nil)
+			var format *xattr.FormatError
+			if !errors.As(err, &format) || !strings.Contains(err.Error(), row.want) {
+				t.Errorf("%v, want something with %q; saw %+v", err, row.want, r.files)
 			}
 		})
 	}
 }
 
-func FuzzScanner(f *testing.F) {
-	for _, archive := range archives(f) {
-		if len(archive) < 20_000 {
-			f.Add(archive)
+// field256 says the checksum of a header block in base 256.
+func field256(block []byte) []byte {
+	b := bytes.Clone(block)
+	var sum int
+	fmt.Sscanf(string(b[148:154]), "%o", &sum)
+	copy(b[148:], []byte{0x80, 0, 0, 0, 0, 0, byte(sum >> 8), byte(sum)})
+	return b
+}
+
+func TestTruncatedArchivesAreRefused(t *testing.T) {
+	for name, archive := range corpus(t) {
+		r, err := scan(archive, 0, nil)
+		if err != nil || len(r.entries) == 0 {
+			continue
+		}
+		whole := map[int64]bool{} // where it may end: behind an entry, or one zero block
+		last := int64(0)
+		for _, e := range r.entries {
+			last = e.Next()
+			whole[last] = true
+		}
+		whole[last+512] = true
+		for n := int64(1); n < min(last+1024, int64(len(archive))); n += max(last/200, 1) {
+			got, err := scan(archive[:n], 0, nil)
+			if whole[n] {
+				if err != nil {
+					t.Errorf("%s: ends at byte %d between two entries: %v", name, n, err)
+				}
+				continue
+			}
+			if err == nil && !onlyGlobal(archive[:n]) {
+				t.Errorf("%s: ends at byte %d, accepted: %+v", name, n, got.files)
+			}
+			if n < last && n%512 != 0 && !errors.Is(err, io.ErrUnexpectedEOF) {
+				t.Errorf("%s: ends at byte %d: %v", name, n, err)
+			}
 		}
 	}
-	f.Fuzz(func(t *testing.T, archive []byte) {
-		got, err := scan(archive, 700)
-		if err != nil {
-			return
-		}
-		for _, s := range got.seen {
-			if s.Size > 1<<24 {
-				return // of holes: archive/tar would take long
-			}
-		}
-		want, err := goEntries(archive)
-		if err != nil {
-			if strings.Contains(err.Error(), "invalid tar header") || errors.Is(err, io.ErrUnexpectedEOF) {
-				t.Skip() // archive/tar parses fields that we do not
-			}
-			t.Fatalf("accepted, archive/tar says %v", err)
-		}
-		if d := cmp.Diff(want, got.seen); d != "" {
-			t.Errorf("(-archive/tar +scanner):\n%s", d)
-		}
-		with, err := set(archive, attrs)
-		if err != nil {
-			return // not to be undone
-		}
-		back, err := strip(with)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if plain, err := strip(archive); err == nil && !bytes.Equal(back, plain) {
-			t.Error("stripped, the archive differs from the source")
-		}
-	})
+}
+
+// onlyGlobal tells whether the archive ends behind a global header.
+func onlyGlobal(b []byte) bool { return len(b) == 1024 && b[156] == 'g' }
+
+func TestLimits(t *testing.T) {
+	archive := join(extended("comment="+strings.Repeat("c", 600)), header("a", '0', 0), end)
+	r := &reader{}
+	s := xattr.NewScanner(r)
+	s.Limits.Header = 500
+	if _, err := s.Write(archive); err == nil || !strings.Contains(err.Error(), "the limit is 500") {
+		t.Errorf("%v", err)
+	}
 }
 
 func BenchmarkScanner(b *testing.B) {
-	var entries []testimage.Entry
-	body := make([]byte, 20_000)
-	for i := range 2000 {
-		entries = append(entries, testimage.File(fmt.Sprintf("d%d/f%d", i%50, i), 0o644, body))
-	}
-	archive := testimage.Tar(entries...)
-	b.SetBytes(int64(len(archive)))
-	for b.Loop() {
-		s := xattr.NewScanner(discard{})
-		for rest := archive; len(rest) > 0; rest = rest[min(256<<10, len(rest)):] {
-			if _, err := s.Write(rest[:min(256<<10, len(rest))]); err != nil {
-				b.Fatal(err)
+	for _, size := range []int{1 << 20, 20000, 1000} {
+		entry := join(header("usr/share/name", '0', size), make([]byte, size+(-size&511)))
+		archive := append(bytes.Repeat(entry, 1+(64<<20)/len(entry)), end...)
+		b.Run(fmt.Sprintf("files of %d bytes", size), func(b *testing.B) {
+			b.SetBytes(int64(len(archive)))
+			b.ReportAllocs()
+			for b.Loop() {
+				s := xattr.NewScanner(discard{})
+				for rest := archive; len(rest) > 0; rest = rest[min(256<<10, len(rest)):] {
+					if _, err := s.Write(rest[:min(256<<10, len(rest))]); err != nil {
+						b.Fatal(err)
+					}
+				}
+				if err := s.Close(); err != nil {
+					b.Fatal(err)
+				}
 			}
-		}
+		})
 	}
 }
 
