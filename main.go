@@ -72,6 +72,7 @@ func newApp() *cli.App {
 			newVerify(),
 			newInspect(),
 			newSBOM(),
+			newEnforce(),
 		},
 		ExitErrHandler: func(*cli.Context, error) {}, // run decides
 		OnUsageError:   usageError,
