@@ -126,8 +126,9 @@ func archive(t *testing.T, uid int, names ...string) []byte {
 
 // trust makes a keyring that the kernel's integrity code looks for (_ima,
 // _evm) in root's user keyring, with the certificates of signers. The kernel
-// looks once per boot: a second keyring of that name is never seen.
-func trust(t *testing.T, keyring string, signers ...*signer) {
+// looks once per boot: a second keyring of that name is never seen. It gives
+// the keyring's serial number.
+func trust(t *testing.T, keyring string, signers ...*signer) int {
 	t.Helper()
 	ring, err := unix.AddKey("keyring", keyring, nil, unix.KEY_SPEC_USER_KEYRING)
 	if err != nil {
@@ -138,6 +139,7 @@ func trust(t *testing.T, keyring string, signers ...*signer) {
 			t.Fatalf("%s: %s: %v", keyring, s.kind, err)
 		}
 	}
+	return ring
 }
 
 // policy loads the one policy that a boot can have.
