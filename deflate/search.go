@@ -9,16 +9,14 @@ import (
 
 const (
 	hashBits   = 15
-	maxChain   = 48   // places looked at for one match
-	lazyLength = 32   // a match so long is taken without trying the next byte
-	maxNear    = 4096 // a match of three bytes further away than this costs more than literals
-	context    = 1024 // bytes indexed before inserted ones, where matches are not lost
-	lossy      = 64   // matches are searched when one byte of so many lost its own
+	hashed     = 4  // bytes; a match of three is not searched
+	maxChain   = 32 // places looked at for one match
+	lazyLength = 32 // a match so long is taken without trying the next byte
 )
 
 // A searcher finds matches by chains of places that begin with the same four
-// bytes, and the last place with the same three. Places are output offsets modulo
-// 1<<32; one that is out of date does no harm, for bytes are compared.
+// bytes. Places are output offsets modulo 1<<32; one that is out of date does no
+// harm, for bytes are compared.
 type searcher struct {
 	*index
 	next int64 // up to where the output is indexed
@@ -26,25 +24,25 @@ type searcher struct {
 
 type index struct {
 	head [1 << hashBits]uint32
-	near [1 << hashBits]uint32
 	prev [window]uint32
 }
 
-func hash4(v uint32) uint32 { return v * 0x9e3779b1 >> (32 - hashBits) }
-func hash3(v uint32) uint32 { return v << 8 * 0x9e3779b1 >> (32 - hashBits) }
+func hash(v uint32) uint32 { return v * 0x9e3779b1 >> (32 - hashBits) }
 
 // index adds the places from at on, unless they are there, up to end.
 func (w *Writer) index(at, end int) {
 	s := &w.search
 	at = max(at, int(s.next-w.outOff), 0)
-	end = min(end, len(w.out)-4)
+	end = min(end, len(w.out)-hashed)
 	for ; at < end; at++ {
 		v := binary.LittleEndian.Uint32(w.out[at:])
+		if at > 0 && w.out[at-1] == byte(v) && v == bits.RotateLeft32(v, 8) {
+			continue // in a run of one byte
+		}
 		place := uint32(w.outOff) + uint32(at)
-		h := hash4(v)
+		h := hash(v)
 		s.prev[place%window] = s.head[h]
 		s.head[h] = place
-		s.near[hash3(v)] = place
 	}
 	s.next = max(s.next, w.outOff+int64(at))
 }
@@ -62,8 +60,16 @@ func (w *Writer) find(at int) (length, distance int) {
 	place := uint32(w.outOff) + uint32(at)
 	reach := min(window, at-w.low)
 	length = minMatch
+	if reach > 0 && w.out[at-1] == here[0] && v == bits.RotateLeft32(v, 8) {
+		if n := common(here, w.out[at-1:]); n > length {
+			length, distance = n, 1
+			if n == limit || n >= lazyLength {
+				return
+			}
+		}
+	}
 	last := 0
-	c := s.head[hash4(v)]
+	c := s.head[hash(v)]
 	for range maxChain {
 		d := int(place - c)
 		if d <= last || d > reach {
@@ -82,12 +88,7 @@ func (w *Writer) find(at int) (length, distance int) {
 		c = s.prev[c%window]
 	}
 	if distance == 0 {
-		if d := int(place - s.near[hash3(v)]); d > 0 && d <= min(reach, maxNear) {
-			if n := common(here, w.out[at-d:]); n == minMatch {
-				return minMatch, d
-			}
-		}
-		return 0, 0
+		length = 0
 	}
 	return
 }
@@ -127,7 +128,6 @@ func (w *Writer) rematch() {
 	if w.search.index == nil {
 		w.search.index = new(index)
 	}
-	searchLost := gone*lossy >= len(w.out)-w.run
 
 	old := w.seqs
 	w.seqs = w.spare[:0]
@@ -137,14 +137,9 @@ func (w *Writer) rematch() {
 		at += s.literals()
 		end := at + s.length()
 		switch d := s.distance(); {
-		case d == inserted || d == lost && searchLost:
-			if searchLost {
-				w.index(at-window, at)
-			} else {
-				w.index(at-context, at)
-			}
+		case d == inserted || d == lost:
+			w.index(at-window, at)
 			w.stats.Found += w.matches(max(at, w.mark), end, d)
-		case d == lost:
 		default:
 			if from := max(at, w.mark); end-from >= minMatch {
 				w.seqs = append(w.seqs, newSeq(from-w.mark, end-from, d))
