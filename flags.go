@@ -7,6 +7,7 @@ package main
 
 import (
 	"reflect"
+	"slices"
 	"strings"
 
 	"github.com/urfave/cli/v2"
@@ -23,7 +24,9 @@ func prepare(commands []*cli.Command) {
 		for _, f := range c.Flags {
 			env := reflect.ValueOf(f).Elem().FieldByName("EnvVars")
 			name := envPrefix + strings.ToUpper(strings.ReplaceAll(f.Names()[0], "-", "_"))
-			env.Set(reflect.Append(env, reflect.ValueOf(name)))
+			if vars := env.Interface().([]string); !slices.Contains(vars, name) { // a flag may serve several commands
+				env.Set(reflect.ValueOf(append(vars, name)))
+			}
 		}
 		prepare(c.Subcommands)
 	}
