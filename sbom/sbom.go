@@ -10,6 +10,7 @@
 package sbom
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -39,7 +40,8 @@ import (
 
 // Options say what image the SBOM is about.
 type Options struct {
-	// Name is the name of the image, without digest: "registry.example/app:1.2".
+	// Name is the name of the image, without digest: "registry.example/app"; empty for places that have
+	// no names, and the digest stands in for it.
 	Name string
 	// Digest is the digest of its manifest.
 	Digest v1.Hash
@@ -175,15 +177,17 @@ type document struct {
 // model gives the inventory in the form that syft's encoders take, as packages of the image
 // that the options describe.
 func (d *document) model() syftsbom.SBOM {
+	digest := d.Digest.String()
+	name := cmp.Or(d.Name, digest)
 	m := d.inventory.metadata
-	m.UserInput, m.ManifestDigest, m.ID = d.Name, d.Digest.String(), d.Digest.String()
+	m.UserInput, m.ManifestDigest, m.ID = name, digest, digest
 	return syftsbom.SBOM{
 		Artifacts: syftsbom.Artifacts{
 			Packages:          pkg.NewCollection(d.inventory.packages...),
 			LinuxDistribution: d.inventory.distribution.LinuxDistribution,
 		},
 		Relationships: d.inventory.relationships,
-		Source:        source.Description{ID: d.Digest.Hex, Name: d.Name, Version: d.Digest.String(), Metadata: m},
+		Source:        source.Description{ID: d.Digest.Hex, Name: name, Version: digest, Metadata: m},
 		Descriptor:    syftsbom.Descriptor{Name: "sbom-bless", Version: d.Version},
 	}
 }

@@ -343,6 +343,14 @@ func TestOtherImageSameContent(t *testing.T) {
 			t.Errorf("%s names the source", name)
 		}
 	}
+	o.Name = ""
+	if s, err = r.inventory.Document(r.files, o); err != nil {
+		t.Fatal(err)
+	}
+	var doc struct{ Name string }
+	if err := json.Unmarshal(s.SPDX, &doc); err != nil || doc.Name != o.Digest.String() {
+		t.Errorf("an image without a name is called %q, %v", doc.Name, err)
+	}
 	o.DiffIDs = nil
 	if _, err := r.inventory.Document(r.files, o); err == nil {
 		t.Error("an image with fewer layers was taken")
