@@ -34,6 +34,8 @@ func (d *document) cycloneDX(files bool) ([]byte, error) {
 	d.layerIDs(*bom.Components)
 	if files {
 		d.cycloneDXFiles(bom, image)
+	} else {
+		bom.Compositions = &[]cyclonedx.Composition{{Aggregate: cyclonedx.CompositionAggregateIncomplete, Assemblies: &[]cyclonedx.BOMReference{cyclonedx.BOMReference(image)}}}
 	}
 	var b bytes.Buffer
 	if err := cyclonedx.NewBOMEncoder(&b, cyclonedx.BOMFileFormatJSON).SetEscapeHTML(false).EncodeVersion(bom, cyclonedx.SpecVersion1_6); err != nil {
