@@ -17,6 +17,7 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+	"time"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/types"
@@ -191,6 +192,50 @@ func TestLayoutOfARunThatFailed(t *testing.T) {
 		t.Errorf("error is %v", err)
 	}
 	onlyBlobs(t, dir)
+}
+
+// TestLockOfALayoutMadeAgain: who waits for the lock of a layout that is taken
+// away and made again gets that of the new one.
+func TestLockOfALayoutMadeAgain(t *testing.T) {
+	dir := t.TempDir()
+	testImage(1).write(t, "oci:"+dir, Options{})
+	first, err := os.OpenFile(dir+"/oci-layout", os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := flock(t.Context(), first); err != nil {
+		t.Fatal(err)
+	}
+	d, err := createLayout(reference{place: layoutPlace, path: dir}, Options{}.withDefaults())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer d.Close()
+	done := make(chan error)
+	go func() {
+		done <- d.locked(t.Context(), func() error {
+			if err := tryLock(dir); !errors.Is(err, syscall.EWOULDBLOCK) {
+				return fmt.Errorf("the lock of the new layout is free: %v", err)
+			}
+			return nil
+		})
+	}()
+	time.Sleep(50 * time.Millisecond) // it has the old file open by then, or this tests nothing
+	if err := errors.Join(os.Remove(dir+"/oci-layout"), os.WriteFile(dir+"/oci-layout", []byte(layoutFile), 0o644), first.Close()); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+}
+
+func tryLock(dir string) error {
+	f, err := os.OpenFile(dir+"/oci-layout", os.O_RDWR, 0)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	return syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
 }
 
 // TestTwoRunsOneFails: what a failing run takes away, another one must not have
