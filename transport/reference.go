@@ -56,8 +56,8 @@ func (r reference) String() string {
 	return s
 }
 
-// parseReference understands the references of docs/bless.md: what has none of
-// the prefixes is a registry reference.
+// parseReference understands what the package documentation lists: what has none
+// of the prefixes is a registry reference.
 func parseReference(s string, insecure bool) (reference, error) {
 	r, err := parsePlace(s, insecure)
 	if err != nil {

@@ -1,13 +1,22 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Package transport reads images from, and writes images to, the places that
-// containers-transports(5) names: registries, OCI layouts and archives, and the
-// Docker daemon and its archives.
+// containers-transports(5) names. [Open] and [Create] take references:
+//
+//	registry.example/app:1           a registry; docker:// may stand before it
+//	docker-daemon:app:1              the Docker daemon; to read also by image ID
+//	docker-archive:FILE[:NAME:TAG]   the file of docker save
+//	oci:DIR[:TAG]                    an OCI image layout; to read also @DIGEST
+//	oci-archive:FILE[:TAG]           the same in a tar; to read also @DIGEST
 //
 // Both directions speak of content by descriptor, as the OCI image
 // specification does: a [Source] resolves one root manifest or index once and
 // gives the bytes behind any descriptor reachable from it; a [Destination]
 // takes blobs and manifests and shows nothing of them until Commit.
+//
+// Errors begin with the reference, and end with a line "hint: ..." where a person
+// can do something. Layers are neither compressed nor uncompressed on the way,
+// and the URLs of foreign layers are never fetched.
 package transport
 
 import (
@@ -20,10 +29,11 @@ import (
 
 // Options are the choices a caller has; the zero value is right for most.
 type Options struct {
-	// Insecure allows plain HTTP, and TLS certificates that do not verify, for
-	// every registry. Registries on the local host speak plain HTTP without it.
+	// Insecure allows plain HTTP, and TLS certificates that do not verify. For
+	// registries on this host, plain HTTP needs no allowance.
 	Insecure bool
-	// TempDir holds spooled blobs; empty means os.TempDir.
+	// TempDir is where blobs are spooled, in files without names; empty means
+	// os.TempDir.
 	TempDir string
 	// MaxManifest is the largest manifest or index that is read, in bytes; 0
 	// means 4 MiB, which is what registries accept.
@@ -67,7 +77,7 @@ type Source interface {
 	// place is remote. Size is checked; the digest is for the caller to verify as
 	// it reads (a spooled blob was verified on the way).
 	Blob(ctx context.Context, desc v1.Descriptor) (Blob, error)
-	// Close removes temporary files.
+	// Close ends it. Nothing may be read from it, or from its blobs, after that.
 	Close() error
 }
 
@@ -81,7 +91,9 @@ type Blob interface {
 // Destination takes the parts of an image in the order blobs, manifests,
 // Commit. Methods are safe for concurrent use except Commit and Close.
 type Destination interface {
-	// Has tells whether the content is already there, so that it need not be put.
+	// Has tells whether the content is already there, so that it need not be put;
+	// desc.MediaType says whether it is a manifest. A manifest with a subject is to
+	// be put all the same, as that lists it among the referrers.
 	Has(ctx context.Context, desc v1.Descriptor) (bool, error)
 	// PutBlob stores a blob; open is called once per try. The digest and size of
 	// what was stored are verified.
