@@ -50,7 +50,7 @@ func newBless() *cli.Command {
 			&cli.BoolFlag{Name: "replace-xattrs", Usage: "exchange attributes that others put into the image"},
 			&cli.StringFlag{Name: "recompress", Usage: "pack changed layers anew: gzip or zstd, with :LEVEL if you like"},
 			&cli.StringFlag{Name: "cache", Usage: "directory that remembers blessed layers (default: sbom-bless in the user's cache directory)"},
-			&cli.BoolFlag{Name: "no-cache", Usage: "remember nothing and look nothing up"},
+			&cli.BoolFlag{Name: "no-cache", Usage: "remember nothing and look nothing up, neither here nor in the destination registry"},
 			&cli.StringFlag{Name: "sbom", Value: "spdx-json,cyclonedx-json", Usage: "formats of the SBOM: spdx-json, cyclonedx-json, or none"},
 			&cli.StringFlag{Name: "sbom-out", Usage: "write the SBOMs to this directory too"},
 			&cli.StringFlag{Name: "attestation-out", Usage: "write the attestations to this directory too, for places that cannot hold them"},
@@ -90,6 +90,7 @@ func runBless(ctx context.Context, c *cli.Context) error {
 		return err
 	}
 	source, dest := c.Args().First(), c.String("to")
+	o.Ledger = !c.Bool("no-cache") && !k.delegated && repository(dest) != ""
 	src, err := transport.Open(ctx, source, common.transport())
 	if err != nil {
 		return err

@@ -68,6 +68,10 @@ type Options struct {
 	Jobs int
 	// Cache remembers blessed layers; nil: none.
 	Cache *Cache
+	// Ledger leaves signed records of blessed layers in the destination, if that is
+	// a registry or a layout, and uses those of earlier runs. Not for keys that
+	// live for one run.
+	Ledger bool
 	// TempDir holds layers on their way; os.TempDir if empty.
 	TempDir string
 	// Limits hold hostile input off.

@@ -3,21 +3,19 @@
 package bless
 
 // The cache: blessed layers by what they were made from and with. A record
-// tells what became of a layer; the blob lies beside it. Whoever can write the
-// cache directory can choose what is pushed, as with any build cache; what is
-// signed is checked again by verify.
+// tells what became of a layer. In the local cache the blob lies beside it;
+// whoever can write that directory can choose what is pushed, as with any build
+// cache. In a registry, records are signed (ledger.go).
 
 import (
 	"context"
 	"crypto"
 	"crypto/sha256"
 	"crypto/x509"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"os"
 	"path/filepath"
 
@@ -49,6 +47,7 @@ func (c *Cache) recordDir() string { return filepath.Join(c.dir, "layers") }
 
 // record is what the cache knows of one layer.
 type record struct {
+	Key       v1.Hash `json:"key"` // what it was made from and with
 	Digest    v1.Hash `json:"digest"`
 	DiffID    v1.Hash `json:"diffId"`
 	Content   v1.Hash `json:"contentDiffId"`
@@ -63,7 +62,7 @@ type record struct {
 func (r *run) cacheOptions() string {
 	key := "digests"
 	if r.signer != nil {
-		key = publicSum(r.signer.Public())
+		key = publicSum(r.signer.Public()) + r.signer.KeyID().String()
 	}
 	return fmt.Sprintf("%d %s %s %d %t %s %t %v %t", recordVersion, key, r.hash, r.imaVersion, r.evm, r.bpfFiles, r.replace, r.recompress, r.sha1)
 }
@@ -77,28 +76,46 @@ func publicSum(pub crypto.PublicKey) string {
 	return fmt.Sprintf("%x", sha256.Sum256(der))
 }
 
-func (r *run) recordFile(j *layerJob) string {
-	sum := sha256.Sum256([]byte(r.cacheKey + " " + string(j.source.MediaType) + " " + j.source.Digest.String() + " " + j.diffID.String()))
-	return filepath.Join(r.opts.Cache.recordDir(), hex.EncodeToString(sum[:])+".json")
+// recordKey names what a layer is made from and with.
+func (r *run) recordKey(j *layerJob) v1.Hash {
+	return sha256Bytes([]byte(r.cacheKey + " " + string(j.source.MediaType) + " " + j.source.Digest.String() + " " + j.diffID.String()))
 }
 
-// fromCache finishes the job from the cache, if that knows the layer and either
-// it or the destination has the blob.
+func (r *run) recordFile(j *layerJob) string {
+	return filepath.Join(r.opts.Cache.recordDir(), r.recordKey(j).Hex+".json")
+}
+
+// fromCache finishes the job from the cache, local or in the destination, if one
+// knows the layer and the blob is at hand.
 func (r *run) fromCache(ctx context.Context, j *layerJob) (bool, error) {
-	if r.opts.Cache == nil {
-		return false, nil
+	if rec := r.localRecord(j); rec != nil {
+		if done, err := r.useRecord(ctx, j, rec); done || err != nil {
+			return done, err
+		}
 	}
-	raw, err := os.ReadFile(r.recordFile(j))
-	if errors.Is(err, fs.ErrNotExist) {
-		return false, nil
-	}
-	if err != nil {
+	rec, err := r.ledgerRecord(ctx, j)
+	if rec == nil || err != nil {
 		return false, err
 	}
-	var rec record
-	if json.Unmarshal(raw, &rec) != nil {
-		return false, nil // half a record, of a machine that went down
+	return r.useRecord(ctx, j, rec)
+}
+
+// localRecord is nil if the cache does not know the layer. A record that cannot
+// be read, as after a crash, counts as none.
+func (r *run) localRecord(j *layerJob) *record {
+	if r.opts.Cache == nil {
+		return nil
 	}
+	raw, err := os.ReadFile(r.recordFile(j))
+	rec := new(record)
+	if err != nil || json.Unmarshal(raw, rec) != nil {
+		return nil
+	}
+	return rec
+}
+
+// useRecord finishes the job by a record, if the blob is at hand.
+func (r *run) useRecord(ctx context.Context, j *layerJob, rec *record) (bool, error) {
 	desc := j.source
 	if rec.Changed {
 		desc.Digest, desc.Size, desc.MediaType = rec.Digest, rec.Size, types.MediaType(rec.MediaType)
@@ -124,29 +141,40 @@ func (r *run) placeCached(ctx context.Context, desc v1.Descriptor, changed bool)
 	if !changed {
 		return true, r.copyBlob(ctx, desc)
 	}
+	if r.opts.Cache == nil {
+		return false, nil
+	}
 	name := filepath.Join(r.opts.Cache.blobDir(), desc.Digest.Hex)
 	if st, err := os.Stat(name); err != nil || st.Size() != desc.Size {
 		return false, nil
 	}
-	return true, r.dst.PutBlob(ctx, desc, func() (io.ReadCloser, error) { return os.Open(name) })
+	err := r.dst.PutBlob(ctx, desc, func() (io.ReadCloser, error) { return os.Open(name) })
+	if err != nil && ctx.Err() == nil {
+		return false, nil // damaged: the layer is made again, and says so if the place is at fault
+	}
+	return err == nil, err
 }
 
 // remember keeps what became of the layer; spool, if not nil, is its blob.
-func (r *run) remember(j *layerJob, spool *os.File) error {
+func (r *run) remember(ctx context.Context, j *layerJob, spool *os.File) error {
+	rec := record{
+		Key: r.recordKey(j), Digest: j.out.Blessed.Digest, DiffID: j.out.BlessedDiffID, Content: j.out.ContentDiffID, Size: j.out.Blessed.Size,
+		MediaType: string(j.out.Blessed.MediaType), Changed: spool != nil, LayerStats: j.out.LayerStats, Files: j.out.Files,
+	}
+	raw, err := json.Marshal(rec)
+	if err != nil {
+		return err
+	}
+	if err := r.writeLedger(ctx, j, raw); err != nil {
+		return err
+	}
 	if r.opts.Cache == nil {
 		return nil
 	}
 	if spool != nil {
-		if err := os.Rename(spool.Name(), filepath.Join(r.opts.Cache.blobDir(), j.out.Blessed.Digest.Hex)); err != nil {
+		if err := os.Rename(spool.Name(), filepath.Join(r.opts.Cache.blobDir(), rec.Digest.Hex)); err != nil {
 			return fmt.Errorf("cache: %w", err)
 		}
-	}
-	raw, err := json.Marshal(record{
-		Digest: j.out.Blessed.Digest, DiffID: j.out.BlessedDiffID, Content: j.out.ContentDiffID, Size: j.out.Blessed.Size, MediaType: string(j.out.Blessed.MediaType),
-		Changed: spool != nil, LayerStats: j.out.LayerStats, Files: j.out.Files,
-	})
-	if err != nil {
-		return err
 	}
 	return writeFileAtomic(r.recordFile(j), raw)
 }

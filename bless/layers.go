@@ -129,7 +129,7 @@ func (r *run) blessLayer(ctx context.Context, j *layerJob, add func(int64)) erro
 		if err := r.copyBlob(ctx, j.source); err != nil {
 			return err
 		}
-		return r.remember(j, nil)
+		return r.remember(ctx, j, nil)
 	}
 	j.out.Outcome = OutcomeBlessed
 	j.out.Blessed.Digest, j.out.Blessed.Size = out.digest, out.size
@@ -140,7 +140,7 @@ func (r *run) blessLayer(ctx context.Context, j *layerJob, add func(int64)) erro
 	if err := r.putFile(ctx, j.out.Blessed, spool.Name()); err != nil {
 		return err
 	}
-	return r.remember(j, spool)
+	return r.remember(ctx, j, spool)
 }
 
 // contentDiffID reads a source layer once more, without our records.
