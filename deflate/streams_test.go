@@ -96,9 +96,9 @@ else:
 sys.stdout.buffer.write(out + c.flush())
 `
 
-// streams gives gzip files by all the encoders there are, with as many settings.
-var streams = sync.OnceValues(func() ([]stream, error) {
-	data := content(600_000, 1)
+// encode gives data as written by all the encoders there are, with as many
+// settings.
+func encode(data []byte) ([]stream, error) {
 	var all []stream
 	var errs []error
 	add := func(name string, data, gz []byte, err error) {
@@ -162,6 +162,18 @@ var streams = sync.OnceValues(func() ([]stream, error) {
 			w.Close()
 		}
 		add(fmt.Sprintf("members of %d bytes", piece), part, b.Bytes(), nil)
+	}
+	return all, errors.Join(errs...)
+}
+
+// streams gives gzip files of half a megabyte, and some that are short or long.
+var streams = sync.OnceValues(func() ([]stream, error) {
+	data := content(600_000, 1)
+	all, err := encode(data)
+	errs := []error{err}
+	add := func(name string, data, gz []byte, err error) {
+		all = append(all, stream{name, gz, data})
+		errs = append(errs, err)
 	}
 	for _, n := range []int{0, 1, 2, 3, 4, 100} {
 		gz, err := tool(data[:n], "gzip", "-c")
