@@ -47,7 +47,7 @@ func (e *Event) message() string {
 	}
 	said, ok := sentences[e.Reason]
 	if !ok {
-		said = "was judged good"
+		said = "was judged good%.0s"
 	}
 	pkg := ""
 	if e.Package != "" {

@@ -592,10 +592,10 @@ int BPF_PROG(mmap, struct file *file, unsigned long reqprot, unsigned long prot,
 		return 0;
 	/*
 	 * Anonymous memory has no file, but the verifier of 6.12 takes the argument
-	 * for a pointer that is never NULL: it drops `if (!file)`, and the kernel
-	 * oopses (seen). So the address is read as a number.
+	 * for a pointer that is never NULL: it drops `!file`, and the kernel oopses
+	 * (seen). So the address is read as a number, too. 7.3 insists on `!file`.
 	 */
-	if (bpf_probe_read_kernel(&address, sizeof(address), ctx) || !address) {
+	if (bpf_probe_read_kernel(&address, sizeof(address), ctx) || !address || !file) {
 		if (f.domain && f.domain->flags & DOMAIN_JIT)
 			return 0;
 		return verdict(&f, REASON_ANONYMOUS, NULL, NULL, NULL);

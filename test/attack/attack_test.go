@@ -205,7 +205,7 @@ func (w *watched) of(id uint32) (out []string) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for _, ev := range w.events {
-		if ev.Domain == id && ev.Action != "allowed" {
+		if ev.Domain == id {
 			out = append(out, ev.Message)
 		}
 	}
