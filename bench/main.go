@@ -83,7 +83,7 @@ func (b *bench) image(ctx context.Context, name, layout string) (row, error) {
 	blessed, cache := filepath.Join(b.tmp, "blessed"), filepath.Join(b.tmp, "cache")
 	defer os.RemoveAll(blessed)
 	defer os.RemoveAll(cache)
-	if _, err := measure(b.bless(ctx, layout, blessed, "--cache", cache)); err != nil {
+	if _, err := measure(b.bless(ctx, layout, blessed, "--cache", cache, "--no-attestations")); err != nil {
 		return row{}, err
 	}
 	out, err := readLayout(blessed)
@@ -93,11 +93,16 @@ func (b *bench) image(ctx context.Context, name, layout string) (row, error) {
 
 	contestants := []contestant{
 		{"bless", func(dir string) (usage, error) {
+			return measure(b.bless(ctx, layout, filepath.Join(dir, "out"), "--no-cache", "--no-attestations"))
+		}},
+		{"all", func(dir string) (usage, error) {
 			return measure(b.bless(ctx, layout, filepath.Join(dir, "out"), "--no-cache"))
 		}},
 		{"gzip -dc", func(string) (usage, error) { return gunzip(ctx, in) }},
 		{"recompress", func(string) (usage, error) { return recompress(in) }},
-		{"warm", func(string) (usage, error) { return measure(b.bless(ctx, layout, blessed, "--cache", cache)) }},
+		{"warm", func(string) (usage, error) {
+			return measure(b.bless(ctx, layout, blessed, "--cache", cache, "--no-attestations"))
+		}},
 		{"verify", func(string) (usage, error) {
 			return measure(exec.CommandContext(ctx, b.program, "verify", "oci:"+blessed+":"+testimage.Tag, "--key", b.key+".pub", "--quiet"))
 		}},
@@ -116,10 +121,10 @@ func (b *bench) image(ctx context.Context, name, layout string) (row, error) {
 	return row{name: name, in: in, out: out, by: medians}, nil
 }
 
-// bless is the command that blesses a layout without an SBOM.
+// bless is the command that blesses a layout.
 func (b *bench) bless(ctx context.Context, from, to string, options ...string) *exec.Cmd {
 	args := append([]string{"bless", "oci:" + from + ":" + testimage.Tag, "-t", "oci:" + to + ":" + testimage.Tag,
-		"--key", b.key + ".key", "--sbom", "none", "--quiet"}, options...)
+		"--key", b.key + ".key", "--quiet"}, options...)
 	return exec.CommandContext(ctx, b.program, args...)
 }
 
