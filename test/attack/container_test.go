@@ -126,14 +126,21 @@ func newContainer(t *testing.T) *container {
 // start runs a stage of this program in the container, as root with every
 // capability, and gives what it printed.
 func (c *container) start(stage, attack string) ([]byte, error) {
-	cgroup, err := os.Open(c.cgroup)
+	// An attack that hangs is one that could not be tried.
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	cmd, err := c.command(ctx, stage, attack)
 	if err != nil {
 		return nil, err
 	}
-	defer cgroup.Close()
-	// An attack that hangs is one that could not be tried.
-	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
-	defer cancel()
+	return cmd.Output()
+}
+
+func (c *container) command(ctx context.Context, stage, attack string) (*exec.Cmd, error) {
+	cgroup, err := unix.Open(c.cgroup, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, err
+	}
 	cmd := exec.CommandContext(ctx, "/proc/self/exe")
 	cmd.Env = append(os.Environ(), "STAGE=runtime", "NEXT="+stage, "ATTACK="+attack, "ROOT="+c.root, "DATA="+c.data)
 	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGQUIT) } // so that it says where
@@ -142,9 +149,9 @@ func (c *container) start(stage, attack string) ([]byte, error) {
 	cmd.SysProcAttr = &syscall.SysProcAttr{
 		Cloneflags:  syscall.CLONE_NEWNS | syscall.CLONE_NEWPID | syscall.CLONE_NEWIPC | syscall.CLONE_NEWUTS,
 		UseCgroupFD: true,
-		CgroupFD:    int(cgroup.Fd()),
+		CgroupFD:    cgroup,
 	}
-	return cmd.Output()
+	return cmd, nil
 }
 
 // prepare is what a runtime does in the new namespaces: mounts, pivot_root, execve.

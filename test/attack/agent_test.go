@@ -1,0 +1,279 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build linux
+
+package attack
+
+import (
+	"context"
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/sbom-bless/sbom-bless/enforce"
+	"github.com/sbom-bless/sbom-bless/internal/vm"
+	"golang.org/x/sys/unix"
+)
+
+var pinned = enforce.Options{Pins: enforce.DefaultPins, State: enforce.DefaultState}
+
+// early drops a program, says so, and executes it when it is told to.
+var early = &attack{name: "early", try: func() error {
+	drop("/home/x")
+	fmt.Println("ready")
+	_, err := os.Stdin.Read(make([]byte, 1))
+	must(err)
+	return execute("/home/x")
+}}
+
+// The agent may be killed, started again and replaced, and containers may be
+// older than it.
+func TestAgent(t *testing.T) {
+	vm.Test(t, nil, vm.Config{Memory: 1536, Host: func(t vm.TB, c *vm.Config) {
+		for in, from := range guestFiles() {
+			c.Files[in] = from
+		}
+	}}, testAgent)
+}
+
+func testAgent(t *testing.T, k vm.Kernel) {
+	must(makeImage())
+	set, err := imageSet()
+	must(err)
+	denied := func(t *testing.T, c *container) {
+		t.Helper()
+		o := attacks[0].run(t, c)
+		if o.Errno != syscall.EPERM || o.Control != "" {
+			t.Fatalf("%+v", o)
+		}
+	}
+	rules := enforce.Rules{Enforce: true}
+	c := newContainer(t)
+
+	t.Run("killed", func(t *testing.T) {
+		cmd := exec.Command("/proc/self/exe")
+		cmd.Env = append(os.Environ(), "STAGE=agent", "ROOT="+c.root, "CGROUP="+c.cgroup)
+		cmd.Stderr = os.Stderr
+		out, err := cmd.StdoutPipe()
+		must(err)
+		must(cmd.Start())
+		if _, err := out.Read(make([]byte, 1)); err != nil {
+			t.Fatal("the agent does not load: ", err)
+		}
+		denied(t, c)
+		must(cmd.Process.Kill())
+		cmd.Wait()
+		denied(t, c)
+	})
+
+	var e *enforce.Enforcer
+	t.Run("started again", func(t *testing.T) {
+		e, err = enforce.Load(pinned)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !e.Adopted {
+			t.Error("what is in force was not adopted")
+		}
+		denied(t, c)
+		if err := e.Canary(); err != nil {
+			t.Error(err)
+		}
+		domains, err := e.Domains()
+		if err != nil || len(domains) != 1 || domains[0].Name != "before" {
+			t.Errorf("containers: %v, %v", domains, err)
+		}
+	})
+	if e == nil {
+		t.FailNow()
+	}
+
+	t.Run("upgraded", func(t *testing.T) {
+		// To the agent, programs under another name are those of another version.
+		dirs, err := filepath.Glob(enforce.DefaultPins + "/*/complete")
+		must(err)
+		must(os.Rename(filepath.Dir(dirs[0]), enforce.DefaultPins+"/older"))
+		must(e.Close())
+		if e, err = enforce.Load(pinned); err != nil {
+			t.Fatal(err)
+		}
+		if !e.Adopted {
+			t.Error("the maps were not adopted")
+		}
+		if _, err := os.Stat(enforce.DefaultPins + "/older"); !errors.Is(err, os.ErrNotExist) {
+			t.Errorf("the older programs are still pinned: %v", err)
+		}
+		denied(t, c)
+	})
+
+	t.Run("container older than the agent", func(t *testing.T) {
+		c := newContainer(t)
+		cmd, err := c.command(context.Background(), "attacker", early.name)
+		must(err)
+		in, err := cmd.StdinPipe()
+		must(err)
+		out, err := cmd.StdoutPipe()
+		must(err)
+		must(cmd.Start())
+		ready := make([]byte, 6)
+		if _, err := out.Read(ready); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := e.Add(enforce.Domain{Name: "early", Cgroup: c.cgroup, Root: c.root, Rules: rules}, set); err != nil {
+			t.Fatal(err)
+		}
+		_, err = in.Write([]byte{'\n'})
+		must(err)
+		var o outcome
+		if err := json.NewDecoder(out).Decode(&o); err != nil {
+			t.Fatal(err)
+		}
+		must(cmd.Wait())
+		if o.Errno != syscall.EPERM || o.Control != "" {
+			t.Errorf("%+v", o)
+		}
+	})
+
+	t.Run("audit", func(t *testing.T) {
+		c := newContainer(t)
+		if _, err := e.Add(enforce.Domain{Name: "audited", Cgroup: c.cgroup, Root: c.root}, set); err != nil {
+			t.Fatal(err)
+		}
+		if o := attacks[0].run(t, c); o.Error != "" {
+			t.Errorf("denied: %s", o.Error)
+		}
+		found := errors.New("found")
+		err := e.Events(time.Now().Add(10*time.Second), func(ev enforce.Event) error {
+			if ev.Container == "audited" && ev.Action == "reported" && ev.Reason == "writable-layer" && ev.Path == "/home/x" {
+				return found
+			}
+			return nil
+		})
+		if err != found {
+			t.Errorf("no report: %v", err)
+		}
+	})
+
+	t.Run("tampering by the host's root", func(t *testing.T) {
+		// The same program in another file is not the agent.
+		b, err := os.ReadFile("/bin/program")
+		must(err)
+		must(os.WriteFile("/bin/other", b, 0o755))
+		cmd := exec.Command("/bin/other")
+		cmd.Env = append(os.Environ(), "STAGE=tamper")
+		out, err := cmd.CombinedOutput()
+		if err != nil {
+			t.Errorf("%v: %s", err, out)
+		}
+		denied(t, c)
+	})
+
+	t.Run("removed", func(t *testing.T) {
+		domains, err := e.Domains()
+		must(err)
+		for _, d := range domains {
+			if err := e.Remove(d); err != nil {
+				t.Error(err)
+			}
+		}
+		if o := attacks[0].run(t, newContainer(t)); o.Error != "" {
+			t.Errorf("no container is registered, but: %s", o.Error)
+		}
+	})
+
+	t.Run("unloaded", func(t *testing.T) {
+		if err := e.Unload(); err != nil {
+			t.Fatal(err)
+		}
+		must(e.Close())
+		if _, err := enforce.Open(pinned); !errors.Is(err, enforce.ErrNotLoaded) {
+			t.Errorf("still there: %v", err)
+		}
+		if o := attacks[0].run(t, c); o.Error != "" {
+			t.Errorf("still in force: %s", o.Error)
+		}
+	})
+}
+
+// agent loads the verifier, adds a container, says so, and stays.
+func agent() int {
+	set, err := imageSet()
+	must(err)
+	e, err := enforce.Load(pinned)
+	must(err)
+	_, err = e.Add(enforce.Domain{
+		Name: "before", Cgroup: os.Getenv("CGROUP"), Root: os.Getenv("ROOT"), Rules: enforce.Rules{Enforce: true},
+	}, set)
+	must(err)
+	fmt.Println("loaded")
+	time.Sleep(time.Hour)
+	return 0
+}
+
+// tamper tries to take the verifier away, and exits with status 0 if all of it
+// got EPERM.
+func tamper() int {
+	pins, err := filepath.Glob(enforce.DefaultPins + "/*/*")
+	must(err)
+	if len(pins) < 20 {
+		must(fmt.Errorf("pins: %v", pins))
+	}
+	tries := map[string]error{
+		"bpffs":  unix.Unmount("/sys/fs/bpf", 0),
+		"detach": unix.Unmount("/sys/fs/bpf", unix.MNT_DETACH),
+		"rename": os.Rename(enforce.DefaultPins+"/maps", enforce.DefaultPins+"/gone"),
+		"dir":    os.Rename(enforce.DefaultPins, "/sys/fs/bpf/gone"),
+		"open":   openFails(),
+		"ids":    writableMaps(),
+	}
+	for _, name := range pins {
+		if !strings.HasSuffix(name, "/complete") {
+			tries[name] = os.Remove(name)
+		}
+	}
+	status := 0
+	for name, err := range tries {
+		if !errors.Is(err, syscall.EPERM) {
+			fmt.Printf("%s: %v\n", name, err)
+			status = 1
+		}
+	}
+	return status
+}
+
+func openFails() error {
+	e, err := enforce.Open(pinned)
+	if err == nil {
+		err = e.Close()
+	}
+	return err
+}
+
+// writableMaps opens every map by its id; EPERM if one refused.
+func writableMaps() error {
+	refused := error(nil)
+	for id := uint32(0); ; {
+		attr := make([]byte, 64)
+		binary.LittleEndian.PutUint32(attr, id)
+		if _, _, errno := unix.Syscall(unix.SYS_BPF, unix.BPF_MAP_GET_NEXT_ID, pointer(attr), uintptr(len(attr))); errno == unix.ENOENT {
+			return refused
+		} else if errno != 0 {
+			return errno
+		}
+		id = binary.LittleEndian.Uint32(attr[4:])
+		attr = make([]byte, 64)
+		binary.LittleEndian.PutUint32(attr, id)
+		_, _, errno := unix.Syscall(unix.SYS_BPF, unix.BPF_MAP_GET_FD_BY_ID, pointer(attr), uintptr(len(attr)))
+		if errno == unix.EPERM {
+			refused = errno
+		}
+	}
+}
