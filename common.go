@@ -26,6 +26,7 @@ func commonFlags() []cli.Flag {
 		&cli.StringFlag{Name: "max-layer-size", Value: "64G", Usage: "refuse layers that unpack to more bytes (K, M, G, T)"},
 		&cli.Int64Flag{Name: "max-ratio", Value: 1200, Usage: "refuse layers that unpack to more times their size"},
 		&cli.Int64Flag{Name: "max-entries", Value: 10_000_000, Usage: "refuse layers with more entries"},
+		&cli.StringFlag{Name: "max-header-size", Value: "1M", Usage: "refuse layers with larger tar extension headers"},
 		&cli.StringFlag{Name: "max-zstd-window", Value: "128M", Usage: "refuse zstd layers that need a larger window"},
 		&cli.Int64Flag{Name: "max-xattr-size", Value: 3900, Usage: "refuse files whose attributes take more bytes"},
 	}
@@ -64,18 +65,16 @@ func readCommon(c *cli.Context) (commonOptions, error) {
 		}
 		o.platforms = append(o.platforms, *p)
 	}
-	layer, err := parseBytes(c.String("max-layer-size"))
-	if err != nil {
-		return o, usagef("--max-layer-size: %v", err)
+	o.limits = bless.Limits{Ratio: c.Int64("max-ratio"), Entries: c.Int64("max-entries"), XattrBytes: c.Int64("max-xattr-size")}
+	var window int64
+	for name, limit := range map[string]*int64{"max-layer-size": &o.limits.LayerBytes, "max-header-size": &o.limits.Header, "max-zstd-window": &window} {
+		n, err := parseBytes(c.String(name))
+		if err != nil {
+			return o, usagef("--%s: %v", name, err)
+		}
+		*limit = n
 	}
-	window, err := parseBytes(c.String("max-zstd-window"))
-	if err != nil {
-		return o, usagef("--max-zstd-window: %v", err)
-	}
-	o.limits = bless.Limits{
-		LayerBytes: layer, Ratio: c.Int64("max-ratio"), Entries: c.Int64("max-entries"),
-		ZstdWindow: uint64(window), XattrBytes: c.Int64("max-xattr-size"),
-	}
+	o.limits.ZstdWindow = uint64(window)
 	if o.limits.Ratio < 1 || o.limits.Entries < 1 || o.limits.XattrBytes < 1 {
 		return o, usagef("--max-ratio, --max-entries and --max-xattr-size are numbers of 1 or more")
 	}

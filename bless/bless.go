@@ -90,6 +90,7 @@ type Limits struct {
 	LayerBytes int64  // unpacked, default 64 GiB
 	Ratio      int64  // unpacked to packed size, default 1200 (deflate's own limit is 1032)
 	Entries    int64  // of a layer, default 10,000,000
+	Header     int64  // bytes of a tar extension header, default 1 MiB
 	ZstdWindow uint64 // bytes, default 128 MiB
 	XattrBytes int64  // of one file's attributes, default 3,900: one ext4 block with room to spare
 }
@@ -104,6 +105,9 @@ func (l Limits) withDefaults() Limits {
 	if l.Entries == 0 {
 		l.Entries = 10_000_000
 	}
+	if l.Header == 0 {
+		l.Header = 1 << 20
+	}
 	if l.ZstdWindow == 0 {
 		l.ZstdWindow = 128 << 20
 	}
@@ -111,6 +115,13 @@ func (l Limits) withDefaults() Limits {
 		l.XattrBytes = 3900
 	}
 	return l
+}
+
+// scanner makes a scanner that keeps to the limits.
+func (l Limits) scanner(h xattr.Handler) *xattr.Scanner {
+	s := xattr.NewScanner(h)
+	s.Limits.Header = l.Header
+	return s
 }
 
 // checkSize holds n unpacked bytes against the limits of a layer of packed size.

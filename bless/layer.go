@@ -73,7 +73,7 @@ func (r *run) layer(ctx context.Context, in layerIn, w io.Writer, progress func(
 	decoded := newDecodeQueue(dec)
 	waiting := newWaitQueue()
 	s := &layerScan{run: r, in: in, ctx: gctx, decoded: decoded, waiting: waiting, srcSum: sha256.New()}
-	s.scanner = xattr.NewScanner(s)
+	s.scanner = r.limits.scanner(s)
 	stop := context.AfterFunc(gctx, func() { decoded.stop(); waiting.stop() })
 	defer stop()
 

@@ -76,7 +76,7 @@ type layerReader struct {
 }
 
 func (l *layerReader) read(decoded *decodeQueue) error {
-	scanner := xattr.NewScanner(l)
+	scanner := l.limits.scanner(l)
 	for {
 		b, err := decoded.next()
 		if err == io.EOF {

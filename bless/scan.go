@@ -163,7 +163,7 @@ func (s *layerScan) finish() {
 // without passing the blocks on.
 func (s *layerScan) hashAhead(e *xattr.Entry) error {
 	ahead := &aheadHandler{content: &s.content}
-	scanner := xattr.NewScanner(ahead)
+	scanner := s.limits.scanner(ahead)
 	feed := func(b *block) error {
 		data := b.data
 		if b.off < e.Off {
