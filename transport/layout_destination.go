@@ -18,6 +18,7 @@ import (
 	"sync"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"golang.org/x/sync/errgroup"
 )
 
 const layoutFile = `{"imageLayoutVersion":"1.0.0"}`
@@ -28,6 +29,7 @@ type layoutDestination struct {
 	layout
 	root    *os.Root
 	created bool // the directory is ours
+	syncs   errgroup.Group
 
 	mu        sync.Mutex
 	counted   map[v1.Hash]v1.Descriptor // content that Commit relies on
@@ -113,9 +115,7 @@ func (d *layoutDestination) PutBlob(ctx context.Context, desc v1.Descriptor, ope
 	r, err := open()
 	if err == nil {
 		defer r.Close()
-		if err = d.begin(blobPath(desc.Digest)); err == nil {
-			err = d.put(blobPath(desc.Digest), func(f io.Writer) error { return copyVerified(ctx, f, r, desc) })
-		}
+		err = d.putBlob(ctx, desc, r)
 	}
 	if err != nil {
 		return fmt.Errorf("%s: blob %s: %w", d.ref, desc.Digest, err)
@@ -127,25 +127,40 @@ func (d *layoutDestination) PutBlob(ctx context.Context, desc v1.Descriptor, ope
 	return nil
 }
 
-// put makes the file name, whole or not at all.
-func (d *layoutDestination) put(name string, write func(io.Writer) error) error {
-	temp := fmt.Sprintf(".sbom-bless-%016x", rand.Uint64())
-	f, err := d.root.OpenFile(temp, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
+// putBlob writes the file of a blob. Its bytes go to the disk while others are
+// made; Commit waits for that.
+func (d *layoutDestination) putBlob(ctx context.Context, desc v1.Descriptor, r io.Reader) error {
+	name := blobPath(desc.Digest)
+	if err := d.begin(name); err != nil {
+		return err
+	}
+	f, err := d.put(name, func(f *os.File) error { return copyVerified(ctx, f, r, desc) })
 	if err != nil {
 		return err
 	}
-	err = write(f)
-	if err == nil {
-		err = f.Sync()
+	d.syncs.Go(func() error {
+		if err := errors.Join(f.Sync(), f.Close()); err != nil {
+			return fmt.Errorf("blob %s: %w", desc.Digest, err)
+		}
+		return nil
+	})
+	return nil
+}
+
+// put makes the file name, whole or not at all, and gives it, still open.
+func (d *layoutDestination) put(name string, write func(*os.File) error) (*os.File, error) {
+	temp := fmt.Sprintf(".sbom-bless-%016x", rand.Uint64())
+	f, err := d.root.OpenFile(temp, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
+	if err != nil {
+		return nil, err
 	}
-	err = errors.Join(err, f.Close())
-	if err == nil {
+	if err = write(f); err == nil {
 		err = d.root.Rename(temp, name)
 	}
 	if err != nil {
-		return errors.Join(err, d.root.Remove(temp))
+		return nil, errors.Join(err, f.Close(), d.root.Remove(temp))
 	}
-	return nil
+	return f, nil
 }
 
 // begin makes the directory for a blob and the file oci-layout, which is never
@@ -212,7 +227,11 @@ func (d *layoutDestination) pending() []v1.Descriptor {
 // Commit gives root the tag of the reference, under a lock, so that several
 // processes can add to one layout.
 func (d *layoutDestination) Commit(ctx context.Context, root v1.Descriptor) (string, error) {
-	head, err := d.head(root)
+	err := d.syncs.Wait()
+	var head manifestHead
+	if err == nil {
+		head, err = d.head(root)
+	}
 	if err == nil {
 		err = d.locked(ctx, func() error { return d.list(root, head) })
 	}
@@ -257,10 +276,14 @@ func (d *layoutDestination) list(root v1.Descriptor, head manifestHead) error {
 	if _, err := d.root.Stat("index.json"); err == nil && bytes.Equal(before, raw) {
 		return nil
 	}
-	return d.put("index.json", func(w io.Writer) error {
-		_, err := w.Write(raw)
-		return err
+	f, err := d.put("index.json", func(f *os.File) error {
+		_, err := f.Write(raw)
+		return errors.Join(err, f.Sync())
 	})
+	if err != nil {
+		return err
+	}
+	return f.Close()
 }
 
 // setTag makes desc the entry that the reference names. The entry that had the
@@ -313,6 +336,7 @@ func addReferrers(x *index, referrers []v1.Descriptor, root manifestHead) error 
 // to. In other layouts, blobs stay: another run may rely on them by now.
 func (d *layoutDestination) Close() error {
 	defer d.root.Close()
+	d.syncs.Wait() // Commit reports its error; without Commit it does not matter
 	if d.committed {
 		return nil
 	}
