@@ -90,6 +90,7 @@ bless signs with P-256; it makes no SBOM and no attestation and uses no cache un
 gzip -dc: GNU gzip unpacks the layers, two at a time, and throws them away. recompression: klauspost gzip unpacks
 and packs them at level 6, two at a time, and does nothing else. umoci + evmctl: umoci unpack, evmctl ima_sign -r
 with the same key, umoci repack. warm cache: the same image again, to the layout that has it. with SBOM: what bless
-does by default, SPDX and CycloneDX documents, attestations and the check of what was written included.
+does by default, SPDX and CycloneDX documents, attestations and the check of what was written included. verify: of
+every file and attribute, no attestations.
 `)
 }
