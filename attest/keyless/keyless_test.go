@@ -7,7 +7,6 @@ import (
 	"context"
 	"crypto"
 	"crypto/ecdsa"
-	"crypto/rand"
 	"crypto/sha256"
 	"crypto/x509"
 	"encoding/base64"
@@ -15,6 +14,7 @@ import (
 	"encoding/json"
 	"encoding/pem"
 	"errors"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -24,11 +24,7 @@ import (
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/types"
 	"github.com/secure-systems-lab/go-securesystemslib/dsse"
-	protobundle "github.com/sigstore/protobuf-specs/gen/pb-go/bundle/v1"
-	protocommon "github.com/sigstore/protobuf-specs/gen/pb-go/common/v1"
-	protorekor "github.com/sigstore/protobuf-specs/gen/pb-go/rekor/v1"
 	"github.com/sigstore/sigstore-go/pkg/root"
-	"github.com/sigstore/sigstore-go/pkg/sign"
 	"github.com/sigstore/sigstore-go/pkg/testing/ca"
 	"github.com/sigstore/sigstore-go/pkg/tlog"
 
@@ -41,75 +37,160 @@ const (
 	issuer  = "https://issuer.example"
 )
 
-// keypair is a sign.Keypair of a key that the test authority certified.
-type keypair struct{ *ecdsa.PrivateKey }
+// token is what an issuer would sign: Fulcio's clients read the claims, Fulcio the signature.
+var token = "e30." + base64.RawURLEncoding.EncodeToString([]byte(`{"sub":"1","email":"`+subject+`","email_verified":true,"iss":"`+issuer+`"}`)) + ".c2ln"
 
-func (k keypair) GetHashAlgorithm() protocommon.HashAlgorithm {
-	return protocommon.HashAlgorithm_SHA2_256
-}
-func (k keypair) GetSigningAlgorithm() protocommon.PublicKeyDetails {
-	return protocommon.PublicKeyDetails_PKIX_ECDSA_P256_SHA_256
-}
-func (k keypair) GetHint() []byte                { return nil }
-func (k keypair) GetKeyAlgorithm() string        { return "ECDSA" }
-func (k keypair) GetPublicKey() crypto.PublicKey { return k.Public() }
-func (k keypair) GetPublicKeyPem() (string, error) {
-	der, err := x509.MarshalPKIXPublicKey(k.Public())
-	return string(pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: der})), err
-}
-func (k keypair) SignData(_ context.Context, data []byte) (sig, digest []byte, err error) {
-	sum := sha256.Sum256(data)
-	sig, err = ecdsa.SignASN1(rand.Reader, k.PrivateKey, sum[:])
-	return sig, sum[:], err
-}
-
-// log is the log of sigstore-go's authority in memory.
-type log struct {
+// instance is a sigstore instance: Fulcio and Rekor over HTTP, with the authority and
+// the log in memory that sigstore-go has for tests.
+type instance struct {
 	*ca.VirtualSigstore
-	certificate *x509.Certificate
+	authority *root.FulcioCertificateAuthority
+	key       crypto.Signer // of the intermediate certificate
+	leaf      *x509.Certificate
+	url       string
 }
 
-func (l log) GetTransparencyLogEntry(_ context.Context, _ []byte, b *protobundle.Bundle) error {
-	e := b.GetDsseEnvelope()
-	sig := e.Signatures[0].Sig
-	entry, err := l.GenerateTlogEntry(l.certificate, &dsse.Envelope{
-		PayloadType: e.PayloadType,
-		Payload:     base64.StdEncoding.EncodeToString(e.Payload),
-		Signatures:  []dsse.Signature{{Sig: base64.StdEncoding.EncodeToString(sig)}},
-	}, sig, time.Now().Add(time.Minute).Unix(), true)
-	if err != nil {
-		return err
-	}
-	logged := entry.TransparencyLogEntry()
-	logged.KindVersion = &protorekor.KindVersion{Kind: "dsse", Version: "0.0.1"}
-	set, err := l.RekorSignPayload(tlog.RekorPayload{
-		Body:           base64.StdEncoding.EncodeToString(logged.CanonicalizedBody),
-		IntegratedTime: logged.IntegratedTime, LogIndex: logged.LogIndex, LogID: hex.EncodeToString(logged.LogId.KeyId),
-	})
-	if err != nil {
-		return err
-	}
-	logged.InclusionPromise = &protorekor.InclusionPromise{SignedEntryTimestamp: set}
-	b.VerificationMaterial.TlogEntries = append(b.VerificationMaterial.TlogEntries, logged)
-	return nil
+func (i *instance) FulcioCertificateAuthorities() []root.CertificateAuthority {
+	return []root.CertificateAuthority{i.authority}
 }
 
-// withoutCTLogs is the authority's trust, whose certificates have no proof of their log.
+// withoutCTLogs is the trust in an instance whose certificates have no proof of their log.
 type withoutCTLogs struct{ root.TrustedMaterial }
 
 func (withoutCTLogs) CTLogs() map[string]*root.TransparencyLog { return nil }
 
-func sigstore(t *testing.T) (*ca.VirtualSigstore, *Signer) {
+func sigstore(t *testing.T) *instance {
 	t.Helper()
-	v, err := ca.NewVirtualSigstore()
+	i := &instance{}
+	var err error
+	if i.VirtualSigstore, err = ca.NewVirtualSigstore(); err != nil {
+		t.Fatal(err)
+	}
+	top, topKey, err := ca.GenerateRootCa()
 	if err != nil {
 		t.Fatal(err)
 	}
-	cert, key, err := v.GenerateLeafCert(subject, issuer)
+	middle, key, err := ca.GenerateFulcioIntermediate(top, topKey)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return v, &Signer{keypair: keypair{key.(*ecdsa.PrivateKey)}, certificate: certificate(cert.Raw), logs: []sign.Transparency{log{v, cert}}}
+	i.key = key
+	i.authority = &root.FulcioCertificateAuthority{Root: top, Intermediates: []*x509.Certificate{middle},
+		ValidityPeriodStart: time.Now().Add(-time.Hour), ValidityPeriodEnd: time.Now().Add(time.Hour)}
+	mux := http.NewServeMux()
+	mux.HandleFunc("POST /api/v2/signingCert", func(w http.ResponseWriter, r *http.Request) { answer(t, w, r, i.certify) })
+	mux.HandleFunc("POST /api/v1/log/entries", func(w http.ResponseWriter, r *http.Request) { answer(t, w, r, i.log) })
+	s := httptest.NewServer(mux)
+	t.Cleanup(s.Close)
+	i.url = s.URL
+	return i
+}
+
+func (i *instance) options() Options {
+	return Options{Fulcio: i.url, Rekor: i.url, Root: withoutCTLogs{i}}
+}
+
+func (i *instance) signer(t *testing.T) *Signer {
+	t.Helper()
+	s, err := NewSigner(context.Background(), token, i.options())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+func answer(t *testing.T, w http.ResponseWriter, r *http.Request, f func(http.ResponseWriter, *http.Request) (any, int, error)) {
+	v, status, err := f(w, r)
+	if err != nil {
+		t.Error(err)
+		status = http.StatusInternalServerError
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(status)
+	_ = json.NewEncoder(w).Encode(v)
+}
+
+// certify is Fulcio: who has the token and the key gets a certificate.
+func (i *instance) certify(_ http.ResponseWriter, r *http.Request) (any, int, error) {
+	if r.Header.Get("Authorization") != "Bearer "+token {
+		return map[string]string{"message": "the token is not valid"}, http.StatusUnauthorized, nil
+	}
+	var request struct {
+		PublicKeyRequest struct {
+			PublicKey         struct{ Content string }
+			ProofOfPossession []byte
+		}
+	}
+	if err := json.NewDecoder(r.Body).Decode(&request); err != nil {
+		return nil, 0, err
+	}
+	block, _ := pem.Decode([]byte(request.PublicKeyRequest.PublicKey.Content))
+	pub, err := x509.ParsePKIXPublicKey(block.Bytes)
+	if err != nil {
+		return nil, 0, err
+	}
+	sum := sha256.Sum256([]byte(subject))
+	if !ecdsa.VerifyASN1(pub.(*ecdsa.PublicKey), sum[:], request.PublicKeyRequest.ProofOfPossession) {
+		return nil, 0, errors.New("no proof that the key is the caller's")
+	}
+	i.leaf, err = ca.GenerateLeafCert(subject, issuer, time.Now(), publicOnly{pub}, i.authority.Intermediates[0], i.key)
+	if err != nil {
+		return nil, 0, err
+	}
+	chain := []string{string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: i.leaf.Raw}))}
+	return map[string]any{"signedCertificateEmbeddedSct": map[string]any{"chain": map[string]any{"certificates": chain}}}, http.StatusOK, nil
+}
+
+// publicOnly is a key as GenerateLeafCert wants it, which asks for the public part alone.
+type publicOnly struct{ public crypto.PublicKey }
+
+func (k publicOnly) Public() crypto.PublicKey { return k.public }
+func (k publicOnly) Sign(io.Reader, []byte, crypto.SignerOpts) ([]byte, error) {
+	return nil, errors.ErrUnsupported
+}
+
+// log is Rekor, version 1.
+func (i *instance) log(w http.ResponseWriter, r *http.Request) (any, int, error) {
+	var entry struct {
+		Kind string
+		Spec struct {
+			ProposedContent struct{ Envelope string }
+		}
+	}
+	if err := json.NewDecoder(r.Body).Decode(&entry); err != nil {
+		return nil, 0, err
+	}
+	var envelope dsse.Envelope
+	if err := json.Unmarshal([]byte(entry.Spec.ProposedContent.Envelope), &envelope); err != nil {
+		return nil, 0, err
+	}
+	sig, err := base64.StdEncoding.DecodeString(envelope.Signatures[0].Sig)
+	if err != nil {
+		return nil, 0, err
+	}
+	at := time.Now().Add(time.Second).Unix() // when the certificate is valid
+	logged, err := i.GenerateTlogEntry(i.leaf, &envelope, sig, at, true)
+	if err != nil {
+		return nil, 0, err
+	}
+	e := logged.TransparencyLogEntry()
+	body, id := base64.StdEncoding.EncodeToString(e.CanonicalizedBody), hex.EncodeToString(e.LogId.KeyId)
+	promise, err := i.RekorSignPayload(tlog.RekorPayload{Body: body, IntegratedTime: at, LogIndex: e.LogIndex, LogID: id})
+	if err != nil {
+		return nil, 0, err
+	}
+	const uuid = "24296fb24b8ad77a0000000000000000000000000000000000000000000000000000000000000000"
+	w.Header().Set("ETag", uuid)
+	return map[string]any{uuid: map[string]any{
+		"body": body, "integratedTime": at, "logID": id, "logIndex": e.LogIndex,
+		"verification": map[string]any{
+			"signedEntryTimestamp": promise,
+			"inclusionProof": map[string]any{
+				"checkpoint": e.InclusionProof.Checkpoint.Envelope, "hashes": []string{}, "logIndex": e.InclusionProof.LogIndex,
+				"rootHash": hex.EncodeToString(e.InclusionProof.RootHash), "treeSize": e.InclusionProof.TreeSize,
+			},
+		},
+	}}, http.StatusCreated, nil
 }
 
 func blessing(t *testing.T) attest.Blessing {
@@ -129,9 +210,9 @@ func blessing(t *testing.T) attest.Blessing {
 
 func TestIdentityIsTrusted(t *testing.T) {
 	ctx := context.Background()
-	v, signer := sigstore(t)
+	v := sigstore(t)
 	b := blessing(t)
-	artifacts, err := attest.Make(ctx, b, signer)
+	artifacts, err := attest.Make(ctx, b, v.signer(t))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -139,7 +220,7 @@ func TestIdentityIsTrusted(t *testing.T) {
 	if err := attest.Push(ctx, dir, artifacts); err != nil {
 		t.Fatal(err)
 	}
-	other, _ := sigstore(t)
+	other := sigstore(t)
 	for name, c := range map[string]struct {
 		material root.TrustedMaterial
 		id       Identity
@@ -175,9 +256,9 @@ func TestIdentityIsTrusted(t *testing.T) {
 }
 
 func TestAlteredBundleIsRefused(t *testing.T) {
-	v, signer := sigstore(t)
+	v := sigstore(t)
 	subjectDigest := blessing(t).Image.Digest
-	raw, err := signer.Bundle(context.Background(), []byte(`{"_type":"https://in-toto.io/Statement/v1","subject":[{"name":"a","digest":{"sha256":"`+subjectDigest.Hex+`"}}],"predicateType":"https://example.com/p","predicate":{"a":1}}`))
+	raw, err := v.signer(t).Bundle(context.Background(), []byte(`{"_type":"https://in-toto.io/Statement/v1","subject":[{"name":"a","digest":{"sha256":"`+subjectDigest.Hex+`"}}],"predicateType":"https://example.com/p","predicate":{"a":1}}`))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -211,8 +292,18 @@ func TestAlteredBundleIsRefused(t *testing.T) {
 	}
 }
 
+func TestFulcioRefuses(t *testing.T) {
+	v := sigstore(t)
+	other := "e30." + base64.RawURLEncoding.EncodeToString([]byte(`{"sub":"1","email":"x@example.com","email_verified":true}`)) + ".c2ln"
+	for token, want := range map[string]string{other: "the token is not valid", "": "IDToken", "x": "identity token"} {
+		if _, err := NewSigner(context.Background(), token, v.options()); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("token %q: error %v, want %s", token, err, want)
+		}
+	}
+}
+
 func TestVerifierWantsBothParts(t *testing.T) {
-	v, _ := sigstore(t)
+	v := sigstore(t)
 	for _, id := range []Identity{{}, {Subject: subject}, {IssuerRegexp: issuer}, {Subject: subject, IssuerRegexp: "("}} {
 		if _, err := NewVerifier(v, id); err == nil {
 			t.Errorf("%+v taken", id)
