@@ -7,7 +7,7 @@ set -eu
 cd "$(dirname "$0")/.."
 
 step() { printf '\n\033[1m%s\033[0m\n' "$*"; }
-run() { printf '$ sbom-bless %s\n' "$*"; ./sbom-bless "$@"; }
+run() { printf '$ sbom-bless %s\n' "$*" >&2; ./sbom-bless "$@"; }
 
 rm -rf out
 mkdir -p out
@@ -33,5 +33,14 @@ run inspect --quiet oci:out/blessed
 step '4. Verify: every byte read again, every signature checked'
 run verify oci:out/blessed --key out/demo.crt
 
-step '5. Again: nothing changes, the same image comes out'
+step '5. Somebody who can write to the registry changes one byte of /usr/bin/env'
+go run ./internal/testimage/cmd/mkimage tampered out/blessed usr/bin/env out/tampered
+run verify --quiet --files-only oci:out/tampered --key out/demo.crt && exit 1
+echo "exit code 3: refused"
+
+step '6. Bless again: nothing changes, the same image comes out'
 run bless oci:out/blessed -t oci:out/again --key out/demo.key --quiet
+
+step 'In out/: the blessed image with its attestations (blessed), keys, SBOMs'
+run sbom --key out/demo.crt oci:out/blessed >out/sbom.spdx.json
+ls -l out

@@ -12,17 +12,27 @@ import (
 )
 
 const usage = `usage: mkimage NAME [DIR]
+       mkimage tampered SOURCE PATH DIR
 
 Makes the test image NAME and prints the path of its OCI layout, where it is
 tagged "latest". The real images small, medium, large and manyfiles stay in the
 cache directory; DIR, when given, becomes a copy made of hard links. All other
-images are written to DIR:
+images are written to DIR. "tampered" copies the layout SOURCE with one byte of the file PATH
+changed, and all digests of the image right:
 
 `
 
 // Main is the command mkimage; its result is the exit code. A testscript can
 // have it as a command of its own.
 func Main(args []string, stdout, stderr io.Writer) int {
+	if len(args) == 4 && args[0] == "tampered" {
+		if err := Tamper(args[1], args[2], args[3]); err != nil {
+			fmt.Fprintln(stderr, "mkimage:", err)
+			return 1
+		}
+		fmt.Fprintln(stdout, args[3])
+		return 0
+	}
 	if len(args) < 1 || len(args) > 2 {
 		fmt.Fprint(stderr, usage)
 		for _, c := range Cases() {
