@@ -12,7 +12,7 @@ set -eu
 
 demo='ca-certificates debian-archive-keyring mmdebstrap xz-utils'
 test="$demo
-	attr bpftool buildah clang clang-format containerd cpio crun docker-registry
+	attr bpftool buildah clang clang-format containerd cpio crun docker-registry docker.io
 	fuse-overlayfs git ima-evm-utils isal keyutils libarchive-tools libbpf-dev
 	libdeflate-tools llvm opensc openssl pigz podman python3 qemu-system-x86 runc
 	skopeo softhsm2 time umoci zstd"
