@@ -7,8 +7,6 @@ package main
 import (
 	"bytes"
 	"context"
-	"crypto"
-	"crypto/x509"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -19,7 +17,6 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/sbom-bless/sbom-bless/attest"
-	"github.com/sbom-bless/sbom-bless/key"
 	"github.com/sbom-bless/sbom-bless/transport"
 )
 
@@ -41,14 +38,14 @@ func newSBOM() *cli.Command {
 		Usage:       "print the SBOM attached to a blessed image",
 		ArgsUsage:   "IMAGE --key PUB|CRT",
 		Description: sbomUsage,
-		Flags: []cli.Flag{
+		Flags: append([]cli.Flag{
 			&cli.StringSliceFlag{Name: "key", Usage: "trusted key: public key or certificate file, KMS or pkcs11: URI; without it the signature is not checked"},
 			&cli.StringFlag{Name: "format", Value: "spdx-json", Usage: "spdx-json or cyclonedx-json"},
 			&cli.BoolFlag{Name: "attestation", Usage: "print the signed sigstore bundle"},
 			&cli.StringFlag{Name: "attestations", Usage: "read attestations from this directory instead of from beside the image"},
 			&cli.StringFlag{Name: "platform", Usage: "os/arch[/variant] of an index (default: this machine's)"},
 			&cli.BoolFlag{Name: "insecure", Usage: "talk to registries by plain http, or by https without a valid certificate"},
-		},
+		}, identityFlags()...),
 		Action: func(c *cli.Context) error { return runSBOM(c.Context, c) },
 	}
 }
@@ -61,14 +58,12 @@ func runSBOM(ctx context.Context, c *cli.Context) error {
 	if !ok {
 		return usagef("--format %s: choose spdx-json or cyclonedx-json", c.String("format"))
 	}
-	trust := attest.Trust{Unchecked: true}
-	if refs := c.StringSlice("key"); len(refs) > 0 {
-		keys, err := publicKeys(ctx, refs)
-		if err != nil {
-			return err
-		}
-		trust = attestTrust(keys)
-	} else {
+	trust, given, err := readTrust(ctx, c)
+	if err != nil {
+		return err
+	}
+	if !given {
+		trust = attest.Trust{Unchecked: true}
 		fmt.Fprintln(c.App.ErrWriter, "sbom-bless: signature not checked\nhint: --key names the key to trust")
 	}
 	ref := c.Args().First()
@@ -109,27 +104,6 @@ func runSBOM(ctx context.Context, c *cli.Context) error {
 func printDocument(w io.Writer, doc []byte) error {
 	_, err := io.Copy(w, io.MultiReader(bytes.NewReader(doc), strings.NewReader("\n")))
 	return err
-}
-
-// attestTrust is the trust in attestations by these keys and those that they delegated to.
-func attestTrust(keys []crypto.PublicKey) attest.Trust {
-	return attest.Trust{Keys: keys, Delegated: func(cert *x509.Certificate) error {
-		_, err := certifiedBy(keys, cert.Raw)
-		return err
-	}}
-}
-
-// publicKeys loads the keys that --key names.
-func publicKeys(ctx context.Context, refs []string) ([]crypto.PublicKey, error) {
-	var keys []crypto.PublicKey
-	for _, ref := range refs {
-		pub, err := key.LoadPublic(ctx, ref)
-		if err != nil {
-			return nil, err
-		}
-		keys = append(keys, pub)
-	}
-	return keys, nil
 }
 
 // platformManifest finds the manifest for a platform below the root of src. Without a platform

@@ -145,6 +145,8 @@ func TestSBOMIsPrinted(t *testing.T) {
 		{name: "one of two keys", args: []string{image, "--key", otherPub, "--key", pub}, out: `{"spdxVersion":"SPDX-2.3"}` + "\n"},
 		{name: "no attestations", args: []string{bare, "--key", pub}, err: "no attestation"},
 		{name: "attestations apart", args: []string{bare, "--key", pub, "--attestations", dir}, out: `{"spdxVersion":"SPDX-2.3"}` + "\n"},
+		{name: "half an identity", args: []string{image, "--certificate-identity", "me@example.com"}, err: "both --certificate-identity and --certificate-oidc-issuer"},
+		{name: "no root", args: []string{image, "--certificate-identity", "me@example.com", "--certificate-oidc-issuer", "https://x", "--trust-root", "/absent"}, err: "trusted root /absent"},
 		{name: "unknown format", args: []string{image, "--format", "x"}, err: "--format x: choose"},
 		{name: "no image", err: "takes one IMAGE"},
 		{name: "the bundle", args: []string{image, "--attestation", "--key", pub}, out: "bundle"},

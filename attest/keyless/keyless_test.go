@@ -17,6 +17,8 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -289,6 +291,36 @@ func TestAlteredBundleIsRefused(t *testing.T) {
 		if err := verifier.Verify(changed, subjectDigest); err == nil {
 			t.Errorf("%s: taken", name)
 		}
+	}
+}
+
+// TestRootFromFile writes the trust in an instance the way its operators hand it out.
+func TestRootFromFile(t *testing.T) {
+	v := sigstore(t)
+	r, err := root.NewTrustedRoot(root.TrustedRootMediaType01, v.FulcioCertificateAuthorities(), nil, nil, v.RekorLogs())
+	if err != nil {
+		t.Fatal(err)
+	}
+	raw, err := r.MarshalJSON()
+	if err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(t.TempDir(), "root.json")
+	if err := os.WriteFile(file, raw, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	material, err := Root(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := NewVerifier(material, Identity{Subject: subject, Issuer: issuer}); err != nil {
+		t.Error(err)
+	}
+	if got := material.FulcioCertificateAuthorities(); len(got) != 1 {
+		t.Errorf("%d authorities", len(got))
+	}
+	if _, err := Root(filepath.Join(t.TempDir(), "absent")); err == nil {
+		t.Error("a root that is not there was read")
 	}
 }
 
