@@ -215,7 +215,7 @@ func compare(t *testing.T, stacks int, whiteoutsFirst bool, except string, unpac
 }
 
 func TestSameTreeAsContainerd(t *testing.T) {
-	compare(t, 2000, true, "", func(t *testing.T, layers [][]tree.File) (string, error) {
+	compare(t, 800, true, "", func(t *testing.T, layers [][]tree.File) (string, error) {
 		dir := t.TempDir()
 		for i, l := range layers {
 			if _, err := archive.Apply(context.Background(), dir, bytes.NewReader(tarOf(t, l))); err != nil {
@@ -232,7 +232,7 @@ func TestSameTreeAsUmoci(t *testing.T) {
 		t.Fatal("umoci is missing: apt-get install umoci")
 	}
 	for _, whiteoutsFirst := range []bool{true, false} {
-		compare(t, 150, whiteoutsFirst, "owner or mode of the hard link", func(t *testing.T, layers [][]tree.File) (string, error) {
+		compare(t, 60, whiteoutsFirst, "owner or mode of the hard link", func(t *testing.T, layers [][]tree.File) (string, error) {
 			dir := t.TempDir()
 			img := empty.Image
 			for _, l := range layers {
