@@ -13,6 +13,12 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/types"
 )
 
+// Annotations of a bundle's manifest, as cosign writes them.
+const (
+	annotationContent   = "dev.sigstore.bundle.content"
+	annotationPredicate = "dev.sigstore.bundle.predicateType"
+)
+
 // Artifact is one referrer, ready to push: a manifest with a subject.
 type Artifact struct {
 	// Descriptor describes Manifest as the list of referrers does, with artifact type and annotations.

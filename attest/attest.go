@@ -174,8 +174,8 @@ func Make(ctx context.Context, b Blessing, s Bundler) ([]Artifact, error) {
 		}
 		for _, subject := range subjects {
 			out = append(out, b.artifact(subject, MediaTypeBundle, map[string]string{
-				"dev.sigstore.bundle.content":       "dsse-envelope",
-				"dev.sigstore.bundle.predicateType": predicateType,
+				annotationContent:   "dsse-envelope",
+				annotationPredicate: predicateType,
 			}, newBlob(MediaTypeBundle, "", bundle)))
 		}
 		return nil

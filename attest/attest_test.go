@@ -196,6 +196,27 @@ func TestManifest(t *testing.T) {
 	t.Error("no bundle")
 }
 
+// TestVerifyFiles reads only what a node needs: other bundles may be gone.
+func TestVerifyFiles(t *testing.T) {
+	ctx := context.Background()
+	key := newKey(t, "ecdsa-p256")
+	b := blessing(t, "image")
+	artifacts := makeArtifacts(t, b, key)
+	dir := writeDir(t, artifacts)
+	for _, a := range artifacts {
+		if p := a.Descriptor.Annotations["dev.sigstore.bundle.predicateType"]; p != "" && p != attest.PredicateBlessing {
+			remove(t, string(dir), a.Blobs[0].Descriptor.Digest)
+		}
+	}
+	v, err := attest.VerifyFiles(ctx, dir, b.Image.Digest, trust(key))
+	if err != nil || len(v.Attestations) != 1 || len(v.Rejected) != 0 || v.Files.Len() != 1 {
+		t.Errorf("%+v, %v", v, err)
+	}
+	if _, err := attest.VerifyFiles(ctx, dir, b.Image.Digest, trust(newKey(t, "ecdsa-p256"))); !errors.Is(err, attest.ErrUntrusted) {
+		t.Errorf("another key: %v", err)
+	}
+}
+
 func TestUnchecked(t *testing.T) {
 	b := blessing(t, "image")
 	dir := writeDir(t, makeArtifacts(t, b, newKey(t, "ecdsa-p256")))

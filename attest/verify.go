@@ -83,13 +83,28 @@ const (
 //
 // Errors wrap ErrNone, ErrUntrusted, or say which part is missing or altered.
 func Verify(ctx context.Context, store Store, subject v1.Hash, trust Trust) (*Verified, error) {
+	return verifyReferrers(ctx, store, subject, trust, func(v1.Descriptor) bool { return true })
+}
+
+// VerifyFiles is Verify for a node, which wants the file list: it does not read
+// bundles that are listed with another predicate type than the blessing's, so no
+// SBOM moves. The result has no other Attestations, and SBOM finds none but big ones.
+func VerifyFiles(ctx context.Context, store Store, subject v1.Hash, trust Trust) (*Verified, error) {
+	return verifyReferrers(ctx, store, subject, trust, func(d v1.Descriptor) bool {
+		t, ok := d.Annotations[annotationPredicate]
+		return !ok || t == PredicateBlessing
+	})
+}
+
+func verifyReferrers(ctx context.Context, store Store, subject v1.Hash, trust Trust, wanted func(v1.Descriptor) bool) (*Verified, error) {
 	referrers, err := store.Referrers(ctx, subject, "")
 	if err != nil {
 		return nil, fmt.Errorf("referrers of %s: %w", subject, err)
 	}
 	// Some registries list the media type of the config as artifact type, and are not believed.
 	referrers = slices.DeleteFunc(referrers, func(d v1.Descriptor) bool {
-		return d.ArtifactType != MediaTypeBundle && d.ArtifactType != string(emptyDescriptor.MediaType) && d.ArtifactType != ""
+		bundle := d.ArtifactType == MediaTypeBundle || d.ArtifactType == string(emptyDescriptor.MediaType) || d.ArtifactType == ""
+		return !bundle || !wanted(d)
 	})
 	if len(referrers) > maxReferrers {
 		return nil, fmt.Errorf("referrers of %s: %d are more than the limit of %d", subject, len(referrers), maxReferrers)
