@@ -6,88 +6,64 @@ package runtime
 
 import (
 	"bufio"
-	"crypto/sha256"
+	"bytes"
 	"encoding/json"
-	"fmt"
-	"os"
 	"os/exec"
+	"strings"
 	"sync"
 	"testing"
 	"time"
-
-	"github.com/sbom-bless/sbom-bless/enforce"
 )
 
-// The test binary is the agent too.
-func TestMain(m *testing.M) {
-	if os.Getenv("STAGE") == "agent" {
-		fmt.Fprintln(os.Stderr, "agent:", runAgent())
-		os.Exit(1)
-	}
-	os.Exit(m.Run())
-}
+// event is what the test reads of a line of `sbom-bless enforce run`.
+type event struct{ Container, Action, Operation, Reason, Message string }
 
-// report is a line of the agent's output.
-type report struct {
-	Loaded  bool
-	Adopted bool
-	Event   *enforce.Event
-}
-
-func runAgent() error {
-	e, err := enforce.Load(enforce.Options{Pins: enforce.DefaultPins, State: enforce.DefaultState})
-	if err != nil {
-		return err
-	}
-	out := json.NewEncoder(os.Stdout)
-	if err := out.Encode(report{Loaded: true, Adopted: e.Adopted}); err != nil {
-		return err
-	}
-	return e.Events(time.Time{}, func(ev enforce.Event) error { return out.Encode(report{Event: &ev}) })
-}
-
+// agent is a running `sbom-bless enforce run`.
 type agent struct {
 	cmd     *exec.Cmd
 	adopted bool
 
 	mu     sync.Mutex
-	events []enforce.Event
+	events []event
+}
+
+// enforce runs a command of the product.
+func enforce(t *testing.T, args ...string) {
+	t.Helper()
+	if out, err := exec.Command(product, append([]string{"enforce"}, args...)...).CombinedOutput(); err != nil {
+		t.Fatalf("enforce %s: %v\n%s", strings.Join(args, " "), err, out)
+	}
 }
 
 // startAgent starts an agent and returns when the verifier is in force.
 func startAgent(t *testing.T) *agent {
 	t.Helper()
-	a := &agent{cmd: exec.Command("/proc/self/exe")}
-	a.cmd.Env = append(os.Environ(), "STAGE=agent")
-	a.cmd.Stderr = os.Stderr
-	out, err := a.cmd.StdoutPipe()
+	a := &agent{cmd: exec.Command(product, "enforce", "run")}
+	stdout, err := a.cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	stderr, err := a.cmd.StderrPipe()
 	if err != nil {
 		t.Fatal(err)
 	}
 	if err := a.cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	lines := bufio.NewReader(out)
-	next := func() (r report, err error) {
-		line, err := lines.ReadBytes('\n')
-		if err == nil {
-			err = json.Unmarshal(line, &r)
-		}
-		return r, err
+	said, err := bufio.NewReader(stderr).ReadString('\n')
+	if err != nil || !strings.HasPrefix(said, "verifier ") {
+		t.Fatalf("the agent does not start: %q %v", said, err)
 	}
-	first, err := next()
-	if err != nil || !first.Loaded {
-		t.Fatalf("the agent does not start: %v", err)
-	}
-	a.adopted = first.Adopted
+	a.adopted = strings.HasPrefix(said, "verifier adopted")
 	go func() {
-		for {
-			r, err := next()
-			if err != nil {
-				return
+		lines := bufio.NewScanner(stdout)
+		for lines.Scan() {
+			var e event
+			if json.NewDecoder(bytes.NewReader(lines.Bytes())).Decode(&e) != nil {
+				continue // cut off by the kill
 			}
 			a.mu.Lock()
-			a.events = append(a.events, *r.Event)
+			a.events = append(a.events, e)
 			a.mu.Unlock()
 		}
 	}()
@@ -128,5 +104,3 @@ func (a *agent) messages() (list []string) {
 	}
 	return list
 }
-
-func sum(b []byte) [32]byte { return sha256.Sum256(b) }

@@ -11,7 +11,8 @@ package runtime
 import (
 	"archive/tar"
 	"bytes"
-	"io/fs"
+	"encoding/json"
+	"fmt"
 	"maps"
 	"os"
 	"os/exec"
@@ -30,13 +31,17 @@ var runtimePrograms = []string{"containerd", "containerd-shim-runc-v2", "ctr", "
 // What the image has: a shell and some tools, with their libraries.
 var imagePrograms = []string{"dash", "cp", "cat", "sleep", "chmod"}
 
+// imagePackages are the Debian packages that they are from.
+var imagePackages = []string{"dash", "coreutils", "libc6"}
+
 const (
-	imageFile  = "/blessed.tar"
-	imageFiles = "/image" // its content, for the file list
+	imageFile = "/blessed.tar"
+	fileList  = "/files.zst" // what bless attached
+	product   = "/usr/bin/sbom-bless"
 )
 
 func TestContainerd(t *testing.T) {
-	config := vm.Config{Memory: 2048, Timeout: 10 * time.Minute, Host: prepare}
+	config := vm.Config{Memory: 2048, Timeout: 15 * time.Minute, Host: prepare}
 	vm.Test(t, nil, config, underContainerd)
 }
 
@@ -45,46 +50,77 @@ func TestContainerd(t *testing.T) {
 func prepare(t vm.TB, c *vm.Config) {
 	t.Helper()
 	dir := t.TempDir()
-	product, layout, archive := filepath.Join(dir, "sbom-bless"), filepath.Join(dir, "layout"), filepath.Join(dir, "blessed.tar")
-	root := filepath.Join(dir, "root")
-	for _, d := range []string{"tmp", "proc", "dev", "sys", "run"} {
-		if err := os.MkdirAll(filepath.Join(root, d), 0o755); err != nil {
-			t.Fatal(err)
-		}
-	}
-	files, err := vm.Programs(imagePrograms...)
-	if err != nil {
+	in := func(name string) string { return filepath.Join(dir, name) }
+	if err := makeRoot(in("root")); err != nil {
 		t.Fatal(err)
 	}
-	for name, from := range files {
-		if err := copyFile(filepath.Join(root, name), from); err != nil {
-			t.Fatal(err)
-		}
-	}
-	layer := filepath.Join(dir, "layer.tar")
-	if err := writeLayer(layer, root); err != nil {
+	if err := writeLayer(in("layer.tar"), in("root")); err != nil {
 		t.Fatal(err)
 	}
-	key := filepath.Join(dir, "key")
 	for _, args := range [][]string{
-		{"go", "build", "-o", product, "github.com/sbom-bless/sbom-bless"},
-		{"umoci", "init", "--layout", layout},
-		{"umoci", "new", "--image", layout + ":source"},
-		{"umoci", "raw", "add-layer", "--image", layout + ":source", layer},
-		{product, "keygen", "--type", "rsa-2048", "--out", key},
-		{product, "bless", "oci:" + layout + ":source", "-t", "oci-archive:" + archive + ":app", "--key", key + ".key", "--no-cache"},
+		{"env", "CGO_ENABLED=0", "go", "build", "-o", in("sbom-bless"), "github.com/sbom-bless/sbom-bless"},
+		{"umoci", "init", "--layout", in("layout")},
+		{"umoci", "new", "--image", in("layout") + ":source"},
+		{"umoci", "raw", "add-layer", "--image", in("layout") + ":source", in("layer.tar")},
+		{in("sbom-bless"), "keygen", "--type", "rsa-2048", "--out", in("key")},
+		{in("sbom-bless"), "bless", "oci:" + in("layout") + ":source", "-t", "oci-archive:" + in("blessed.tar") + ":app",
+			"--key", in("key.key"), "--attestation-out", in("attestations"), "--no-cache"},
 	} {
 		if out, err := exec.Command(args[0], args[1:]...).CombinedOutput(); err != nil {
 			t.Fatalf("%s: %v\n%s", strings.Join(args, " "), err, out)
 		}
+	}
+	list, err := attachedList(in("attestations"))
+	if err != nil {
+		t.Fatal(err)
 	}
 	programs, err := vm.Programs(runtimePrograms...)
 	if err != nil {
 		t.Fatal(err)
 	}
 	maps.Copy(c.Files, programs)
-	c.Files[imageFile] = archive
-	c.Files[imageFiles] = root
+	c.Files[imageFile] = in("blessed.tar")
+	c.Files[fileList] = list
+	c.Files[product] = in("sbom-bless")
+}
+
+// makeRoot makes a root filesystem like a Debian image's, with the database
+// that tells whose each file is.
+func makeRoot(root string) error {
+	for _, dir := range []string{"usr/bin", "usr/lib", "usr/lib64", "etc", "var/lib/dpkg/info", "tmp", "proc", "dev", "sys", "run"} {
+		if err := os.MkdirAll(filepath.Join(root, dir), 0o755); err != nil {
+			return err
+		}
+	}
+	for _, dir := range []string{"bin", "lib", "lib64"} {
+		if err := os.Symlink("usr/"+dir, filepath.Join(root, dir)); err != nil {
+			return err
+		}
+	}
+	files, err := vm.Programs(imagePrograms...)
+	if err != nil {
+		return err
+	}
+	files["/etc/os-release"] = "/etc/os-release"
+	for _, name := range imagePackages {
+		lists, err := filepath.Glob("/var/lib/dpkg/info/" + name + "*.md5sums")
+		if err != nil {
+			return err
+		}
+		for _, list := range lists {
+			files[list] = list
+		}
+	}
+	for name, from := range files {
+		if err := copyFile(filepath.Join(root, name), from); err != nil {
+			return err
+		}
+	}
+	status, err := exec.Command("dpkg-query", append([]string{"-s"}, imagePackages...)...).Output()
+	if err != nil {
+		return fmt.Errorf("dpkg-query: %w", err)
+	}
+	return os.WriteFile(filepath.Join(root, "var/lib/dpkg/status"), status, 0o644)
 }
 
 func copyFile(to, from string) error {
@@ -100,34 +136,52 @@ func copyFile(to, from string) error {
 
 // writeLayer makes a layer of a directory.
 func writeLayer(file, root string) error {
-	var b bytes.Buffer
-	w := tar.NewWriter(&b)
-	err := filepath.WalkDir(root, func(name string, d fs.DirEntry, err error) error {
-		if err != nil || name == root {
-			return err
-		}
-		h := &tar.Header{Name: name[len(root)+1:], Mode: 0o755, Typeflag: tar.TypeDir}
-		var content []byte
-		if !d.IsDir() {
-			h.Typeflag = tar.TypeReg
-			if content, err = os.ReadFile(name); err != nil {
-				return err
-			}
-			h.Size = int64(len(content))
-		}
-		if err := w.WriteHeader(h); err != nil {
-			return err
-		}
-		_, err = w.Write(content)
-		return err
-	})
+	f, err := os.Create(file)
 	if err != nil {
+		return err
+	}
+	defer f.Close()
+	w := tar.NewWriter(f)
+	if err := w.AddFS(os.DirFS(root)); err != nil {
 		return err
 	}
 	if err := w.Close(); err != nil {
 		return err
 	}
-	return os.WriteFile(file, b.Bytes(), 0o644)
+	return f.Close()
+}
+
+// attachedList finds the file list among the attestations in an OCI layout.
+func attachedList(layout string) (string, error) {
+	type descriptor struct {
+		Digest      string
+		Annotations map[string]string
+	}
+	type manifest struct{ Manifests, Layers []descriptor }
+	read := func(name string) (m manifest, err error) {
+		b, err := os.ReadFile(filepath.Join(layout, name))
+		if err == nil {
+			err = json.Unmarshal(b, &m)
+		}
+		return m, err
+	}
+	blob := func(d descriptor) string { return "blobs/" + strings.Replace(d.Digest, ":", "/", 1) }
+	index, err := read("index.json")
+	if err != nil {
+		return "", err
+	}
+	for _, d := range index.Manifests {
+		m, err := read(blob(d))
+		if err != nil {
+			return "", err
+		}
+		for _, l := range m.Layers {
+			if l.Annotations["org.opencontainers.image.title"] == "files.zst" {
+				return filepath.Join(layout, blob(l)), nil
+			}
+		}
+	}
+	return "", fmt.Errorf("no file list in %s", layout)
 }
 
 // containers runs containers in the guest.
@@ -188,8 +242,14 @@ func (c *containers) exec(name, command string) (string, error) {
 	return string(out), err
 }
 
-func cgroupOf(name string) string { return "/sys/fs/cgroup/default/" + name }
-
-func rootOf(name string) string {
-	return "/run/containerd/io.containerd.runtime.v2.task/default/" + name + "/rootfs"
+// pid gives the first process of a container.
+func (c *containers) pid(t *testing.T, name string) string {
+	t.Helper()
+	for line := range strings.Lines(c.ctr(t, "tasks", "ls")) {
+		if f := strings.Fields(line); len(f) == 3 && f[0] == name {
+			return f[1]
+		}
+	}
+	t.Fatalf("no task of container %s", name)
+	return ""
 }
