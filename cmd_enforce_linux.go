@@ -5,24 +5,17 @@ package main
 // enforce: the node side. The one place where a file list becomes trust.
 
 import (
-	"bufio"
-	"bytes"
-	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
-	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strings"
 	"syscall"
 	"time"
 
 	"github.com/urfave/cli/v2"
 
-	"github.com/sbom-bless/sbom-bless/attest/filelist"
 	"github.com/sbom-bless/sbom-bless/enforce"
 )
 
@@ -38,15 +31,19 @@ func newEnforce() *cli.Command {
 	state := &cli.StringFlag{Name: "state", Value: enforce.DefaultState, Usage: "directory on a tmpfs for names and file lists"}
 	output := &cli.StringFlag{Name: "output", Aliases: []string{"o"}, Value: "text", Usage: "text or json"}
 	rules := func() []cli.Flag {
-		return []cli.Flag{
-			&cli.StringFlag{Name: "files", Usage: "file list: lines \"sha256  path\" as sha256sum prints them, or the list that bless attaches"},
+		return append([]cli.Flag{
+			&cli.StringFlag{Name: "files", Usage: "file list, trusted as it is: lines \"sha256  path\" as sha256sum prints them"},
+			&cli.StringFlag{Name: "image", Usage: "image with its digest, NAME@sha256:…: take the list from its attestation"},
+			&cli.StringSliceFlag{Name: "key", Usage: "trusted key of the attestation: public key or certificate file, KMS or pkcs11: URI; may stand several times"},
+			&cli.StringFlag{Name: "attestations", Usage: "read the attestation from this directory instead of from beside the image"},
+			&cli.BoolFlag{Name: "insecure", Usage: "talk to registries by plain http, or by https without a valid certificate"},
 			&cli.StringFlag{Name: "name", Usage: "name of the container in events"},
 			&cli.BoolFlag{Name: "audit", Usage: "report what would be denied, deny nothing"},
 			&cli.BoolFlag{Name: "jit", Usage: "allow executable memory without a file, as just-in-time compilers need"},
 			&cli.BoolFlag{Name: "soft", Usage: "accept listed files of the writable layer while nobody writes to them"},
 			&cli.BoolFlag{Name: "interpreters", Usage: "also judge opening of *.py, *.sh, *.js and so on (overlay only)"},
 			&cli.StringSliceFlag{Name: "mount", Usage: "directory on another filesystem that listed files may run from; may stand several times"},
-		}
+		}, identityFlags()...)
 	}
 	return &cli.Command{
 		Name:        "enforce",
@@ -61,11 +58,11 @@ func newEnforce() *cli.Command {
 					&cli.DurationFlag{Name: "canary", Value: time.Minute, Usage: "how often to prove that the verifier is in force"},
 					&cli.BoolFlag{Name: "denials", Usage: "print only what was, or would have been, denied"}},
 				Action: enforceRun},
-			{Name: "exec", Usage: "run a command under a file list", ArgsUsage: "[--files LIST | --root DIR] -- COMMAND [ARGUMENT...]",
+			{Name: "exec", Usage: "run a command under a file list", ArgsUsage: "[--image IMAGE --key KEY | --files LIST | --root DIR] -- COMMAND [ARGUMENT...]",
 				Flags: append([]cli.Flag{pins, state,
-					&cli.StringFlag{Name: "root", Usage: "root filesystem for the command; without --files, every file in it now is listed"}}, rules()...),
+					&cli.StringFlag{Name: "root", Usage: "root filesystem for the command; without a list, every file in it now is listed"}}, rules()...),
 				Action: enforceExec},
-			{Name: "add", Usage: "put a running container under a file list", ArgsUsage: "--pid PID --files LIST",
+			{Name: "add", Usage: "put a running container under a file list", ArgsUsage: "--pid PID [--image IMAGE --key KEY | --files LIST]",
 				Flags:  append([]cli.Flag{pins, state, &cli.IntFlag{Name: "pid", Usage: "a process of the container"}}, rules()...),
 				Action: enforceAdd},
 			{Name: "status", Usage: "what is loaded: containers, counters", Flags: []cli.Flag{pins, state, output}, Action: enforceStatus},
@@ -136,7 +133,7 @@ func enforceRun(c *cli.Context) error {
 		case err := <-failed:
 			return err
 		case <-tick.C:
-			if err := errors.Join(e.Canary(), enforceSweep(e)); err != nil {
+			if err := errors.Join(e.Canary(), e.Sweep()); err != nil {
 				return err
 			}
 		}
@@ -146,32 +143,11 @@ func enforceRun(c *cli.Context) error {
 func enforceEvents(c *cli.Context, e *enforce.Enforcer) error {
 	out := json.NewEncoder(c.App.Writer)
 	return e.Events(time.Time{}, func(ev enforce.Event) error {
-		if c.Bool("denials") && ev.Action == "allowed" {
+		if ev.Image == enforce.CanarySet || c.Bool("denials") && ev.Action == "allowed" {
 			return nil
 		}
 		return out.Encode(ev)
 	})
-}
-
-// enforceSweep forgets containers whose cgroup is empty or gone.
-func enforceSweep(e *enforce.Enforcer) error {
-	domains, err := e.Domains()
-	if err != nil {
-		return err
-	}
-	for _, d := range domains {
-		empty, err := d.Empty()
-		if err != nil {
-			return err
-		}
-		if !empty || time.Since(d.Added) < time.Minute {
-			continue // a container about to start is empty, too
-		}
-		if err := e.Remove(d); err != nil {
-			return fmt.Errorf("%s: %w", d.Name, err)
-		}
-	}
-	return nil
 }
 
 func enforceRules(c *cli.Context) enforce.Rules {
@@ -188,10 +164,7 @@ func enforceExec(c *cli.Context) error {
 		return usagef("exec takes a command\nhint: sbom-bless enforce exec --files list.sha256 -- /bin/sh")
 	}
 	root := c.String("root")
-	if root == "" && c.String("files") == "" {
-		return usagef("exec needs --files or --root")
-	}
-	set, err := enforceSet(c.String("files"), root)
+	set, err := enforceSet(c, root)
 	if err != nil {
 		return err
 	}
@@ -243,10 +216,10 @@ func enforceExec(c *cli.Context) error {
 
 func enforceAdd(c *cli.Context) error {
 	pid := c.Int("pid")
-	if pid == 0 || c.String("files") == "" || c.NArg() > 0 {
-		return usagef("add takes --pid and --files")
+	if pid == 0 || c.NArg() > 0 {
+		return usagef("add takes --pid and a list\nhint: sbom-bless enforce add --pid 4711 --image registry.example/app@sha256:… --key bless.crt")
 	}
-	set, err := enforceSet(c.String("files"), "")
+	set, err := enforceSet(c, "")
 	if err != nil {
 		return err
 	}
@@ -303,70 +276,4 @@ func enforceUnload(c *cli.Context) error {
 		return err
 	}
 	return errors.Join(e.Unload(), e.Close())
-}
-
-// enforceSet reads the list, or lists the files in root.
-func enforceSet(list, root string) (enforce.Set, error) {
-	if list == "" {
-		return listRoot(root)
-	}
-	b, err := os.ReadFile(list)
-	if err != nil {
-		return enforce.Set{}, err
-	}
-	name := fmt.Sprintf("%s@sha256:%x", filepath.Base(list), sha256.Sum256(b))
-	if bytes.HasPrefix(b, []byte{0x28, 0xb5, 0x2f, 0xfd}) { // zstd: the list that bless attaches
-		l, err := filelist.Decode(b)
-		if err != nil {
-			return enforce.Set{}, fmt.Errorf("%s: %w", list, err)
-		}
-		return enforceSetOf(name, l), nil
-	}
-	set, err := enforce.ParseSet(name, bytes.NewReader(b))
-	if err != nil {
-		return enforce.Set{}, fmt.Errorf("%s: %w", list, err)
-	}
-	return set, nil
-}
-
-// enforceSetOf takes over the files of an attested list.
-func enforceSetOf(name string, l *filelist.List) enforce.Set {
-	set := enforce.Set{Name: name, Files: make([]enforce.File, l.Len())}
-	for i := range set.Files {
-		f := l.File(i)
-		set.Files[i] = enforce.File{Path: "/" + f.Path, SHA256: f.SHA256}
-		if f.Package >= 0 {
-			set.Files[i].Package = l.Packages()[f.Package].String()
-		}
-	}
-	return set
-}
-
-// listRoot lists what root holds now.
-func listRoot(root string) (enforce.Set, error) {
-	set := enforce.Set{Name: root + " at " + time.Now().UTC().Format(time.RFC3339)}
-	err := filepath.WalkDir(root, func(name string, d fs.DirEntry, err error) error {
-		if err != nil || !d.Type().IsRegular() {
-			return err
-		}
-		f, err := os.Open(name)
-		if err != nil {
-			return err
-		}
-		defer f.Close()
-		h := sha256.New()
-		if _, err := io.Copy(h, bufio.NewReaderSize(f, 1<<20)); err != nil {
-			return fmt.Errorf("%s: %w", name, err)
-		}
-		listed := enforce.File{Path: "/" + strings.TrimPrefix(strings.TrimPrefix(name, filepath.Clean(root)), "/")}
-		h.Sum(listed.SHA256[:0])
-		set.Files = append(set.Files, listed)
-		return nil
-	})
-	return set, err
-}
-
-func onOverlay(root string) bool {
-	var st syscall.Statfs_t
-	return syscall.Statfs(root, &st) == nil && st.Type == 0x794c7630 // OVERLAYFS_SUPER_MAGIC
 }

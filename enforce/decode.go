@@ -225,6 +225,9 @@ func (n *names) domain(id uint32) (*known, error) {
 		if err != nil {
 			return nil, err
 		}
+		if len(n.domains) >= 64 { // of containers that come and go
+			clear(n.domains)
+		}
 		k := &known{d, set.Files, map[string]int{}}
 		for i, f := range set.Files {
 			k.byPath[f.Path] = i

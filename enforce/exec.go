@@ -15,11 +15,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-const cgroupRoot = "/sys/fs/cgroup"
+const (
+	cgroupRoot = "/sys/fs/cgroup"
+	ownCgroups = cgroupRoot + "/sbom-bless"
+)
 
 // NewCgroup makes the cgroup sbom-bless/NAME and gives its directory.
 func NewCgroup(name string) (string, error) {
-	dir := filepath.Join(cgroupRoot, "sbom-bless", name)
+	dir := filepath.Join(ownCgroups, name)
 	if err := probeCgroup(); err != nil {
 		return "", err
 	}

@@ -37,7 +37,8 @@ type Enforcer struct {
 	options Options
 	maps    map[string]*ebpf.Map
 	label   *ebpf.Program
-	links   []link.Link // only when not pinned
+	links   []link.Link
+	canary  *canary
 	// Adopted tells that the verifier was in force before this Load.
 	Adopted bool
 }
@@ -298,6 +299,10 @@ func (e *Enforcer) Unload() error {
 	if err := e.disarm(); err != nil {
 		return fmt.Errorf("agents: %w", err)
 	}
+	if err := e.removeCanary(); err != nil {
+		return fmt.Errorf("canary: %w", err)
+	}
+	e.canary = nil
 	if err := os.RemoveAll(e.options.Pins); err != nil {
 		return err
 	}
@@ -306,7 +311,7 @@ func (e *Enforcer) Unload() error {
 
 // Close lets go of the verifier. A pinned one stays in force.
 func (e *Enforcer) Close() error {
-	var errs []error
+	errs := []error{e.removeCanary()}
 	for _, l := range e.links {
 		errs = append(errs, l.Close())
 	}

@@ -30,21 +30,27 @@ var Suffixes = []string{
 // Add puts the container d under the set and gives its id. The tasks that are
 // in its cgroup already are labelled; what they have mapped is not judged again.
 func (e *Enforcer) Add(d Domain, set Set) (uint32, error) {
+	d, err := e.add(d, set)
+	return d.ID, err
+}
+
+// add is Add, and gives the domain as it is registered.
+func (e *Enforcer) add(d Domain, set Set) (Domain, error) {
 	unlock, err := e.lock()
 	if err != nil {
-		return 0, err
+		return d, err
 	}
 	defer unlock()
 	if d.Cgroup == "" {
-		return 0, errNoCgroup
+		return d, errNoCgroup
 	}
 	if d.SetID, err = e.addSet(set); err != nil {
-		return 0, fmt.Errorf("set %s: %w", set.Name, err)
+		return d, fmt.Errorf("set %s: %w", set.Name, err)
 	}
 	d.Image, d.Added = set.Name, time.Now()
 	rules, mounts, err := d.kernel()
 	if err != nil {
-		return 0, err
+		return d, err
 	}
 	for d.ID == 0 {
 		id := rand.Uint32()
@@ -52,12 +58,12 @@ func (e *Enforcer) Add(d Domain, set Set) (uint32, error) {
 		if err == nil && id != 0 {
 			d.ID = id
 		} else if err != nil && !errors.Is(err, ebpf.ErrKeyExist) {
-			return 0, fmt.Errorf("domains: %w", err)
+			return d, fmt.Errorf("domains: %w", err)
 		}
 	}
 	for _, dev := range mounts {
 		if err := e.maps["mounts"].Put(blessMountKey{Domain: d.ID, Dev: dev}, uint8(1)); err != nil {
-			return 0, fmt.Errorf("mounts: %w", err)
+			return d, fmt.Errorf("mounts: %w", err)
 		}
 	}
 	for _, s := range Suffixes {
@@ -66,25 +72,25 @@ func (e *Enforcer) Add(d Domain, set Set) (uint32, error) {
 			key.Text[i] = int8(s[i])
 		}
 		if err := e.maps["suffixes"].Put(key, uint8(1)); err != nil {
-			return 0, fmt.Errorf("suffixes: %w", err)
+			return d, fmt.Errorf("suffixes: %w", err)
 		}
 	}
 	if err := e.remember(d); err != nil {
-		return 0, err
+		return d, err
 	}
 	cgroup, err := cgroupID(d.Cgroup)
 	if err != nil {
-		return 0, err
+		return d, err
 	}
 	if rules.Flags&uint32(blessDomainFlagsDOMAIN_HOST_ROOT) == 0 {
 		if err := e.maps["roots"].Put(rules.RootDev, d.ID); err != nil {
-			return 0, fmt.Errorf("roots: %w", err)
+			return d, fmt.Errorf("roots: %w", err)
 		}
 	}
 	if err := e.maps["cgroups"].Put(cgroup, d.ID); err != nil {
-		return 0, fmt.Errorf("cgroups: %w", err)
+		return d, fmt.Errorf("cgroups: %w", err)
 	}
-	return d.ID, e.labelTasks()
+	return d, e.labelTasks()
 }
 
 // kernel gives the domain's rules in the kernel's terms, and the device
@@ -162,7 +168,34 @@ func (e *Enforcer) Remove(d Domain) error {
 	drop("roots", byID, new(uint32), new(uint32))
 	drop("mounts", func(key, _ any) bool { return key.(*blessMountKey).Domain == d.ID }, new(blessMountKey), new(uint8))
 	errs = append(errs, e.maps["domains"].Delete(d.ID), e.forget(d))
+	if filepath.Dir(d.Cgroup) == ownCgroups {
+		if err := os.Remove(d.Cgroup); !errors.Is(err, fs.ErrNotExist) {
+			errs = append(errs, err)
+		}
+	}
 	return errors.Join(errs...)
+}
+
+// Sweep forgets the containers whose cgroup is empty or gone. One that was
+// added less than a minute ago may be about to start.
+func (e *Enforcer) Sweep() error {
+	domains, err := e.Domains()
+	if err != nil {
+		return err
+	}
+	for _, d := range domains {
+		if e.canary != nil && d.ID == e.canary.ID || time.Since(d.Added) < time.Minute {
+			continue
+		}
+		empty, err := d.Empty()
+		if err == nil && empty {
+			err = e.Remove(d)
+		}
+		if err != nil {
+			return fmt.Errorf("%s: %w", d.Name, err)
+		}
+	}
+	return nil
 }
 
 func copyKey(key any) any {

@@ -1,0 +1,133 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+// Where an attestation, or a list given by hand, becomes what a container may run.
+
+import (
+	"bufio"
+	"bytes"
+	"crypto/sha256"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/google/go-containerregistry/pkg/name"
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/urfave/cli/v2"
+
+	"github.com/sbom-bless/sbom-bless/attest"
+	"github.com/sbom-bless/sbom-bless/enforce"
+	"github.com/sbom-bless/sbom-bless/transport"
+)
+
+// enforceSet gives the list that the flags name; root is what is listed
+// without any.
+func enforceSet(c *cli.Context, root string) (enforce.Set, error) {
+	image, list := c.String("image"), c.String("files")
+	switch {
+	case image != "" && list != "":
+		return enforce.Set{}, usagef("choose --image or --files")
+	case image != "":
+		return attestedSet(c, image)
+	case list != "":
+		return givenSet(list)
+	case root != "":
+		return listRoot(root)
+	}
+	return enforce.Set{}, usagef("needs --image, --files or, for exec, --root")
+}
+
+// attestedSet verifies the attestation whose subject is the very manifest that
+// image names, and takes its list. That of another digest does not count,
+// whatever tag or name it had.
+func attestedSet(c *cli.Context, image string) (enforce.Set, error) {
+	ref, err := name.NewDigest(image)
+	if err != nil {
+		return enforce.Set{}, usagef("--image %s: the digest that the runtime resolved belongs to it: NAME@sha256:…", image)
+	}
+	subject, err := v1.NewHash(ref.DigestStr())
+	if err != nil {
+		return enforce.Set{}, err
+	}
+	trust, given, err := readTrust(c.Context, c)
+	if err != nil {
+		return enforce.Set{}, err
+	}
+	if !given {
+		return enforce.Set{}, usagef("--image needs --key or --certificate-identity: whose attestation counts")
+	}
+	var store attest.Store = attest.Dir(c.String("attestations"))
+	if c.String("attestations") == "" {
+		src, err := transport.Open(c.Context, image, transport.Options{Insecure: c.Bool("insecure")})
+		if err != nil {
+			return enforce.Set{}, err
+		}
+		defer src.Close()
+		var ok bool
+		if store, ok = src.(attest.Store); !ok {
+			return enforce.Set{}, fmt.Errorf("%s: this place cannot hold attestations", image)
+		}
+	}
+	verified, err := attest.VerifyFiles(c.Context, store, subject, trust)
+	if err != nil {
+		return enforce.Set{}, fmt.Errorf("%s: %w", image, err)
+	}
+	l := verified.Files
+	set := enforce.Set{Name: image, Files: make([]enforce.File, l.Len())}
+	for i := range set.Files {
+		f := l.File(i)
+		set.Files[i] = enforce.File{Path: "/" + f.Path, SHA256: f.SHA256}
+		if f.Package >= 0 {
+			set.Files[i].Package = l.Packages()[f.Package].String()
+		}
+	}
+	return set, nil
+}
+
+// givenSet reads a list and names it by its digest.
+func givenSet(list string) (enforce.Set, error) {
+	b, err := os.ReadFile(list)
+	if err != nil {
+		return enforce.Set{}, err
+	}
+	set, err := enforce.ParseSet(fmt.Sprintf("%s@sha256:%x", filepath.Base(list), sha256.Sum256(b)), bytes.NewReader(b))
+	if err != nil {
+		return enforce.Set{}, fmt.Errorf("%s: %w", list, err)
+	}
+	return set, nil
+}
+
+// listRoot lists what root holds now.
+func listRoot(root string) (enforce.Set, error) {
+	set := enforce.Set{Name: root + " at " + time.Now().UTC().Format(time.RFC3339)}
+	err := filepath.WalkDir(root, func(name string, d fs.DirEntry, err error) error {
+		if err != nil || !d.Type().IsRegular() {
+			return err
+		}
+		f, err := os.Open(name)
+		if err != nil {
+			return err
+		}
+		defer f.Close()
+		h := sha256.New()
+		if _, err := io.Copy(h, bufio.NewReaderSize(f, 1<<20)); err != nil {
+			return fmt.Errorf("%s: %w", name, err)
+		}
+		listed := enforce.File{Path: "/" + strings.TrimPrefix(strings.TrimPrefix(name, filepath.Clean(root)), "/")}
+		h.Sum(listed.SHA256[:0])
+		set.Files = append(set.Files, listed)
+		return nil
+	})
+	return set, err
+}
+
+func onOverlay(root string) bool {
+	var st syscall.Statfs_t
+	return syscall.Statfs(root, &st) == nil && st.Type == 0x794c7630 // OVERLAYFS_SUPER_MAGIC
+}
