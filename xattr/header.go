@@ -22,10 +22,6 @@ const (
 	magicStar  = "tar\x00" // at 508, beside magicUstar
 )
 
-// blankSum is the checksum of a block of zeros: the field itself counts as
-// blanks.
-const blankSum = 8 * ' '
-
 // checksums adds up the bytes of a header block, the checksum field as blanks:
 // as unsigned bytes, which POSIX says, and as signed ones, as old Sun tar did.
 func checksums(b *[blockSize]byte) (unsigned, signed int64) {
@@ -42,7 +38,7 @@ func checksums(b *[blockSize]byte) (unsigned, signed int64) {
 		unsigned -= int64(c)
 		high -= int(c >> 7)
 	}
-	unsigned += blankSum
+	unsigned += 8 * ' '
 	return unsigned, unsigned - int64(high)<<8
 }
 
@@ -114,8 +110,12 @@ func rawName(b *[blockSize]byte) (string, error) {
 	name, prefix := text(b[:100]), text(b[345:500])
 	switch magic := string(b[257:265]); {
 	case magic[:6] == magicUstar:
-		if string(b[508:]) == magicStar && b[345+130] != 0 {
-			return "", errors.New("star header with a prefix that is not terminated")
+		if string(b[508:]) == magicStar {
+			_, atime := number(b[476:488])
+			_, ctime := number(b[488:500])
+			if b[345+130] != 0 || !atime || !ctime {
+				return "", errors.New("star header with a prefix that is not terminated, or with times that are no numbers")
+			}
 		}
 		if len(prefix) > 0 {
 			return string(prefix) + "/" + string(name), nil

@@ -216,7 +216,7 @@ func latin1(s string) string {
 }
 
 // gnuLine is a line of tar -tvv: mode, owner, size or device, date, time, name.
-var gnuLine = regexp.MustCompile(`^([-hlcbdpC])([-rwxsStT]{9})[.+* ] *(\d+)/(\d+) +(\S+) (\S+ \S+) (.*)$`)
+var gnuLine = regexp.MustCompile(`^([-hlcbdpC])([-rwxsStT]{9})[.+* ] *(\d+)/(\d+) +(\S+) (\S+ \S+) +(.*)$`)
 
 // readGNU reads a listing for what an entry is, and has each file's content piped
 // through sha256sum. Of an attribute the listing has the length.

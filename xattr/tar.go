@@ -10,6 +10,8 @@ import (
 
 const blockSize = 512
 
+var zeroBlock [blockSize]byte
+
 // maxHeader is the largest extended header that archive/tar and libarchive read.
 const maxHeader = 1 << 20
 
@@ -167,12 +169,12 @@ func (s *Scanner) take(b *[blockSize]byte) error {
 		}
 		return nil
 	case inEnd:
-		if unsigned, _ := checksums(b); unsigned != blankSum {
+		if *b != zeroBlock {
 			return s.fail(s.off, errors.New("a lone zero block: some readers stop there, others go on"))
 		}
 		s.state = inTail
 	case inTail:
-		if unsigned, _ := checksums(b); unsigned != blankSum && checkHeader(b) == nil {
+		if checkHeader(b) == nil {
 			return s.fail(s.off, errors.New("a second archive behind the end of the first"))
 		}
 	}
@@ -181,7 +183,7 @@ func (s *Scanner) take(b *[blockSize]byte) error {
 
 // header takes a header block.
 func (s *Scanner) header(b *[blockSize]byte) error {
-	if unsigned, _ := checksums(b); unsigned == blankSum {
+	if *b == zeroBlock {
 		if s.pre.begun {
 			return s.fail(s.off, errors.New("an extended header that no entry follows"))
 		}

@@ -147,6 +147,8 @@ func TestArchivesThatReadersDisagreeOnAreRefused(t *testing.T) {
 		{"a prefix where the old format has none", join(header("a", '0', 0, field(257, "\x00\x00\x00\x00\x00\x00\x00\x00"), field(345, "p")), end), "what it is called"},
 		{"a time where tarfile has the prefix", join(header("a", '0', 0, gnu, field(345, "14000000000\x00")), end), "what it is called"},
 		{"a star prefix that is not terminated", join(header("a", '0', 0, field(345, strings.Repeat("p", 131)), field(508, "tar\x00")), end), "not terminated"},
+		{"a block with nothing but a checksum", join(file, text, make([]byte, 148), []byte("0"), make([]byte, 363), end), "checksum"},
+		{"a star header with a time that is none", join(header("a", '0', 0, field(476, "1234567890a "), field(508, "tar\x00")), end), "times"},
 		{"a real size that only libarchive heeds", join(header("a", '0', 3, gnu, field(483, "00000000002\x00")), text, end), "libarchive"},
 		{"an unknown type", join(header("a", 'V', 0), end), "unknown"},
 		{"a multi-volume continuation", join(header("a", 'M', 0, gnu), end), "unknown"},
