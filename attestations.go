@@ -24,30 +24,34 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/sbom-bless/sbom-bless/attest"
+	"github.com/sbom-bless/sbom-bless/attest/keyless"
 	"github.com/sbom-bless/sbom-bless/bless"
 	"github.com/sbom-bless/sbom-bless/sbom"
 	"github.com/sbom-bless/sbom-bless/transport"
 	"github.com/sbom-bless/sbom-bless/tree"
+	"github.com/sbom-bless/sbom-bless/xattr"
 )
 
 // attester makes the SBOMs and attestations of a run.
 type attester struct {
-	formats   []string // names of sbomTypes
-	sbomDir   string   // where the SBOMs go as files too
-	out       string   // a directory for the attestations
-	key       crypto.Signer
-	leaf      *x509.Certificate // of a delegated key
-	source    transport.Source
-	dest      transport.Destination
-	destName  string
-	options   map[string]any // for the provenance
-	bpfFiles  bless.BPFFiles
-	evm       bool
-	wantStore bool // attestations go to dest
-	made      []string
-	note      string
+	formats    []string       // names of sbomTypes
+	sbomDir    string         // where the SBOMs go as files too
+	out        string         // a directory for the attestations
+	bundler    attest.Bundler // signs the attestations; nil: there are none
+	trust      attest.Trust   // in what bundler signs
+	buildkit   bool           // unsigned ones in the index too
+	source     transport.Source
+	dest       transport.Destination
+	destName   string
+	options    map[string]any // for the provenance
+	attributes []attest.Attribute
+	files      attest.Key // that signed the files
+	wantStore  bool       // attestations go to dest
+	made       []string
+	note       string
 
 	scan sync.Map // manifest digest to *scanned
+	said map[v1.Hash]*attest.Blessing
 }
 
 // scanned is the package scan of a platform, under way.
@@ -57,33 +61,54 @@ type scanned struct {
 	err       error
 }
 
-// choose works out what is to be made and where it can go.
-func (a *attester) choose(c *cli.Context, k runKey) error {
-	if k.Key != nil && !c.Bool("no-attestations") {
-		a.key = k.Signer
-		if k.delegated {
-			a.leaf = k.Cert
+// choose works out what is to be made, who signs it, and where it can go.
+func (a *attester) choose(ctx context.Context, c *cli.Context, k runKey) error {
+	_, a.wantStore = a.dest.(transport.Referrers)
+	switch {
+	case c.Bool("no-attestations"):
+		if a.out != "" || a.buildkit || c.Bool("keyless") {
+			return usagef("--no-attestations contradicts --attestation-out, --buildkit-attestations and --keyless")
 		}
-		_, a.wantStore = a.dest.(transport.Store)
-		if _, ok := a.dest.(transport.Referrers); ok {
-			a.wantStore = true
-		}
-		if !a.wantStore && a.out == "" {
-			a.key = nil
+	case !a.wantStore && a.out == "":
+		if c.Bool("keyless") || k.Key != nil {
 			a.note = "no attestations: " + a.destName + " cannot hold them; --attestation-out DIR writes them to a directory"
 		}
+	case c.Bool("keyless"):
+		token, err := keyless.Token(ctx, os.Getenv)
+		if err != nil {
+			return err
+		}
+		o := keyless.Options{Fulcio: c.String("fulcio-url"), Rekor: c.String("rekor-url"), Timestamp: c.String("timestamp-url")}
+		if root := c.String("trust-root"); root != "" {
+			if o.Root, err = keyless.Root(root); err != nil {
+				return err
+			}
+		}
+		if a.bundler, err = keyless.NewSigner(ctx, token, o); err != nil {
+			return err
+		}
+		a.trust = attest.Trust{Unchecked: true} // each bundle was verified as it was made, if there is a root
+	case k.Key != nil:
+		signer, err := attest.NewSigner(k.Signer, k.delegation())
+		if err != nil {
+			return err
+		}
+		a.bundler = signer
+		a.trust = attest.Trust{Keys: []crypto.PublicKey{k.Public}}
+		if k.delegated { // made by us, moments ago
+			a.trust.Delegated = func(*x509.Certificate) error { return nil }
+		}
+	case a.out != "":
+		return usagef("--attestation-out needs --key or --keyless")
 	}
-	if a.key == nil && a.sbomDir == "" {
+	if a.bundler == nil && a.sbomDir == "" && !a.buildkit {
 		a.formats = nil // nowhere to put them
-	}
-	if a.key == nil && a.out != "" {
-		return usagef("--attestation-out needs a key, and not --no-attestations")
 	}
 	return nil
 }
 
 // needed tells whether there is anything to make.
-func (a *attester) needed() bool { return a.key != nil || len(a.formats) > 0 }
+func (a *attester) needed() bool { return a.bundler != nil || len(a.formats) > 0 }
 
 // summary tells a person what was made.
 func (a *attester) summary(w io.Writer) {
@@ -119,6 +144,19 @@ func (a *attester) wait() {
 	a.scan.Range(func(_, s any) bool { <-s.(*scanned).done; return true })
 }
 
+// beside puts the manifest that BuildKit would make beside an image.
+func (a *attester) beside(ctx context.Context, img bless.ImageResult) ([]v1.Descriptor, error) {
+	b, err := a.blessing(ctx, img)
+	if err != nil {
+		return nil, err
+	}
+	artifact, err := attest.BuildKit(*b)
+	if err != nil {
+		return nil, err
+	}
+	return []v1.Descriptor{artifact.Descriptor}, attest.Push(ctx, a.dest, []attest.Artifact{artifact})
+}
+
 // finish makes everything and puts it where it belongs. It runs when the blessed
 // manifests are in place and before the image is made visible.
 func (a *attester) finish(ctx context.Context, result *bless.Result) error {
@@ -131,21 +169,56 @@ func (a *attester) finish(ctx context.Context, result *bless.Result) error {
 }
 
 func (a *attester) image(ctx context.Context, result *bless.Result, img bless.ImageResult) error {
-	created, err := creationTime(img)
+	b, err := a.blessing(ctx, img)
 	if err != nil {
 		return err
 	}
-	b := attest.Blessing{
-		Image: img.Blessed, Name: repository(a.destName), Platform: img.Platform,
-		Source:     attest.Source{Name: repository(result.Source), Digest: img.Source.Digest},
-		Attributes: a.attributes(result), Key: attest.Key{ID: result.KeyID, Certificate: result.Certificate},
-		Parameters: a.options, Version: version(), Created: created,
+	for _, s := range b.SBOMs {
+		if err := a.writeSBOM(img, len(result.Images) > 1, s); err != nil {
+			return err
+		}
+	}
+	if a.bundler == nil {
+		return nil
 	}
 	if result.Descriptor.Digest != img.Blessed.Digest {
 		b.Index = &result.Descriptor
 	}
-	if result.SourceDescriptor.Digest != img.Source.Digest {
-		b.Source.Index = &result.SourceDescriptor.Digest
+	artifacts, err := attest.Make(ctx, *b, a.bundler)
+	if err != nil {
+		return err
+	}
+	a.made = append(a.made, fmt.Sprintf("attested %s: %s files of %s packages, %d attestations and documents",
+		img.Platform, count(int64(b.Counts.Files)), count(int64(b.Counts.Packages)), len(artifacts)))
+	if a.out != "" {
+		if err := attest.WriteDir(ctx, a.out, artifacts); err != nil {
+			return err
+		}
+	}
+	if a.wantStore {
+		return attest.Push(ctx, a.dest, artifacts)
+	}
+	return nil
+}
+
+// blessing is all that there is to say about an image, but for its index. It is
+// made once.
+func (a *attester) blessing(ctx context.Context, img bless.ImageResult) (*attest.Blessing, error) {
+	if b := a.said[img.Blessed.Digest]; b != nil {
+		return b, nil
+	}
+	created, err := creationTime(img)
+	if err != nil {
+		return nil, err
+	}
+	b := &attest.Blessing{
+		Image: img.Blessed, Name: repository(a.destName), Platform: img.Platform,
+		Source:     attest.Source{Name: repository(a.source.Reference()), Digest: img.Source.Digest},
+		Attributes: a.attributes, Key: a.files,
+		Parameters: a.options, Version: version(), Created: created,
+	}
+	if root := a.source.Root(); root.Digest != img.Source.Digest {
+		b.Source.Index = &root.Digest
 	}
 	var diffIDs []v1.Hash
 	for _, l := range img.Layers {
@@ -162,7 +235,7 @@ func (a *attester) image(ctx context.Context, result *bless.Result, img bless.Im
 	doc := &sbom.SBOM{}
 	if len(a.formats) > 0 {
 		if doc, err = a.document(ctx, img, diffIDs, created); err != nil {
-			return fmt.Errorf("sbom: %w", err)
+			return nil, fmt.Errorf("sbom: %w", err)
 		}
 	}
 	for _, format := range a.formats {
@@ -171,18 +244,12 @@ func (a *attester) image(ctx context.Context, result *bless.Result, img bless.Im
 			s.Raw, s.Short = doc.CycloneDX, doc.CycloneDXShort
 		}
 		if err := sbom.Check(s.Raw, img.Tree); err != nil {
-			return fmt.Errorf("the SBOM is not the image: %w", err)
+			return nil, fmt.Errorf("the SBOM is not the image: %w", err)
 		}
 		b.SBOMs = append(b.SBOMs, s)
-		if err := a.writeSBOM(format, img, result, s.Raw); err != nil {
-			return err
-		}
-	}
-	if a.key == nil {
-		return nil
 	}
 	if b.FileList, err = attest.FileList(img.Tree, doc.Owner, doc.Packages); err != nil {
-		return err
+		return nil, err
 	}
 	b.Counts = attest.Counts{Packages: len(doc.Packages)}
 	for i := range img.Tree.Files {
@@ -193,25 +260,8 @@ func (a *attester) image(ctx context.Context, result *bless.Result, img bless.Im
 			}
 		}
 	}
-	signer, err := attest.NewSigner(a.key, a.leaf)
-	if err != nil {
-		return err
-	}
-	artifacts, err := attest.Make(ctx, b, signer)
-	if err != nil {
-		return err
-	}
-	a.made = append(a.made, fmt.Sprintf("attested %s: %s files of %s packages, %d attestations and documents",
-		img.Platform, count(int64(b.Counts.Files)), count(int64(b.Counts.Packages)), len(artifacts)))
-	if a.out != "" {
-		if err := attest.WriteDir(ctx, a.out, artifacts); err != nil {
-			return err
-		}
-	}
-	if a.wantStore {
-		return attest.Push(ctx, a.dest, artifacts)
-	}
-	return nil
+	a.said[img.Blessed.Digest] = b
+	return b, nil
 }
 
 // readBack opens what was written, as anyone would, and checks that it is the
@@ -230,15 +280,11 @@ func (a *attester) readBack(ctx context.Context, result *bless.Result, common co
 		return fmt.Errorf("the reference leads to %s", got)
 	}
 	store, ok := src.(attest.Store)
-	if a.key == nil || !ok {
+	if a.bundler == nil || !ok {
 		return nil
 	}
-	trust := attest.Trust{Keys: []crypto.PublicKey{a.key.Public()}}
-	if a.leaf != nil { // made by us, moments ago
-		trust.Delegated = func(*x509.Certificate) error { return nil }
-	}
 	for _, img := range result.Images {
-		v, err := attest.Verify(ctx, store, img.Blessed.Digest, trust)
+		v, err := attest.Verify(ctx, store, img.Blessed.Digest, a.trust)
 		if err == nil {
 			err = attest.CheckFiles(v.Files, img.Tree)
 		}
@@ -268,32 +314,32 @@ func (a *attester) document(ctx context.Context, img bless.ImageResult, diffIDs 
 
 // writeSBOM writes an SBOM to the directory of --sbom-out: sbom.spdx.json, or with
 // several platforms sbom.linux-arm64.spdx.json.
-func (a *attester) writeSBOM(format string, img bless.ImageResult, result *bless.Result, raw []byte) error {
+func (a *attester) writeSBOM(img bless.ImageResult, several bool, s attest.SBOM) error {
 	if a.sbomDir == "" {
 		return nil
 	}
 	if err := os.MkdirAll(a.sbomDir, 0o755); err != nil {
 		return err
 	}
-	name := map[string]string{"spdx-json": "spdx.json", "cyclonedx-json": "cdx.json"}[format]
-	if len(result.Images) > 1 {
+	name := map[string]string{attest.MediaTypeSPDX: "spdx.json", attest.MediaTypeCycloneDX: "cdx.json"}[s.MediaType]
+	if several {
 		name = strings.ReplaceAll(img.Platform, "/", "-") + "." + name
 	}
-	return os.WriteFile(filepath.Join(a.sbomDir, "sbom."+name), append(slices.Clone(raw), '\n'), 0o644)
+	return os.WriteFile(filepath.Join(a.sbomDir, "sbom."+name), append(slices.Clone(s.Raw), '\n'), 0o644)
 }
 
-// attributes says what the files carry.
-func (a *attester) attributes(r *bless.Result) []attest.Attribute {
-	ima := attest.Attribute{Name: "security.ima", Format: "ima-signature-v" + strconv.Itoa(r.IMAVersion), Hash: r.Hash, Files: "all"}
-	if r.KeyID == "" {
-		ima.Format = "ima-digest"
+// fileAttributes says what the files carry.
+func fileAttributes(o bless.Options, signer *xattr.Signer) []attest.Attribute {
+	hash := o.Hash.String()
+	if signer == nil {
+		return []attest.Attribute{{Name: xattr.IMA, Format: "ima-digest", Hash: hash, Files: "all"}}
 	}
-	all := []attest.Attribute{ima}
-	if a.bpfFiles != bless.BPFNone && r.KeyID != "" {
-		all = append(all, attest.Attribute{Name: "security.bpf.bless", Format: "pkcs7", Hash: r.Hash, Files: string(a.bpfFiles)})
+	all := []attest.Attribute{{Name: xattr.IMA, Format: "ima-signature-v" + strconv.Itoa(o.IMAVersion), Hash: hash, Files: "all"}}
+	if o.BPFFiles != bless.BPFNone {
+		all = append(all, attest.Attribute{Name: xattr.Bless, Format: "pkcs7", Hash: hash, Files: string(o.BPFFiles)})
 	}
-	if a.evm {
-		all = append(all, attest.Attribute{Name: "security.evm", Format: "evm-portable", Hash: "sha256", Files: "all"})
+	if o.EVM {
+		all = append(all, attest.Attribute{Name: xattr.EVM, Format: "evm-portable", Hash: "sha256", Files: "all"})
 	}
 	return all
 }

@@ -6,6 +6,7 @@ package main
 
 import (
 	"context"
+	"crypto/x509"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -14,8 +15,11 @@ import (
 	"strings"
 	"time"
 
+	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/urfave/cli/v2"
 
+	"github.com/sbom-bless/sbom-bless/attest"
+	"github.com/sbom-bless/sbom-bless/attest/keyless"
 	"github.com/sbom-bless/sbom-bless/bless"
 	"github.com/sbom-bless/sbom-bless/key"
 	"github.com/sbom-bless/sbom-bless/transport"
@@ -54,6 +58,12 @@ func newBless() *cli.Command {
 			&cli.StringFlag{Name: "sbom", Value: "spdx-json,cyclonedx-json", Usage: "formats of the SBOM: spdx-json, cyclonedx-json, or none"},
 			&cli.StringFlag{Name: "sbom-out", Usage: "write the SBOMs to this directory too"},
 			&cli.StringFlag{Name: "attestation-out", Usage: "write the attestations to this directory too, for places that cannot hold them"},
+			&cli.BoolFlag{Name: "buildkit-attestations", Usage: "put SBOM and provenance into the index too, where docker buildx and Docker Scout look"},
+			&cli.BoolFlag{Name: "keyless", Usage: "sign the attestations with the identity of the CI job (Fulcio, Rekor) in place of the key"},
+			&cli.StringFlag{Name: "fulcio-url", Value: keyless.PublicFulcio, Usage: "certificate authority of --keyless"},
+			&cli.StringFlag{Name: "rekor-url", Value: keyless.PublicRekor, Usage: "transparency log of --keyless"},
+			&cli.StringFlag{Name: "timestamp-url", Usage: "timestamp authority of --keyless"},
+			&cli.StringFlag{Name: "trust-root", Usage: "trusted root of the sigstore instance, against which --keyless checks what it signed"},
 			&cli.BoolFlag{Name: "no-attestations", Usage: "make no attestations; implies --sbom none unless --sbom-out is given"},
 			&cli.BoolFlag{Name: "no-verify", Usage: "do not read the reference and the attestations back"},
 			&cli.StringFlag{Name: "digest-file", Usage: "write the digest of the blessed image to this file"},
@@ -104,15 +114,22 @@ func runBless(ctx context.Context, c *cli.Context) error {
 	progress := newProgress(c, common.quiet)
 	o.Progress = progress
 	a := &attester{
-		formats: formats, sbomDir: c.String("sbom-out"), out: c.String("attestation-out"),
-		source: src, dest: dst, destName: dest, options: blessParameters(c), bpfFiles: o.BPFFiles, evm: o.EVM,
+		formats: formats, sbomDir: c.String("sbom-out"), out: c.String("attestation-out"), buildkit: c.Bool("buildkit-attestations"),
+		source: src, dest: dst, destName: dest, options: blessParameters(c), attributes: fileAttributes(o, signer),
+		files: attest.Key{Certificate: o.Certificate}, said: map[v1.Hash]*attest.Blessing{},
 	}
-	if err := a.choose(c, k); err != nil {
+	if signer != nil {
+		a.files.ID = signer.KeyID().String()
+	}
+	if err := a.choose(ctx, c, k); err != nil {
 		return err
 	}
 	if a.needed() {
 		o.Files, o.SHA1, o.Planned, o.Finished = true, true, a.begin, a.finish
 		defer a.wait()
+	}
+	if a.buildkit {
+		o.Beside = a.beside
 	}
 	result, err := bless.Image(ctx, src, dst, signer, o)
 	progress.close()
@@ -189,6 +206,14 @@ func validBPFFiles(b bless.BPFFiles) bool {
 type runKey struct {
 	*key.Key
 	delegated bool // Cert is that of a key made for this run
+}
+
+// delegation is the certificate of a delegated key.
+func (k runKey) delegation() *x509.Certificate {
+	if !k.delegated {
+		return nil
+	}
+	return k.Cert
 }
 
 func (k runKey) close() {

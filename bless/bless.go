@@ -78,10 +78,13 @@ type Options struct {
 	Limits Limits
 	// Progress hears how far the work is; may be nil.
 	Progress Progress
-	// Planned is told the manifest of each image before its layers are read, and
-	// Finished all that was done before anything is visible: what they do with it
-	// becomes part of the run. Both may be nil.
+	// Planned is told the manifest of each image before its layers are read.
+	// Beside is told what became of an image, and returns descriptors of manifests
+	// that it has put beside it: they follow the image in its index, which is made
+	// if there is none. Finished is told all that was done, before anything is
+	// visible. What they do is part of the run. Each may be nil.
 	Planned  func(ctx context.Context, manifest v1.Descriptor)
+	Beside   func(context.Context, ImageResult) ([]v1.Descriptor, error)
 	Finished func(context.Context, *Result) error
 }
 
@@ -307,7 +310,10 @@ func Image(ctx context.Context, src transport.Source, dst transport.Destination,
 	if err := r.layers(ctx, plan); err != nil {
 		return nil, fmt.Errorf("%s: %w", src.Reference(), err)
 	}
-	root, err := r.write(ctx, plan, result)
+	root, beside, err := r.write(ctx, plan, result)
+	if err == nil && len(beside) > 0 {
+		root, err = r.wrap(ctx, root, result.Images[0], beside)
+	}
 	if err != nil {
 		return nil, err
 	}

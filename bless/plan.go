@@ -274,36 +274,54 @@ func platformName(f v1.ConfigFile) string {
 // ---- writing ----
 
 // write puts configs, manifests and indexes, children first, and returns the new
-// root.
-func (r *run) write(ctx context.Context, n *node, result *Result) (v1.Descriptor, error) {
+// root, and what belongs beside it in an index.
+func (r *run) write(ctx context.Context, n *node, result *Result) (root v1.Descriptor, beside []v1.Descriptor, err error) {
 	var edits []jsonEdit
-	var err error
 	switch {
 	case n.image != nil:
 		edits, err = r.writeImage(ctx, n.image)
 	case n.raw == nil: // not a manifest: whatever it is, it is kept
-		return n.desc, r.copyBlob(ctx, n.desc)
+		return n.desc, nil, r.copyBlob(ctx, n.desc)
 	case n.desc.MediaType.IsIndex():
-		return r.writeIndex(ctx, n, result)
+		root, err = r.writeIndex(ctx, n, result)
+		return root, nil, err
 	default:
 		err = r.copyNode(ctx, n)
 	}
 	if err != nil {
-		return v1.Descriptor{}, err
+		return root, nil, err
 	}
 	raw, err := editJSON(n.raw, edits...)
 	if err != nil {
-		return v1.Descriptor{}, fmt.Errorf("manifest %s: %w", n.desc.Digest, err)
+		return root, nil, fmt.Errorf("manifest %s: %w", n.desc.Digest, err)
 	}
-	desc, err := r.putManifest(ctx, n.desc, raw)
-	if err == nil && n.image != nil {
-		ir := ImageResult{Platform: n.image.platform, Source: n.desc, Blessed: desc, Created: n.image.file.Created.Time, Tree: n.image.tree}
-		for _, l := range n.image.layers {
-			ir.Layers = append(ir.Layers, l.out)
-		}
-		result.Images = append(result.Images, ir)
+	root, err = r.putManifest(ctx, n.desc, raw)
+	if err != nil || n.image == nil {
+		return root, nil, err
 	}
-	return desc, err
+	ir := ImageResult{Platform: n.image.platform, Source: n.desc, Blessed: root, Created: n.image.file.Created.Time, Tree: n.image.tree}
+	for _, l := range n.image.layers {
+		ir.Layers = append(ir.Layers, l.out)
+	}
+	result.Images = append(result.Images, ir)
+	if r.opts.Beside != nil {
+		beside, err = r.opts.Beside(ctx, ir)
+	}
+	return root, beside, err
+}
+
+// wrap makes an index around a single image.
+func (r *run) wrap(ctx context.Context, image v1.Descriptor, ir ImageResult, beside []v1.Descriptor) (v1.Descriptor, error) {
+	image.Annotations = nil
+	if p, err := v1.ParsePlatform(ir.Platform); err == nil {
+		image.Platform = p
+	}
+	index := v1.IndexManifest{SchemaVersion: 2, MediaType: types.OCIImageIndex, Manifests: append([]v1.Descriptor{image}, beside...)}
+	raw, err := json.Marshal(index)
+	if err != nil {
+		return v1.Descriptor{}, err
+	}
+	return r.putManifest(ctx, v1.Descriptor{MediaType: index.MediaType}, raw)
 }
 
 // putManifest stores raw, and describes it as old was described.
@@ -394,7 +412,7 @@ func (r *run) writeIndex(ctx context.Context, n *node, result *Result) (v1.Descr
 		if child == nil {
 			continue
 		}
-		desc, err := r.write(ctx, child, result)
+		desc, beside, err := r.write(ctx, child, result)
 		if err != nil {
 			return desc, fmt.Errorf("%s: %w", childName(child.desc), err)
 		}
@@ -409,6 +427,13 @@ func (r *run) writeIndex(ctx context.Context, n *node, result *Result) (v1.Descr
 			}
 		}
 		kept = append(kept, entry)
+		for _, d := range beside {
+			entry, err := json.Marshal(d)
+			if err != nil {
+				return desc, err
+			}
+			kept = append(kept, entry)
+		}
 	}
 	list := json.RawMessage("[" + string(bytes.Join(kept, []byte(","))) + "]")
 	raw, err := editJSON(n.raw, jsonEdit{[]string{"manifests"}, list})
