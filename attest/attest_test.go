@@ -16,6 +16,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"math/big"
 	"os"
 	"path/filepath"
@@ -214,6 +215,29 @@ func TestVerifyFiles(t *testing.T) {
 	}
 	if _, err := attest.VerifyFiles(ctx, dir, b.Image.Digest, trust(newKey(t, "ecdsa-p256"))); !errors.Is(err, attest.ErrUntrusted) {
 		t.Errorf("another key: %v", err)
+	}
+}
+
+// TestStoreErrors has a bundle that cannot be read, which does not make the image one without a blessing.
+func TestStoreErrors(t *testing.T) {
+	ctx := context.Background()
+	key := newKey(t, "ecdsa-p256")
+	b := blessing(t, "image")
+	artifacts := makeArtifacts(t, b, key)
+	for i, a := range artifacts {
+		if a.Descriptor.ArtifactType != attest.MediaTypeBundle {
+			continue
+		}
+		dir := writeDir(t, artifacts)
+		remove(t, string(dir), a.Blobs[0].Descriptor.Digest)
+		v, err := attest.Verify(ctx, dir, b.Image.Digest, trust(key))
+		if i < len(artifacts)-1 {
+			if err != nil || len(v.Rejected) != 1 || !errors.Is(v.Rejected[0], fs.ErrNotExist) {
+				t.Errorf("without another bundle: %+v, %v", v, err)
+			}
+		} else if errors.Is(err, attest.ErrUntrusted) || errors.Is(err, attest.ErrNone) || !errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("without the blessing: %v", err)
+		}
 	}
 }
 

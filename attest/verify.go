@@ -74,6 +74,7 @@ var ErrUntrusted = errors.New("no blessing signed by the given key")
 const (
 	maxReferrers = 1000
 	maxManifest  = 4 << 20
+	maxBundle    = 32 << 20
 	maxBlob      = 256 << 20
 )
 
@@ -81,7 +82,8 @@ const (
 // each bundle, that its statement is about subject, and that the file list is
 // the one that the blessing names. Bundles of other signers are no error, they are Rejected.
 //
-// Errors wrap ErrNone, ErrUntrusted, or say which part is missing or altered.
+// Errors wrap ErrNone or ErrUntrusted, or say which part is missing or altered. An error of the store
+// is handed on, and is neither: the attestation may be there.
 func Verify(ctx context.Context, store Store, subject v1.Hash, trust Trust) (*Verified, error) {
 	return verifyReferrers(ctx, store, subject, trust, func(v1.Descriptor) bool { return true })
 }
@@ -111,15 +113,20 @@ func verifyReferrers(ctx context.Context, store Store, subject v1.Hash, trust Tr
 	}
 	v := &Verified{store: store}
 	var blessing *Attestation
+	var unread []error
 	for _, r := range referrers {
 		a, err := fetch(ctx, store, r, subject, trust)
 		if ctx.Err() != nil {
 			return nil, ctx.Err()
 		}
-		if errors.Is(err, errNoBundle) {
+		var failed *storeError
+		switch {
+		case errors.Is(err, errNoBundle):
 			continue
-		}
-		if err != nil {
+		case errors.As(err, &failed):
+			unread = append(unread, fmt.Errorf("%s: %w", r.Digest, err))
+			continue
+		case err != nil:
 			v.Rejected = append(v.Rejected, fmt.Errorf("%s: %w", r.Digest, err))
 			continue
 		}
@@ -137,6 +144,10 @@ func verifyReferrers(ctx context.Context, store Store, subject v1.Hash, trust Tr
 			blessing, v.Blessing = a, p
 		}
 	}
+	if blessing == nil && len(unread) > 0 {
+		return nil, fmt.Errorf("%s: %w", subject, errors.Join(unread...)) // who could not look knows nothing
+	}
+	v.Rejected = append(v.Rejected, unread...)
 	if len(v.Attestations)+len(v.Rejected) == 0 {
 		return nil, fmt.Errorf("%s: %w", subject, ErrNone)
 	}
@@ -165,6 +176,11 @@ func newer(a, b v1.Descriptor) bool {
 
 var errNoBundle = errors.New("not a bundle")
 
+// storeError is an error of the store, which says nothing of the attestation.
+type storeError struct{ error }
+
+func (e *storeError) Unwrap() error { return e.error }
+
 // fetch reads a bundle and verifies it; errNoBundle if the referrer is something else.
 func fetch(ctx context.Context, store Store, referrer v1.Descriptor, subject v1.Hash, trust Trust) (*Attestation, error) {
 	if referrer.Size > maxManifest {
@@ -172,7 +188,7 @@ func fetch(ctx context.Context, store Store, referrer v1.Descriptor, subject v1.
 	}
 	raw, err := store.Manifest(ctx, referrer)
 	if err != nil {
-		return nil, err
+		return nil, &storeError{err}
 	}
 	var m v1.Manifest
 	if err := json.Unmarshal(raw, &m); err != nil {
@@ -188,8 +204,11 @@ func fetch(ctx context.Context, store Store, referrer v1.Descriptor, subject v1.
 		return nil, fmt.Errorf("manifest: %d layers, want 1", len(m.Layers))
 	}
 	a := &Attestation{Referrer: referrer}
+	if m.Layers[0].Size > maxBundle {
+		return nil, fmt.Errorf("bundle of %d bytes", m.Layers[0].Size)
+	}
 	if a.Bundle, err = readBlob(ctx, store, m.Layers[0]); err != nil {
-		return nil, err
+		return nil, &storeError{err}
 	}
 	b, s, err := parseBundle(a.Bundle)
 	if err != nil {
