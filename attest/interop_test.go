@@ -368,7 +368,7 @@ func TestBuildxShowsAttestations(t *testing.T) {
 		t.Fatal(err)
 	}
 	b := blessing(t, "image")
-	b.Image, b.Name = *desc, p.Repository.Name()
+	b.Image, b.Name = *desc, p.Name()
 	a, err := attest.BuildKit(b)
 	if err != nil {
 		t.Fatal(err)
