@@ -135,6 +135,9 @@ func (s *sparse) table(b []byte, extended byte, limit int64) (more bool, err err
 	}
 	for ; len(b) >= 24; b = b[24:] {
 		if b[0] == 0 && b[12] == 0 {
+			if len(bytes.Trim(b, "\x00")) > 0 {
+				return false, errors.New("sparse map: something behind its end")
+			}
 			break
 		}
 		off, ok1 := number(b[:12])
@@ -199,6 +202,9 @@ func (s *sparse) check(stored int64) error {
 		}
 		partial = partial || p.n%blockSize != 0
 		end, sum = p.off+p.n, sum+p.n
+	}
+	if end != s.size {
+		return fmt.Errorf("sparse map: ends at %d, the file at %d: GNU tar goes by the one, others by the other", end, s.size)
 	}
 	if sum != stored {
 		return fmt.Errorf("sparse map: of %d bytes, and %d are stored", sum, stored)
