@@ -98,6 +98,13 @@ func imageSet() (enforce.Set, error) {
 	return set, err
 }
 
+// sha256sum is the line that the program of this name prints.
+func sha256sum(name string) string {
+	b, err := os.ReadFile(name)
+	must(err)
+	return fmt.Sprintf("%x  %s\n", sha256.Sum256(b), name)
+}
+
 // container is an overlay root filesystem and a cgroup.
 type container struct {
 	root, upper, data, cgroup string

@@ -1,0 +1,118 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build linux
+
+package attack
+
+import (
+	"bufio"
+	"encoding/json"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/sbom-bless/sbom-bless/enforce"
+	"github.com/sbom-bless/sbom-bless/internal/vm"
+)
+
+// The session of docs/enforce.md, with the command itself.
+func TestCommand(t *testing.T) {
+	vm.Test(t, []vm.Kernel{"6.12"}, vm.Config{Memory: 3072, Host: func(t vm.TB, c *vm.Config) {
+		for in, from := range guestFiles() {
+			c.Files[strings.TrimPrefix(in, image)] = from
+		}
+		binary := filepath.Join(t.TempDir(), "sbom-bless")
+		cmd := exec.Command("go", "build", "-o", binary, "../..")
+		cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+		if out, err := cmd.CombinedOutput(); err != nil {
+			t.Fatalf("%v: %s", err, out)
+		}
+		c.Files["/usr/bin/sbom-bless"] = binary
+	}}, testCommand)
+}
+
+func testCommand(t *testing.T, k vm.Kernel) {
+	command := func(t *testing.T, args ...string) string {
+		t.Helper()
+		out, err := exec.Command("/usr/bin/sbom-bless", append([]string{"enforce"}, args...)...).CombinedOutput()
+		if err != nil {
+			t.Fatalf("enforce %v: %v: %s", args, err, out)
+		}
+		return string(out)
+	}
+	t.Run("check", func(t *testing.T) {
+		var abilities []enforce.Ability
+		if err := json.Unmarshal([]byte(command(t, "check", "--output", "json")), &abilities); err != nil {
+			t.Fatal(err)
+		}
+		for _, a := range abilities {
+			if !a.OK {
+				t.Errorf("%+v", a)
+			}
+		}
+	})
+
+	run := exec.Command("/usr/bin/sbom-bless", "enforce", "run")
+	run.Stderr = os.Stderr
+	out, err := run.StdoutPipe()
+	must(err)
+	must(run.Start())
+	events := make(chan enforce.Event, 100)
+	go func() {
+		for lines := bufio.NewScanner(out); lines.Scan(); {
+			var ev enforce.Event
+			if err := json.Unmarshal(lines.Bytes(), &ev); err != nil {
+				t.Errorf("%s: %v", lines.Bytes(), err)
+			}
+			events <- ev
+		}
+	}()
+	for end := time.Now().Add(time.Minute); ; time.Sleep(100 * time.Millisecond) {
+		if exec.Command("/usr/bin/sbom-bless", "enforce", "status").Run() == nil {
+			break
+		}
+		if time.Now().After(end) {
+			t.Fatal("the verifier does not load")
+		}
+	}
+
+	t.Run("exec", func(t *testing.T) {
+		list := "/tmp/list"
+		drop("/usr/bin/other")
+		var lines strings.Builder
+		for _, name := range []string{"/bin/dash", loader, libc} {
+			lines.WriteString(sha256sum(name))
+		}
+		must(os.WriteFile(list, []byte(lines.String()), 0o644))
+		out := command(t, "exec", "--files", list, "--name", "session", "--", "/bin/dash", "-c", "/usr/bin/other; echo $?")
+		if !strings.Contains(out, "/usr/bin/other: Operation not permitted\n126\n") {
+			t.Errorf("%s", out)
+		}
+		for {
+			select {
+			case ev := <-events:
+				if ev.Container == "session" && ev.Action == "denied" && ev.Reason == "not-listed" && ev.Path == "/usr/bin/other" {
+					return
+				}
+			case <-time.After(10 * time.Second):
+				t.Fatal("no event")
+			}
+		}
+	})
+	t.Run("status", func(t *testing.T) {
+		if out := command(t, "status"); !strings.Contains(out, "enforce  session") {
+			t.Errorf("%s", out)
+		}
+	})
+	t.Run("unload", func(t *testing.T) {
+		must(run.Process.Kill())
+		run.Wait()
+		command(t, "unload")
+		if out, err := exec.Command("/usr/bin/sbom-bless", "enforce", "status").CombinedOutput(); err == nil {
+			t.Errorf("still loaded: %s", out)
+		}
+	})
+}
