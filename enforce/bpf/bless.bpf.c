@@ -528,6 +528,23 @@ static __always_inline bool code_suffix(struct dentry *dentry)
 	return key.text[0] && bpf_map_lookup_elem(&suffixes, &key);
 }
 
+/* library tells whether the name is that of a library with a version: "libssl.so.3". */
+static __always_inline bool library(struct dentry *dentry)
+{
+	__u32 len = BPF_CORE_READ(dentry, d_name.len);
+	const unsigned char *name = BPF_CORE_READ(dentry, d_name.name);
+	char tail[24];
+
+	if (len > sizeof(tail))
+		name += len - sizeof(tail);
+	if (bpf_probe_read_kernel_str(tail, sizeof(tail), name) < 0)
+		return false;
+	for (int i = 0; i < sizeof(tail) - 4 && tail[i]; i++)
+		if (tail[i] == '.' && tail[i + 1] == 's' && tail[i + 2] == 'o' && tail[i + 3] == '.')
+			return true;
+	return false;
+}
+
 /* guarded tells whether the object is one that the domain runs code from. */
 static __always_inline bool guarded(struct facts *f, struct inode *inode, struct dentry *dentry)
 {
@@ -537,7 +554,8 @@ static __always_inline bool guarded(struct facts *f, struct inode *inode, struct
 		return true;
 	if (inode->i_sb->s_dev != f->domain->root_dev || !overlay(inode->i_sb) || upper_dentry(inode))
 		return false;
-	return f->domain->flags & DOMAIN_GUARD_ALL || inode->i_mode & S_IXUGO || code_suffix(dentry);
+	return f->domain->flags & DOMAIN_GUARD_ALL || inode->i_mode & S_IXUGO || code_suffix(dentry) ||
+	       library(dentry);
 }
 
 /* named tells whether the dentry's name is name, of n bytes with its NUL. */

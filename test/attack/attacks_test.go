@@ -305,7 +305,7 @@ var attacks = []*attack{
 		try: func() error { changedCopy(libc, "/tmp/libc.so.6"); return loaded("/tmp/libc", "LD_LIBRARY_PATH=/tmp") }},
 	{name: "changed library in the writable layer", op: "mmap", reason: "writable-layer",
 		try: func() error { return loaded("evil.so", "LD_PRELOAD="+changedCopy(libm, "/home/evil.so.1")) }},
-	{name: "uselib, dlopen: mmap of a dropped file", op: "mmap", reason: "writable-layer",
+	{name: "dlopen: mmap of a dropped file", op: "mmap", reason: "writable-layer",
 		try: func() error { _, err := mapExec("/home/x", unix.PROT_READ|unix.PROT_EXEC); return err }},
 	{name: "mmap of a dropped file under READ_IMPLIES_EXEC", op: "mmap", reason: "writable-layer",
 		try: func() error {
@@ -411,6 +411,15 @@ var attacks = []*attack{
 		try: func() error { return open("/bin/true", unix.O_WRONLY) }},
 	{name: "write to a listed script", op: "write", reason: "guarded",
 		try: func() error { return open("/bin/lib.py", unix.O_WRONLY) }},
+	{name: "write to a listed library that has no x bit", op: "write", reason: "guarded",
+		try: func() error {
+			info, err := os.Stat(libm)
+			must(err)
+			if info.Mode()&0o111 != 0 {
+				must(errors.New("it has one"))
+			}
+			return open(libm, unix.O_WRONLY)
+		}},
 	{name: "append to a listed file", op: "write", reason: "guarded",
 		try: func() error { return open("/bin/true", unix.O_WRONLY|unix.O_APPEND) }},
 	{name: "open a listed file with O_TRUNC", op: "write", reason: "guarded",
