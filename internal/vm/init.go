@@ -141,7 +141,7 @@ func moveTree(from, root string) error {
 			return err
 		}
 		to := root + p
-		mode := uint32(info.Sys().(*syscall.Stat_t).Mode)
+		mode := info.Sys().(*syscall.Stat_t).Mode
 		switch info.Mode().Type() {
 		case fs.ModeDir:
 			if err := os.Mkdir(to, 0o755); err != nil {
@@ -293,7 +293,7 @@ func reap(pid int) (int, error) {
 		var s unix.WaitStatus
 		got, err := unix.Wait4(-1, &s, 0, nil)
 		switch {
-		case err == unix.EINTR:
+		case errors.Is(err, unix.EINTR):
 		case err != nil:
 			return 0, fmt.Errorf("wait: %w", err)
 		case got == pid && s.Signaled():

@@ -189,7 +189,9 @@ func listen(r io.Reader, also io.Writer) (*Result, error) {
 		}
 		result.Output = append(result.Output, m.Output...)
 		if also != nil {
-			also.Write(m.Output)
+			if _, err := also.Write(m.Output); err != nil {
+				return result, fmt.Errorf("output: %w", err)
+			}
 		}
 		switch {
 		case m.Error != "":

@@ -54,9 +54,11 @@ func TestGuest(t *testing.T) {
 				"lowerdir="+d+"/lower,upperdir="+d+"/upper,workdir="+d+"/work"); err != nil {
 				t.Fatal(err)
 			}
-			defer unix.Unmount(merged, 0)
 			if err := unix.Setxattr(merged, "security.bpf.bless", []byte("x"), 0); err != nil {
 				t.Errorf("security.bpf.bless: %v", err)
+			}
+			if err := unix.Unmount(merged, 0); err != nil {
+				t.Error(err)
 			}
 		})
 		t.Run("lets the root be pivoted", func(t *testing.T) {

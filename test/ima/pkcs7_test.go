@@ -6,6 +6,7 @@ package ima
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"os"
 	"testing"
@@ -37,14 +38,14 @@ func TestPKCS7(t *testing.T) {
 					t.Errorf("%d bytes: %v", len(value), err)
 				}
 				other := xattr.Statement(digestOf(xattr.SHA256, []byte("other")))
-				if err := verify(ring, other[:], value); err != unix.EKEYREJECTED {
+				if err := verify(ring, other[:], value); !errors.Is(err, unix.EKEYREJECTED) {
 					t.Errorf("the signature of another file: %v, want EKEYREJECTED", err)
 				}
 				strange, err := stranger(t, s).Bless(d)
 				if err != nil {
 					t.Fatal(err)
 				}
-				if err := verify(ring, statement[:], strange); err != unix.ENOKEY {
+				if err := verify(ring, statement[:], strange); !errors.Is(err, unix.ENOKEY) {
 					t.Errorf("a key that is not in the keyring: %v, want ENOKEY", err)
 				}
 			})
@@ -110,7 +111,7 @@ func verifier(t *testing.T) func(keyring int, statement, sig []byte) error {
 		case result < 0:
 			return unix.Errno(-result)
 		}
-		return fmt.Errorf("nothing was verified")
+		return errors.New("nothing was verified")
 	}
 }
 

@@ -2,7 +2,7 @@
 
 //go:build linux
 
-package runtime
+package containerd
 
 import (
 	"bufio"
@@ -75,7 +75,7 @@ func (a *agent) kill(t *testing.T) {
 	if err := a.cmd.Process.Kill(); err != nil {
 		t.Fatal(err)
 	}
-	a.cmd.Wait()
+	_ = a.cmd.Wait() // says that it was killed
 }
 
 // said waits for an event.

@@ -2,11 +2,11 @@
 
 //go:build linux
 
-// Package runtime runs a blessed image under containerd and runc, as Debian
+// Package containerd runs a blessed image under containerd and runc, as Debian
 // ships them, in a virtual machine with the verifier in force: the image works
 // as before, what it did not bring does not run, and the agent can be exchanged
 // in between.
-package runtime
+package containerd
 
 import (
 	"archive/tar"
@@ -197,8 +197,10 @@ func start(t *testing.T) *containers {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		cmd.Process.Kill()
-		cmd.Wait()
+		if err := cmd.Process.Kill(); err != nil {
+			t.Error(err)
+		}
+		_ = cmd.Wait() // says that it was killed
 		if t.Failed() {
 			t.Logf("containerd:\n%s", c.log.Bytes())
 		}
