@@ -173,7 +173,6 @@ func (r *Reader) tables(lit, dist []uint8) error {
 	if err := buildTable(r.lit[:], litBits, lit, litEntry); err != nil {
 		return err
 	}
-	pairLiterals(&r.lit)
 	return buildTable(r.dist[:], distBits, dist, distEntry)
 }
 
@@ -222,20 +221,20 @@ func (r *Reader) symbols(buf []byte, seqs []seq, pos, mark, low, limit, lim int)
 
 		e := lit[bb&(1<<litBits-1)]
 		if e&literal != 0 {
-			binary.LittleEndian.PutUint16(buf[pos:], uint16(e>>8))
-			pos += int(e >> 5 & 3)
+			buf[pos] = byte(e >> 8)
+			pos++
 			bb >>= e & 31
 			bc -= uint(e & 31)
 			e = lit[bb&(1<<litBits-1)]
 			if e&literal != 0 {
-				binary.LittleEndian.PutUint16(buf[pos:], uint16(e>>8))
-				pos += int(e >> 5 & 3)
+				buf[pos] = byte(e >> 8)
+				pos++
 				bb >>= e & 31
 				bc -= uint(e & 31)
 				e = lit[bb&(1<<litBits-1)]
 				if e&literal != 0 {
-					binary.LittleEndian.PutUint16(buf[pos:], uint16(e>>8))
-					pos += int(e >> 5 & 3)
+					buf[pos] = byte(e >> 8)
+					pos++
 					bb >>= e & 31
 					bc -= uint(e & 31)
 					continue

@@ -10,18 +10,17 @@ import (
 // Decoding tables: the low litBits (distBits) bits of the input index an entry,
 // which for longer codes leads to a second table further on.
 //
-//	literals    bits to drop | count << 5 | first << 8 | second << 16
+//	literal     bits to drop | 0x40 | byte << 8
 //	length      bits to drop | code length << 8 | base << 16
 //	distance    the same
 //	other       0x80 | ..., see below
 //
-// The bits to drop are those of the code and of the extra bits that follow. Two
-// literals share an entry where both codes fit.
+// The bits to drop are those of the code and of the extra bits that follow.
 const (
-	litBits  = 11
+	litBits  = 10
 	distBits = 9
 
-	literal  = 3 << 5          // mask: how many literals the entry holds
+	literal  = 1 << 6
 	special  = 1 << 7          // none of the above:
 	subtable = special | 1<<12 // bits of the second table << 8 | its start << 16
 	endBlock = special | 1<<13 // bits to drop
@@ -53,7 +52,7 @@ var (
 func litEntry(sym int, n uint) uint32 {
 	switch {
 	case sym < endSym:
-		return uint32(n) | 1<<5 | uint32(sym)<<8
+		return uint32(n) | literal | uint32(sym)<<8
 	case sym == endSym:
 		return endBlock | uint32(n)
 	case sym < numLit:
@@ -159,21 +158,4 @@ func buildTable(t []uint32, first uint, lens []uint8, entry func(sym int, n uint
 		}
 	}
 	return nil
-}
-
-// pairLiterals makes one entry of two literals where both codes fit the index.
-func pairLiterals(t *litTable) {
-	// From the top: the entry of the second literal has a smaller index, and so
-	// still holds one literal.
-	for i := 1<<litBits - 1; i >= 0; i-- {
-		e := t[i]
-		if e&literal != 1<<5 {
-			continue
-		}
-		n := e & 31
-		f := t[i>>n]
-		if f&literal == 1<<5 && n+f&31 <= litBits {
-			t[i] = n + f&31 | 2<<5 | e&0xff00 | f&0xff00<<8
-		}
-	}
 }
