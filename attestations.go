@@ -40,6 +40,7 @@ type attester struct {
 	bundler    attest.Bundler // signs the attestations; nil: there are none
 	trust      attest.Trust   // in what bundler signs
 	buildkit   bool           // unsigned ones in the index too
+	detached   bool           // the image stays as it is
 	source     transport.Source
 	dest       transport.Destination
 	destName   string
@@ -212,7 +213,7 @@ func (a *attester) blessing(ctx context.Context, img bless.ImageResult) (*attest
 		return nil, err
 	}
 	b := &attest.Blessing{
-		Image: img.Blessed, Name: repository(a.destName), Platform: img.Platform,
+		Image: img.Blessed, Name: repository(a.destName), Platform: img.Platform, Detached: a.detached,
 		Source:     attest.Source{Name: repository(a.source.Reference()), Digest: img.Source.Digest},
 		Attributes: a.attributes, Key: a.files,
 		Parameters: a.options, Version: version(), Created: created,

@@ -58,6 +58,7 @@ func newBless() *cli.Command {
 			&cli.StringFlag{Name: "sbom", Value: "spdx-json,cyclonedx-json", Usage: "formats of the SBOM: spdx-json, cyclonedx-json, or none"},
 			&cli.StringFlag{Name: "sbom-out", Usage: "write the SBOMs to this directory too"},
 			&cli.StringFlag{Name: "attestation-out", Usage: "write the attestations to this directory too, for places that cannot hold them"},
+			&cli.BoolFlag{Name: "detached", Usage: "leave the image as it is: attest its files, as referrers of the source; DEST may be left out"},
 			&cli.BoolFlag{Name: "buildkit-attestations", Usage: "put SBOM and provenance into the index too, where docker buildx and Docker Scout look"},
 			&cli.BoolFlag{Name: "keyless", Usage: "sign the attestations with the identity of the CI job (Fulcio, Rekor) in place of the key"},
 			&cli.StringFlag{Name: "fulcio-url", Value: keyless.PublicFulcio, Usage: "certificate authority of --keyless"},
@@ -73,7 +74,7 @@ func newBless() *cli.Command {
 }
 
 func runBless(ctx context.Context, c *cli.Context) error {
-	if c.NArg() != 1 || c.String("to") == "" {
+	if c.NArg() != 1 || c.String("to") == "" && !c.Bool("detached") {
 		return usagef("bless takes one SOURCE and -t DEST\nhint: sbom-bless bless oci:app -t oci:blessed --key bless.key")
 	}
 	common, err := readCommon(c)
@@ -100,6 +101,9 @@ func runBless(ctx context.Context, c *cli.Context) error {
 		return err
 	}
 	source, dest := c.Args().First(), c.String("to")
+	if dest == "" {
+		dest = source
+	}
 	o.Ledger = !c.Bool("no-cache") && !k.delegated && repository(dest) != ""
 	src, err := transport.Open(ctx, source, common.transport())
 	if err != nil {
@@ -116,9 +120,12 @@ func runBless(ctx context.Context, c *cli.Context) error {
 	a := &attester{
 		formats: formats, sbomDir: c.String("sbom-out"), out: c.String("attestation-out"), buildkit: c.Bool("buildkit-attestations"),
 		source: src, dest: dst, destName: dest, options: blessParameters(c), attributes: fileAttributes(o, signer),
-		files: attest.Key{Certificate: o.Certificate}, said: map[v1.Hash]*attest.Blessing{},
+		files: attest.Key{Certificate: o.Certificate}, detached: c.Bool("detached"), said: map[v1.Hash]*attest.Blessing{},
 	}
-	if signer != nil {
+	switch {
+	case a.detached:
+		a.attributes, a.files = nil, attest.Key{}
+	case signer != nil:
 		a.files.ID = signer.KeyID().String()
 	}
 	if err := a.choose(ctx, c, k); err != nil {
@@ -131,12 +138,25 @@ func runBless(ctx context.Context, c *cli.Context) error {
 	if a.buildkit {
 		o.Beside = a.beside
 	}
-	result, err := bless.Image(ctx, src, dst, signer, o)
+	if a.detached && a.bundler == nil {
+		return usagef("--detached makes attestations and nothing else: it needs a key, and a place for them\nhint: --attestation-out DIR is one")
+	}
+	var result *bless.Result
+	if a.detached {
+		if result, err = bless.Read(ctx, src, o); err == nil {
+			err = a.finish(ctx, result)
+		}
+		if err == nil && repository(dest) == "" { // a registry shows referrers at once; its tag is not ours to move
+			_, err = dst.Commit(ctx, result.Descriptor)
+		}
+	} else {
+		result, err = bless.Image(ctx, src, dst, signer, o)
+	}
 	progress.close()
 	if err != nil {
 		return err
 	}
-	if !c.Bool("no-verify") {
+	if !c.Bool("no-verify") && !a.detached {
 		if err := a.readBack(ctx, result, common); err != nil {
 			return fmt.Errorf("%s: what was written does not read back: %w", result.Blessed, err)
 		}

@@ -38,6 +38,7 @@ func newVerify() *cli.Command {
 			&cli.StringFlag{Name: "bpf-files", Value: "code", Usage: "files that must have security.bpf.bless: code, all or none"},
 			&cli.BoolFlag{Name: "evm", Usage: "demand security.evm on every file"},
 			&cli.BoolFlag{Name: "hash-only", Usage: "check digests, without a key"},
+			&cli.BoolFlag{Name: "detached", Usage: "the image carries no attributes: check it against its attestations alone"},
 			&cli.BoolFlag{Name: "files-only", Usage: "check files and attributes, no attestations"},
 			&cli.StringFlag{Name: "certificate-identity", Usage: "trust attestations by this identity (e-mail address or URI), made with --keyless"},
 			&cli.StringFlag{Name: "certificate-identity-regexp", Usage: "the same, as a regular expression"},
@@ -62,7 +63,7 @@ func runVerify(ctx context.Context, c *cli.Context) error {
 		return err
 	}
 	o := bless.VerifyOptions{
-		BPFFiles: bless.BPFFiles(c.String("bpf-files")), EVM: c.Bool("evm"),
+		BPFFiles: bless.BPFFiles(c.String("bpf-files")), EVM: c.Bool("evm"), Detached: c.Bool("detached"),
 		Platforms: common.platforms, Jobs: common.jobs, Limits: common.limits,
 	}
 	if !validBPFFiles(o.BPFFiles) {
@@ -113,7 +114,7 @@ func runVerify(ctx context.Context, c *cli.Context) error {
 		return fmt.Errorf("%s: %w: %s", result.Reference, errWrong, plural(len(result.Problems), "problem"))
 	}
 	if !common.quiet {
-		verifySummary(c.App.ErrWriter, result, len(o.Keys) > 0)
+		verifySummary(c.App.ErrWriter, result, o)
 		if store != nil {
 			fmt.Fprintln(c.App.ErrWriter, "the attestations say the same: source layers, file list and SBOMs")
 		}
@@ -171,17 +172,20 @@ func certifiedBy(roots []crypto.PublicKey, der []byte) (pub crypto.PublicKey, er
 	return nil, err
 }
 
-func verifySummary(w io.Writer, r *bless.VerifyResult, signed bool) {
+func verifySummary(w io.Writer, r *bless.VerifyResult, o bless.VerifyOptions) {
 	for _, img := range r.Images {
 		var regular, code, size int64
 		for _, l := range img.Layers {
 			regular, code, size = regular+l.Regular, code+l.Code, size+l.FileBytes
 		}
-		what := "signed by a trusted key"
-		if !signed {
-			what = "as their digests say"
+		what := "all signed by a trusted key"
+		switch {
+		case o.Detached:
+			what = "no attributes asked for"
+		case len(o.Keys) == 0:
+			what = "all as their digests say"
 		}
-		fmt.Fprintf(w, "verified %s: %s files in %s, %s, %s of them code, all %s\n",
+		fmt.Fprintf(w, "verified %s: %s files in %s, %s, %s of them code, %s\n",
 			img.Platform, count(regular), plural(len(img.Layers), "layer"), bytesText(size), count(code), what)
 	}
 }

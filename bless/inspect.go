@@ -97,7 +97,7 @@ func Inspect(ctx context.Context, src transport.Source, o InspectOptions) (*Insp
 		}
 		defer blob.Close()
 		li := &LayerInspection{Descriptor: j.source}
-		read, err := readLayer(ctx, layerIn{desc: j.source, diffID: j.diffID, blob: blob}, r.limits, false, add, func(e *xattr.Entry, f *tree.File) error {
+		read, err := readLayer(ctx, layerIn{desc: j.source, diffID: j.diffID, blob: blob}, r.limits, false, false, add, func(e *xattr.Entry, f *tree.File) error {
 			if f.Regular() && !tree.IsWhiteout(f.Name) {
 				fi := li.count(e, f)
 				if o.Files {

@@ -145,7 +145,7 @@ func (r *run) blessLayer(ctx context.Context, j *layerJob, add func(int64)) erro
 
 // contentDiffID reads a source layer once more, without our records.
 func (r *run) contentDiffID(ctx context.Context, j *layerJob, blob io.ReaderAt) error {
-	read, err := readLayer(ctx, layerIn{desc: j.source, diffID: j.diffID, blob: blob}, r.limits, false,
+	read, err := readLayer(ctx, layerIn{desc: j.source, diffID: j.diffID, blob: blob}, r.limits, false, false,
 		func(int64) {}, func(*xattr.Entry, *tree.File) error { return nil })
 	if err == nil {
 		j.out.ContentDiffID = read.stripped

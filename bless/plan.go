@@ -299,15 +299,21 @@ func (r *run) write(ctx context.Context, n *node, result *Result) (root v1.Descr
 	if err != nil || n.image == nil {
 		return root, nil, err
 	}
-	ir := ImageResult{Platform: n.image.platform, Source: n.desc, Blessed: root, Created: n.image.file.Created.Time, Tree: n.image.tree}
-	for _, l := range n.image.layers {
-		ir.Layers = append(ir.Layers, l.out)
-	}
+	ir := n.imageResult(root)
 	result.Images = append(result.Images, ir)
 	if r.opts.Beside != nil {
 		beside, err = r.opts.Beside(ctx, ir)
 	}
 	return root, beside, err
+}
+
+// imageResult tells what became of the image, whose manifest is now blessed.
+func (n *node) imageResult(blessed v1.Descriptor) ImageResult {
+	ir := ImageResult{Platform: n.image.platform, Source: n.desc, Blessed: blessed, Created: n.image.file.Created.Time, Tree: n.image.tree}
+	for _, l := range n.image.layers {
+		ir.Layers = append(ir.Layers, l.out)
+	}
+	return ir
 }
 
 // wrap makes an index around a single image.

@@ -15,6 +15,7 @@ import (
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/sbom-bless/sbom-bless/transport"
 	"github.com/sbom-bless/sbom-bless/tree"
 	"github.com/sbom-bless/sbom-bless/xattr"
 )
@@ -29,8 +30,8 @@ type layerRead struct {
 // readLayer reads a layer from its first byte to its last and hands each entry
 // to visit, in order. Of regular files the digests are filled in if hashes is
 // set: SHA-256, and in File.Digest what the entry's security.ima claims if that
-// is another algorithm.
-func readLayer(ctx context.Context, in layerIn, limits Limits, hashes bool, add func(int64), visit func(*xattr.Entry, *tree.File) error) (*layerRead, error) {
+// is another algorithm; with sha1 that too.
+func readLayer(ctx context.Context, in layerIn, limits Limits, hashes, sha1 bool, add func(int64), visit func(*xattr.Entry, *tree.File) error) (*layerRead, error) {
 	p, err := packingOf(in.desc.MediaType)
 	if err != nil {
 		return nil, err
@@ -45,7 +46,7 @@ func readLayer(ctx context.Context, in layerIn, limits Limits, hashes bool, add 
 	defer context.AfterFunc(gctx, decoded.stop)()
 	g.Go(func() error { return checkBlob(gctx, in.blob, in.desc, add) })
 	g.Go(decoded.fill)
-	l := &layerReader{in: in, limits: limits, hashes: hashes, visit: visit, sum: sha256.New(), strippedSum: sha256.New()}
+	l := &layerReader{in: in, limits: limits, hashes: hashes, sha1: sha1, visit: visit, sum: sha256.New(), strippedSum: sha256.New()}
 	g.Go(func() error { return l.read(decoded) })
 	if err := g.Wait(); err != nil {
 		if errors.Is(err, errStopped) {
@@ -61,6 +62,7 @@ type layerReader struct {
 	in     layerIn
 	limits Limits
 	hashes bool
+	sha1   bool
 	visit  func(*xattr.Entry, *tree.File) error
 
 	sum, strippedSum hash.Hash
@@ -143,7 +145,7 @@ func (l *layerReader) Entry(e *xattr.Entry) error {
 		if v, err := xattr.Parse(e.Xattrs[xattr.IMA]); err == nil {
 			h = v.Hash
 		}
-		l.content.reset(h, false)
+		l.content.reset(h, l.sha1)
 	}
 	return nil
 }
@@ -193,4 +195,55 @@ func (c *cutter) cut(b *block, edits []xattr.Edit) []xattr.Edit {
 		c.edits = append(c.edits, e)
 	}
 	return c.edits
+}
+
+// Read reads what src holds without changing or writing anything: the result is
+// that of Image, had nothing been to do, with the effective tree of each image.
+// SHA-1 digests are there too. Of the options, Platforms, Jobs, Limits, Progress
+// and Planned count.
+func Read(ctx context.Context, src transport.Source, o Options) (*Result, error) {
+	r, images, err := readImages(ctx, src, o.Platforms, o.Jobs, o.Limits, o.Progress)
+	if err != nil {
+		return nil, err
+	}
+	for _, n := range images {
+		if o.Planned != nil {
+			o.Planned(ctx, n.desc)
+		}
+	}
+	err = r.eachLayer(ctx, images, func(ctx context.Context, _ *node, j *layerJob, add func(int64)) error {
+		blob, err := r.src.Blob(ctx, j.source)
+		if err != nil {
+			return err
+		}
+		defer blob.Close()
+		var files []tree.File
+		read, err := readLayer(ctx, layerIn{desc: j.source, diffID: j.diffID, blob: blob}, r.limits, true, true, add, func(_ *xattr.Entry, f *tree.File) error {
+			files = append(files, *f)
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+		if read.diffID != j.diffID {
+			return wrongDiffID(read.diffID, j.diffID)
+		}
+		j.out = LayerResult{
+			Source: j.source, SourceDiffID: j.diffID, Blessed: j.source, BlessedDiffID: j.diffID,
+			ContentDiffID: read.stripped, Outcome: OutcomeUnchanged, LayerStats: read.stats, Files: files,
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", src.Reference(), err)
+	}
+	r.opts.Files = true
+	result := &Result{Source: src.Reference(), Blessed: src.Reference(), SourceDescriptor: src.Root(), Descriptor: src.Root(), Hash: r.hash.String()}
+	for _, n := range images {
+		if err := r.checkTree(n.image); err != nil {
+			return nil, fmt.Errorf("%s: %w", src.Reference(), err)
+		}
+		result.Images = append(result.Images, n.imageResult(n.desc))
+	}
+	return result, nil
 }

@@ -18,6 +18,8 @@ import (
 	"strings"
 	"sync/atomic"
 
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+
 	"github.com/sbom-bless/sbom-bless/tree"
 	"github.com/sbom-bless/sbom-bless/xattr"
 )
@@ -71,9 +73,13 @@ func (s *layerScan) scan() error {
 	}
 	s.passOn(1 << 62)
 	if got := sha256Of(s.srcSum); got != s.in.diffID {
-		return fmt.Errorf("its DiffID is %s, the image config says %s\nhint: the source image is damaged or was put together wrongly", got, s.in.diffID)
+		return wrongDiffID(got, s.in.diffID)
 	}
 	return nil
+}
+
+func wrongDiffID(got, want v1.Hash) error {
+	return fmt.Errorf("its DiffID is %s, the image config says %s\nhint: the source image is damaged or was put together wrongly", got, want)
 }
 
 // passOn gives the held blocks that end at or before safe to assemble, each

@@ -39,6 +39,9 @@ type VerifyOptions struct {
 	Jobs      int
 	Limits    Limits
 	Progress  Progress
+	// Detached images carry no attributes: what their files must be stands in the
+	// attestation alone.
+	Detached bool
 	// Files keeps the entries of each layer in the result.
 	Files bool
 }
@@ -200,7 +203,7 @@ func (v *layerVerifier) layer(ctx context.Context, r *run, j *layerJob, add func
 	defer blob.Close()
 	check := &LayerCheck{Descriptor: j.source}
 	var at int64
-	read, err := readLayer(ctx, layerIn{desc: j.source, diffID: j.diffID, blob: blob}, r.limits, true, add, func(e *xattr.Entry, f *tree.File) error {
+	read, err := readLayer(ctx, layerIn{desc: j.source, diffID: j.diffID, blob: blob}, r.limits, true, false, add, func(e *xattr.Entry, f *tree.File) error {
 		at++
 		if v.o.Files {
 			check.Files = append(check.Files, *f)
@@ -226,6 +229,9 @@ func (v *layerVerifier) layer(ctx context.Context, r *run, j *layerJob, add func
 
 // entry checks one entry, in a goroutine of its own if it carries signatures.
 func (v *layerVerifier) entry(at int64, e *xattr.Entry, f tree.File) {
+	if v.o.Detached {
+		return
+	}
 	if !f.Regular() || tree.IsWhiteout(f.Name) {
 		for _, name := range []string{xattr.IMA, xattr.Bless, xattr.EVM} {
 			if _, ok := e.Xattrs[name]; ok {
