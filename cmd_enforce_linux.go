@@ -42,6 +42,8 @@ func newEnforce() *cli.Command {
 			&cli.BoolFlag{Name: "jit", Usage: "allow executable memory without a file, as just-in-time compilers need"},
 			&cli.BoolFlag{Name: "soft", Usage: "accept listed files of the writable layer while nobody writes to them"},
 			&cli.BoolFlag{Name: "interpreters", Usage: "also judge opening of *.py, *.sh, *.js and so on (overlay only)"},
+			&cli.BoolFlag{Name: "guard-all", Usage: "guard every file of the image against change, not code alone"},
+			&cli.Uint64Flag{Name: "max-size", Usage: "deny larger files (bytes; default: no limit)"},
 			&cli.StringSliceFlag{Name: "mount", Usage: "directory on another filesystem that listed files may run from; may stand several times"},
 		}, identityFlags()...)
 	}
@@ -154,6 +156,7 @@ func enforceRules(c *cli.Context) enforce.Rules {
 	return enforce.Rules{
 		Enforce: !c.Bool("audit"), JIT: c.Bool("jit"), Soft: c.Bool("soft"),
 		Interpreters: c.Bool("interpreters"), Mounts: c.StringSlice("mount"),
+		GuardAll: c.Bool("guard-all"), MaxSize: c.Uint64("max-size"),
 	}
 }
 

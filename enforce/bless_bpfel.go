@@ -26,8 +26,8 @@ type blessDomain struct {
 	Set        uint32
 	RootDev    uint32
 	Generation uint32
-	Keyring    int32
 	HostDev    uint32
+	Reserved   uint32
 	MaxSize    uint64
 }
 
@@ -35,14 +35,12 @@ type blessDomainFlags uint32
 
 const (
 	blessDomainFlagsDOMAIN_ENFORCE      blessDomainFlags = 1
-	blessDomainFlagsDOMAIN_SBOM         blessDomainFlags = 2
-	blessDomainFlagsDOMAIN_KEYRING      blessDomainFlags = 4
-	blessDomainFlagsDOMAIN_SOFT         blessDomainFlags = 8
-	blessDomainFlagsDOMAIN_PLAIN        blessDomainFlags = 16
-	blessDomainFlagsDOMAIN_JIT          blessDomainFlags = 32
-	blessDomainFlagsDOMAIN_INTERPRETERS blessDomainFlags = 64
-	blessDomainFlagsDOMAIN_GUARD_ALL    blessDomainFlags = 128
-	blessDomainFlagsDOMAIN_HOST_ROOT    blessDomainFlags = 256
+	blessDomainFlagsDOMAIN_SOFT         blessDomainFlags = 2
+	blessDomainFlagsDOMAIN_PLAIN        blessDomainFlags = 4
+	blessDomainFlagsDOMAIN_JIT          blessDomainFlags = 8
+	blessDomainFlagsDOMAIN_INTERPRETERS blessDomainFlags = 16
+	blessDomainFlagsDOMAIN_GUARD_ALL    blessDomainFlags = 32
+	blessDomainFlagsDOMAIN_HOST_ROOT    blessDomainFlags = 64
 )
 
 type blessEvent struct {
@@ -73,8 +71,6 @@ type blessGood struct {
 	_          structs.HostLayout
 	Set        uint32
 	Generation uint32
-	Trust      uint32
-	File       uint32
 	Size       uint64
 	Ctime      uint64
 }
@@ -119,16 +115,14 @@ const (
 	blessReasonREASON_NO_DIGEST      blessReason = 7
 	blessReasonREASON_NO_SET         blessReason = 8
 	blessReasonREASON_NOT_LISTED     blessReason = 9
-	blessReasonREASON_NO_SIGNATURE   blessReason = 10
-	blessReasonREASON_BAD_SIGNATURE  blessReason = 11
-	blessReasonREASON_ANONYMOUS      blessReason = 12
-	blessReasonREASON_WRITE_EXEC     blessReason = 13
-	blessReasonREASON_GUARDED        blessReason = 14
-	blessReasonREASON_HARDENED       blessReason = 15
-	blessReasonREASON_SELF           blessReason = 16
-	blessReasonREASON_LOST           blessReason = 17
-	blessReasonREASON_REPEATED       blessReason = 18
-	blessReasonREASONS               blessReason = 19
+	blessReasonREASON_ANONYMOUS      blessReason = 10
+	blessReasonREASON_WRITE_EXEC     blessReason = 11
+	blessReasonREASON_GUARDED        blessReason = 12
+	blessReasonREASON_HARDENED       blessReason = 13
+	blessReasonREASON_SELF           blessReason = 14
+	blessReasonREASON_LOST           blessReason = 15
+	blessReasonREASON_REPEATED       blessReason = 16
+	blessReasonREASONS               blessReason = 17
 )
 
 type blessRecentKey struct {

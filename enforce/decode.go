@@ -50,8 +50,6 @@ var reasons = map[blessReason]string{
 	blessReasonREASON_NO_DIGEST:      "no-digest",
 	blessReasonREASON_NO_SET:         "no-set",
 	blessReasonREASON_NOT_LISTED:     "not-listed",
-	blessReasonREASON_NO_SIGNATURE:   "no-signature",
-	blessReasonREASON_BAD_SIGNATURE:  "bad-signature",
 	blessReasonREASON_ANONYMOUS:      "anonymous",
 	blessReasonREASON_WRITE_EXEC:     "write-exec",
 	blessReasonREASON_GUARDED:        "guarded",

@@ -31,20 +31,20 @@ type Domain struct {
 // Rules say what holds in a domain. The zero value only reports.
 type Rules struct {
 	// Enforce denies; otherwise would-be denials are reported.
-	Enforce bool `json:"enforce" yaml:"enforce"`
+	Enforce bool `json:"enforce"`
 	// Soft accepts files of the writable layer, if listed and while nobody can
 	// write to them: for images whose entrypoint changes owner or mode of its files.
-	Soft bool `json:"soft,omitempty" yaml:"soft"`
+	Soft bool `json:"soft,omitempty"`
 	// JIT allows executable memory that no file stands behind.
-	JIT bool `json:"jit,omitempty" yaml:"jit"`
+	JIT bool `json:"jit,omitempty"`
 	// Interpreters judges files with a code suffix when they are opened.
-	Interpreters bool `json:"interpreters,omitempty" yaml:"interpreters"`
+	Interpreters bool `json:"interpreters,omitempty"`
 	// GuardAll guards every file of the image against change, not code alone.
-	GuardAll bool `json:"guardAll,omitempty" yaml:"guardAll"`
+	GuardAll bool `json:"guardAll,omitempty"`
 	// Mounts are directories on further filesystems that listed files may be run from.
-	Mounts []string `json:"mounts,omitempty" yaml:"mounts"`
+	Mounts []string `json:"mounts,omitempty"`
 	// MaxSize denies larger files, unless 0.
-	MaxSize uint64 `json:"maxSize,omitempty" yaml:"maxSize"`
+	MaxSize uint64 `json:"maxSize,omitempty"`
 }
 
 var errNoCgroup = errors.New("a domain needs a cgroup")

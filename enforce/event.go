@@ -72,8 +72,6 @@ var sentences = map[string]string{
 	"no-set":         "cannot be judged: no file list is loaded for %s",
 	"not-listed":     "is not in the SBOM of %s",
 	"modified":       "was modified since it was listed for %s",
-	"no-signature":   "has no signature that the kernel can read%.0s",
-	"bad-signature":  "has a signature that does not verify%.0s",
 	"anonymous":      "asks for executable memory that no file stands behind%.0s",
 	"write-exec":     "would make writable memory executable%.0s",
 	"guarded":        "is code of %s and may not be changed",

@@ -104,7 +104,7 @@ func (d *Domain) kernel() (rules blessDomain, mounts []uint32, err error) {
 	if err := unix.Statfs(d.Root, &rootFS); err != nil {
 		return rules, nil, fmt.Errorf("%s: %w", d.Root, err)
 	}
-	flags := blessDomainFlagsDOMAIN_SBOM
+	var flags blessDomainFlags
 	for flag, set := range map[blessDomainFlags]bool{
 		blessDomainFlagsDOMAIN_ENFORCE:      d.Enforce,
 		blessDomainFlagsDOMAIN_SOFT:         d.Soft,

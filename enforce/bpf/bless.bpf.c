@@ -476,13 +476,12 @@ static __always_inline __u32 judge(struct facts *f, struct file *file)
 		return reason;
 	now.set = f->domain->set;
 	now.generation = f->domain->generation;
-	now.trust = f->domain->flags & (DOMAIN_SBOM | DOMAIN_KEYRING);
 	now.size = inode->i_size;
 	now.ctime = ctime(inode);
 	cached = bpf_inode_storage_get(&verdicts, inode, NULL, 0);
 	if (cached) {
-		if (cached->set == now.set && cached->generation == now.generation && cached->trust == now.trust &&
-		    cached->size == now.size && cached->ctime == now.ctime)
+		if (cached->set == now.set && cached->generation == now.generation && cached->size == now.size &&
+		    cached->ctime == now.ctime)
 			return REASON_ALLOWED;
 		/* Replaced whole, never in place: another CPU must not read half of it. */
 		bpf_inode_storage_delete(&verdicts, inode);
@@ -496,7 +495,6 @@ static __always_inline __u32 judge(struct facts *f, struct file *file)
 	reason = provenance(f, inode);
 	if (reason)
 		return reason;
-	now.file = f->file;
 	bpf_inode_storage_get(&verdicts, inode, &now, BPF_LOCAL_STORAGE_GET_F_CREATE);
 	f->fresh = true;
 	return REASON_ALLOWED;

@@ -35,8 +35,6 @@ enum reason {
 	REASON_NO_DIGEST,	/* the kernel gave no SHA-256 */
 	REASON_NO_SET,		/* no file set is loaded for the container */
 	REASON_NOT_LISTED,	/* the digest is not in the set */
-	REASON_NO_SIGNATURE,	/* no security.bpf.bless, or none that the kernel lets us read */
-	REASON_BAD_SIGNATURE,
 	REASON_ANONYMOUS,	/* executable memory without a file */
 	REASON_WRITE_EXEC,	/* memory that is, or was, writable made executable */
 	REASON_GUARDED,		/* a shipped code file may not be changed */
@@ -49,15 +47,13 @@ enum reason {
 
 /* struct domain.flags */
 enum domain_flags {
-	DOMAIN_ENFORCE = 1,	   /* deny; else only report */
-	DOMAIN_SBOM = 2,	   /* trust: digest in the set */
-	DOMAIN_KEYRING = 4,	   /* trust: signature by a key of the keyring */
-	DOMAIN_SOFT = 8,	   /* accept the writable layer, if nobody can write to the file */
-	DOMAIN_PLAIN = 16,	   /* the root filesystem is no overlay */
-	DOMAIN_JIT = 32,	   /* executable anonymous memory is normal */
-	DOMAIN_INTERPRETERS = 64,  /* judge the opening of files with a code suffix */
-	DOMAIN_GUARD_ALL = 128,	   /* guard every file of the image, not only code */
-	DOMAIN_HOST_ROOT = 256,	   /* shares the root filesystem with the host */
+	DOMAIN_ENFORCE = 1,	  /* deny; else only report */
+	DOMAIN_SOFT = 2,	  /* accept the writable layer, if nobody can write to the file */
+	DOMAIN_PLAIN = 4,	  /* the root filesystem is no overlay */
+	DOMAIN_JIT = 8,		  /* executable anonymous memory is normal */
+	DOMAIN_INTERPRETERS = 16, /* judge the opening of files with a code suffix */
+	DOMAIN_GUARD_ALL = 32,	  /* guard every file of the image, not only code */
+	DOMAIN_HOST_ROOT = 64,	  /* shares the root filesystem with the host */
 };
 
 struct domain {
@@ -65,8 +61,8 @@ struct domain {
 	__u32 set;	  /* key of sets; 0: none */
 	__u32 root_dev;	  /* s_dev of the root filesystem */
 	__u32 generation; /* verdicts of another generation are void */
-	__s32 keyring;	  /* serial number, for DOMAIN_KEYRING */
 	__u32 host_dev;	  /* s_dev of the host's root filesystem */
+	__u32 reserved;
 	__u64 max_size;	  /* larger files are denied; 0: no limit */
 };
 
@@ -84,8 +80,6 @@ struct suffix_key {
 struct good {
 	__u32 set;
 	__u32 generation;
-	__u32 trust;
-	__u32 file;
 	__u64 size;
 	__u64 ctime;
 };
@@ -118,15 +112,6 @@ struct agent {
 	__u32 armed;
 	__u32 dev;
 	__u64 inode;
-};
-
-/* What security.bpf.bless signs; the same bytes as package xattr makes. */
-struct signed_file {
-	char magic[16];
-	__u8 version;
-	__u8 hash;
-	__u8 zero[6];
-	__u8 digest[64];
 };
 
 #endif

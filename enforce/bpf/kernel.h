@@ -56,7 +56,6 @@ enum {
 #define PROT_WRITE 0x2
 #define PROT_EXEC 0x4
 #define VM_EXEC 0x4
-#define MAP_SHARED 0x1
 #define PTRACE_MODE_ATTACH 0x2
 #define AF_ALG 38
 #define S_IFMT 0170000
@@ -187,10 +186,6 @@ struct bpf_prog_aux {
 struct bpf_prog {
 	struct bpf_prog_aux *aux;
 };
-struct bpf_key {
-	bool has_ref;
-};
-struct bpf_dynptr_kern;
 
 struct bpf_iter__task {
 	struct task_struct *task;

@@ -420,6 +420,12 @@ var attacks = []*attack{
 			}
 			return open(libm, unix.O_WRONLY)
 		}},
+	{name: "write to a file that is no code (guard-all)", op: "write", reason: "guarded",
+		rules: func(r *enforce.Rules) { r.GuardAll = true },
+		try:   func() error { return open("/opt/plain", unix.O_WRONLY) }},
+	{name: "program larger than the rule allows (max-size)", op: "exec", reason: "too-large",
+		rules: func(r *enforce.Rules) { r.MaxSize = 16 << 20 },
+		try:   func() error { return execute("/opt/large") }},
 	{name: "append to a listed file", op: "write", reason: "guarded",
 		try: func() error { return open("/bin/true", unix.O_WRONLY|unix.O_APPEND) }},
 	{name: "open a listed file with O_TRUNC", op: "write", reason: "guarded",

@@ -74,6 +74,15 @@ func makeImage() error {
 			return err
 		}
 	}
+	if err := os.WriteFile(image+"/opt/plain", []byte("no code"), 0o644); err != nil {
+		return err
+	}
+	if err := os.WriteFile(image+"/opt/large", tiny(evil), 0o755); err != nil {
+		return err
+	}
+	if err := os.Truncate(image+"/opt/large", 17<<20); err != nil {
+		return err
+	}
 	digest := sha256.Sum256(tiny(0))
 	return errors.Join(
 		unix.Setxattr(image+"/bin/true", "security.ima", append([]byte{4, 4}, digest[:]...), 0),
