@@ -125,6 +125,9 @@ func (p *preface) entry(b *[blockSize]byte, off int64) (*Entry, *sparse, error) 
 		if holes, err = p.apply(e); err != nil {
 			return e, nil, err
 		}
+		if holes != nil && (string(b[257:263]) != magicUstar || len(bytes.Trim(b[476:], "\x00")) > 0) {
+			return e, nil, errors.New("PAX sparse map on a header of another format, where GNU tar takes no notice of it")
+		}
 	}
 	e.Size = e.stored
 	switch e.Type {

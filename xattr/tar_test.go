@@ -232,6 +232,7 @@ func TestArchivesThatReadersDisagreeOnAreRefused(t *testing.T) {
 		{"a sparse map that is no number", join(extended("GNU.sparse.major=1", "GNU.sparse.minor=0", "GNU.sparse.name=b", "GNU.sparse.realsize=9"), header("a", '0', 512), blocks("one\n"), end), "no number"},
 		{"a sparse map longer than its content", join(extended("GNU.sparse.major=1", "GNU.sparse.minor=0", "GNU.sparse.name=b", "GNU.sparse.realsize=9"), header("a", '0', 512), blocks("1\n0\n"), end), "longer than the content"},
 		{"a sparse map of a billion spans", join(extended("GNU.sparse.major=1", "GNU.sparse.minor=0", "GNU.sparse.name=b", "GNU.sparse.realsize=9"), header("a", '0', 512), blocks("1000000000\n"), end), "spans"},
+		{"a PAX sparse map on a GNU header", join(extended("GNU.sparse.size=512", "GNU.sparse.numblocks=1", "GNU.sparse.map=0,512"), header("a", '0', 512, gnu), make([]byte, 512), end), "another format"},
 		{"a sparse directory", join(extended("GNU.sparse.size=9", "GNU.sparse.numblocks=0"), header("a/", '5', 0), end), "no regular file"},
 		{"an old sparse header without GNU's magic", join(header("a", 'S', 0), end), "GNU's magic"},
 		{"an old sparse span without a length", oldSparse(field(386, "00000000000\x00")), "span"},
