@@ -168,7 +168,7 @@ func encode(data []byte) ([]stream, error) {
 
 // streams gives gzip files of half a megabyte, and some that are short or long.
 var streams = sync.OnceValues(func() ([]stream, error) {
-	data := content(600_000, 1)
+	data := content(450_000, 1)
 	all, err := encode(data)
 	errs := []error{err}
 	add := func(name string, data, gz []byte, err error) {
@@ -182,8 +182,8 @@ var streams = sync.OnceValues(func() ([]stream, error) {
 	zeros := make([]byte, 3_000_000)
 	gz, err := tool(zeros, "gzip", "-c9")
 	add("gzip of zeros", zeros, gz, err)
-	big := content(7<<20, 2)
-	add("one deflate block of many megabytes", big, oneBlock(big), nil)
+	big := content(1<<20, 2)
+	add("one deflate block of a megabyte", big, oneBlock(big), nil)
 	return all, errors.Join(errs...)
 })
 
