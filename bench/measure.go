@@ -13,7 +13,7 @@ import (
 	"time"
 )
 
-// usage is what one run took. Peak is in bytes; it and CPU are zero where not measured.
+// usage is what one run took. Peak is in bytes, and zero where it was not measured.
 type usage struct {
 	wall, cpu time.Duration
 	peak      int64

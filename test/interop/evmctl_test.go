@@ -146,7 +146,7 @@ func TestHashOnlyAttributesAreThoseOfEvmctl(t *testing.T) {
 	need(t, "umoci")
 	im := image{layout: filepath.Join(t.TempDir(), "hashed")}
 	must[string](t)(sbomBless("bless", "oci:"+must[string](t)(debian())+":"+tag, "-t", im.ref(),
-		"--hash-only", "--hash", "sha512", "--bpf-files", "none", "--no-cache", "--quiet"))
+		"--hash-only", "--hash", "sha512", "--bpf-files", "none", "--no-attestations", "--no-cache", "--quiet"))
 	root := must[string](t)(unpack(im, nil))
 	for _, path := range sample(files(t, root), 100) {
 		want := must[[]byte](t)(hex.DecodeString(run(t, "evmctl", "ima_hash", "-a", "sha512", "-n", path)))
