@@ -162,10 +162,9 @@ var headerTemplate = func() (b [blockSize]byte) {
 // newHeader is the extended header that Set inserts for data of this size.
 func newHeader(size int) []byte {
 	b := headerTemplate
-	putOctal(b[124:135], '0', int64(size))
+	copy(b[124:], fmt.Sprintf("%011o", size))
 	sum, _ := checksums(&b)
-	putOctal(b[148:154], '0', sum)
-	b[155] = ' '
+	copy(b[148:], fmt.Sprintf("%06o\x00 ", sum))
 	return append(make([]byte, 0, 4*blockSize), b[:]...)
 }
 

@@ -7,6 +7,7 @@ import (
 	"compress/gzip"
 	"crypto"
 	"crypto/ecdsa"
+	"crypto/ed25519"
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/rsa"
@@ -298,19 +299,91 @@ func TestValueLayout(t *testing.T) {
 	}
 }
 
-func TestKeysThatTheKernelCannotUseAreRefused(t *testing.T) {
-	short, err := rsa.GenerateKey(rand.Reader, 1024)
-	if err == nil {
-		if _, err := xattr.NewSigner(short, nil); err == nil {
-			t.Error("RSA of 1024 bits was accepted")
-		}
+func TestKeysThatCannotServeAreRefused(t *testing.T) {
+	p256, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
 	}
 	p521, err := ecdsa.GenerateKey(elliptic.P521(), rand.Reader)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := xattr.NewSigner(p521, nil); err == nil {
-		t.Error("P-521 was accepted")
+	_, ed, err := ed25519.GenerateKey(rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("GODEBUG", "rsa1024min=0")
+	rsa1024, err := rsa.GenerateKey(rand.Reader, 1024)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, row := range map[string]struct {
+		key  crypto.Signer
+		cert *x509.Certificate
+	}{
+		"P-521":                        {p521, nil},
+		"Ed25519":                      {ed, nil},
+		"RSA of 1024 bits":             {rsa1024, nil},
+		"a certificate of another key": {p256, &x509.Certificate{PublicKey: &p521.PublicKey, SubjectKeyId: make([]byte, 20)}},
+		"a certificate without subject key identifier": {p256, &x509.Certificate{PublicKey: &p256.PublicKey}},
+	} {
+		if _, err := xattr.NewSigner(row.key, row.cert); err == nil {
+			t.Errorf("%s was accepted", name)
+		}
+	}
+	signer, err := xattr.NewSigner(p256, &x509.Certificate{PublicKey: &p256.PublicKey, SubjectKeyId: []byte("named by someone")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if signer.KeyID() != (xattr.KeyID{'e', 'o', 'n', 'e'}) {
+		t.Errorf("key id %s, not that of the certificate", signer.KeyID())
+	}
+	for name, d := range map[string]xattr.Digest{
+		"sha1":                 {Hash: xattr.SHA1, Sum: make([]byte, 20)},
+		"no algorithm":         {Sum: make([]byte, 32)},
+		"a digest cut short":   {Hash: xattr.SHA256, Sum: make([]byte, 31)},
+		"a digest of 512 bits": {Hash: xattr.SHA256, Sum: make([]byte, 64)},
+	} {
+		_, err := signer.IMA(d, 2)
+		_, err2 := signer.Bless(d)
+		if err == nil || err2 == nil {
+			t.Errorf("%s was signed: %v, %v", name, err, err2)
+		}
+	}
+	if _, err := signer.IMA(digestOf(nil), 1); err == nil {
+		t.Error("signature version 1 was made")
+	}
+}
+
+// remote is a key as a KMS has it: nothing but Sign.
+type remote struct {
+	crypto.Signer
+	opts crypto.SignerOpts
+}
+
+func (r *remote) Sign(random io.Reader, sum []byte, opts crypto.SignerOpts) ([]byte, error) {
+	r.opts = opts
+	return r.Signer.Sign(rand.Reader, sum, opts)
+}
+
+func TestRemoteKeysAreAskedForTheHash(t *testing.T) {
+	for name, key := range keys(t) {
+		r := &remote{Signer: key}
+		signer, err := xattr.NewSigner(r, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		value, err := signer.IMA(digestOf(nil), 2)
+		if err != nil {
+			t.Fatal(err)
+		}
+		v, err := xattr.Parse(value)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := v.Verify(key.Public(), digestOf(nil)); err != nil || r.opts != crypto.SHA256 {
+			t.Errorf("%s: %v, options %v", name, err, r.opts)
+		}
 	}
 }
 
@@ -332,6 +405,9 @@ func FuzzParse(f *testing.F) {
 	f.Add(message)
 	f.Fuzz(func(t *testing.T, b []byte) {
 		if v, err := xattr.Parse(b); err == nil && !bytes.Equal(v.Append(nil), b) {
+			t.Errorf("%x parsed and appended is %x", b, v.Append(nil))
+		}
+		if v, err := xattr.ParseEVM(b); err == nil && !bytes.Equal(v.Append(nil), b) {
 			t.Errorf("%x parsed and appended is %x", b, v.Append(nil))
 		}
 		if xattr.VerifyBless(key.Public(), b, digestOf(nil)) == nil && !bytes.Equal(b, message) {
