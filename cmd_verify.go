@@ -10,11 +10,9 @@ import (
 	"fmt"
 	"io"
 
-	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/urfave/cli/v2"
 
 	"github.com/sbom-bless/sbom-bless/attest"
-	"github.com/sbom-bless/sbom-bless/attest/keyless"
 	"github.com/sbom-bless/sbom-bless/bless"
 	"github.com/sbom-bless/sbom-bless/key"
 	"github.com/sbom-bless/sbom-bless/transport"
@@ -40,13 +38,8 @@ func newVerify() *cli.Command {
 			&cli.BoolFlag{Name: "hash-only", Usage: "check digests, without a key"},
 			&cli.BoolFlag{Name: "detached", Usage: "the image carries no attributes: check it against its attestations alone"},
 			&cli.BoolFlag{Name: "files-only", Usage: "check files and attributes, no attestations"},
-			&cli.StringFlag{Name: "certificate-identity", Usage: "trust attestations by this identity (e-mail address or URI), made with --keyless"},
-			&cli.StringFlag{Name: "certificate-identity-regexp", Usage: "the same, as a regular expression"},
-			&cli.StringFlag{Name: "certificate-oidc-issuer", Usage: "issuer of the identity"},
-			&cli.StringFlag{Name: "certificate-oidc-issuer-regexp", Usage: "the same, as a regular expression"},
-			&cli.StringFlag{Name: "trust-root", Usage: "trusted root of the sigstore instance (default: the public one)"},
 			&cli.StringFlag{Name: "attestations", Usage: "read attestations from this directory instead of from beside the image"},
-		}, commonFlags()...),
+		}, append(identityFlags(), commonFlags()...)...),
 		Action: func(c *cli.Context) error { return runVerify(c.Context, c) },
 	}
 }
@@ -69,9 +62,11 @@ func runVerify(ctx context.Context, c *cli.Context) error {
 	if !validBPFFiles(o.BPFFiles) {
 		return usagef("--bpf-files %s: choose code, all or none", o.BPFFiles)
 	}
-	if o.Keys, err = publicKeys(ctx, c.StringSlice("key")); err != nil {
+	trust, _, err := readTrust(ctx, c)
+	if err != nil {
 		return err
 	}
+	o.Keys = trust.Keys
 	o.Certified = func(der []byte) (crypto.PublicKey, error) { return certifiedBy(o.Keys, der) }
 
 	src, err := transport.Open(ctx, c.Args().First(), common.transport())
@@ -92,10 +87,6 @@ func runVerify(ctx context.Context, c *cli.Context) error {
 		return err
 	}
 	if store != nil {
-		trust := attestTrust(o.Keys)
-		if trust.Keyless, err = keylessTrust(c); err != nil {
-			return err
-		}
 		if err := checkAttestations(ctx, store, trust, result); err != nil {
 			return err
 		}
@@ -122,31 +113,10 @@ func runVerify(ctx context.Context, c *cli.Context) error {
 	return nil
 }
 
-// keylessTrust checks bundles by the identity that the flags name; nil if they
-// name none.
-func keylessTrust(c *cli.Context) (func([]byte, v1.Hash) error, error) {
-	id := keyless.Identity{
-		Subject: c.String("certificate-identity"), SubjectRegexp: c.String("certificate-identity-regexp"),
-		Issuer: c.String("certificate-oidc-issuer"), IssuerRegexp: c.String("certificate-oidc-issuer-regexp"),
-	}
-	if id == (keyless.Identity{}) {
-		return nil, nil
-	}
-	root, err := keyless.Root(c.String("trust-root"))
-	if err != nil {
-		return nil, err
-	}
-	v, err := keyless.NewVerifier(root, id)
-	if err != nil {
-		return nil, err
-	}
-	return v.Verify, nil
-}
-
 // attestationStore is where verify finds attestations; nil: it is not to look.
 func attestationStore(c *cli.Context, src transport.Source) (attest.Store, error) {
-	keyless := c.IsSet("certificate-identity") || c.IsSet("certificate-identity-regexp")
-	if c.Bool("files-only") || c.Bool("hash-only") && !keyless {
+	byIdentity := c.IsSet("certificate-identity") || c.IsSet("certificate-identity-regexp")
+	if c.Bool("files-only") || c.Bool("hash-only") && !byIdentity {
 		return nil, nil
 	}
 	if dir := c.String("attestations"); dir != "" {
