@@ -26,12 +26,13 @@ const rounds = 3
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
-	defer stop()
 	names := os.Args[1:]
 	if len(names) == 0 {
 		names = []string{"small", "medium", "large", "manyfiles"}
 	}
-	if err := run(ctx, names); err != nil {
+	err := run(ctx, names)
+	stop()
+	if err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(1)
 	}

@@ -62,7 +62,7 @@ func (s Set) Write(w io.Writer) error {
 		if f.Package != "" {
 			fmt.Fprintf(b, "\t%s", f.Package)
 		}
-		b.WriteByte('\n')
+		_ = b.WriteByte('\n') // Flush tells
 	}
 	return b.Flush()
 }

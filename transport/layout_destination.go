@@ -336,7 +336,7 @@ func addReferrers(x *index, referrers []v1.Descriptor, root manifestHead) error 
 // to. In other layouts, blobs stay: another run may rely on them by now.
 func (d *layoutDestination) Close() error {
 	defer d.root.Close()
-	d.syncs.Wait() // Commit reports its error; without Commit it does not matter
+	_ = d.syncs.Wait() // Commit reports its error; without Commit it does not matter
 	if d.committed {
 		return nil
 	}
@@ -361,7 +361,7 @@ func (d *layoutDestination) undo() error {
 		}
 	}
 	for _, dir := range []string{"blobs/sha256", "blobs/sha512", "blobs"} {
-		d.root.Remove(dir) // stays if something is in it
+		_ = d.root.Remove(dir) // stays if something is in it
 	}
 	if _, err := d.root.Stat("blobs"); errors.Is(err, fs.ErrNotExist) {
 		return d.root.Remove("oci-layout")

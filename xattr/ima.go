@@ -18,7 +18,7 @@ const (
 	TypePortableSignature byte = 5 // EVM_XATTR_PORTABLE_DIGSIG
 )
 
-// ErrNotSigned: a security.ima holds a digest alone, so it proves nothing.
+// ErrNotSigned says that a security.ima holds a digest alone, so it proves nothing.
 var ErrNotSigned = errors.New("a digest, not a signature")
 
 // Value is a parsed security.ima, or the signature of a security.evm.
