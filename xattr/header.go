@@ -57,7 +57,7 @@ func checkHeader(b *[blockSize]byte) error {
 		}
 	}
 	for _, raw := range [...][]byte{b[329:337], b[337:345]} {
-		if _, ok := number(raw); !ok && len(bytes.Trim(raw, " \x00")) > 0 {
+		if _, ok := number(raw); !ok && !isEnd(raw) {
 			return fmt.Errorf("device field %q", raw)
 		}
 	}
@@ -92,7 +92,17 @@ func number(field []byte) (n int64, ok bool) {
 		n = n<<3 | int64(field[i]-'0')
 		i++
 	}
-	return n, i > digits && len(bytes.Trim(field[i:], " \x00")) == 0
+	return n, i > digits && isEnd(field[i:])
+}
+
+// isEnd tells whether b is what may stand behind a number: NULs and blanks.
+func isEnd(b []byte) bool {
+	for _, c := range b {
+		if c != 0 && c != ' ' {
+			return false
+		}
+	}
+	return true
 }
 
 // text reads a field that ends at its first NUL.

@@ -125,6 +125,9 @@ func (p *preface) entry(b *[blockSize]byte, off int64) (*Entry, *sparse, error) 
 		if holes, err = p.apply(e); err != nil {
 			return e, nil, err
 		}
+		if holes != nil && e.Type != '0' && e.Type != 'S' {
+			return e, nil, errors.New("PAX sparse map on something else than a regular file of type 0")
+		}
 		if holes != nil && (string(b[257:263]) != magicUstar || len(bytes.Trim(b[476:], "\x00")) > 0) {
 			return e, nil, errors.New("PAX sparse map on a header of another format, where GNU tar takes no notice of it")
 		}
@@ -165,8 +168,6 @@ func (p *preface) entry(b *[blockSize]byte, off int64) (*Entry, *sparse, error) 
 		return e, nil, fmt.Errorf("mode %d, uid %d, gid %d: out of range", e.Mode, e.UID, e.GID)
 	case e.stored < 0, e.Size < 0, e.stored > 1<<60:
 		return e, nil, fmt.Errorf("size %d, %d stored: out of range", e.Size, e.stored)
-	case e.Sparse && e.Type != '0':
-		return e, nil, errors.New("sparse, but no regular file")
 	}
 	return e, holes, nil
 }
