@@ -83,10 +83,6 @@ type Digest struct {
 	Sum  []byte
 }
 
-// String is the digest as IMA's measurement list writes it: algorithm, colon,
-// hexadecimal.
-func (d Digest) String() string { return fmt.Sprintf("%s:%x", d.Hash, d.Sum) }
-
 // check tells what keeps d from being signed.
 func (d Digest) check() error {
 	switch {
