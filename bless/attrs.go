@@ -73,11 +73,8 @@ func (s *layerScan) others(e *xattr.Entry) (*pending, error) {
 // already stays when it is right; what someone else put there is refused,
 // unless it is to be replaced.
 func (r *run) attributes(e *xattr.Entry, f *tree.File) (map[string][]byte, error) {
-	d := xattr.Digest{Hash: r.hash, Sum: f.SHA256}
-	if f.Digest != nil {
-		d.Sum = f.Digest
-	}
-	want, err := r.signatures.get(r, d, r.bpfFiles == BPFAll || r.bpfFiles == BPFCode && f.Code)
+	d, code := fileDigest(f, r.hash), fileDigest(f, xattr.SHA256)
+	want, err := r.signatures.get(r, d, code, r.bpfFiles == BPFAll || r.bpfFiles == BPFCode && f.Code)
 	if err != nil {
 		return nil, err
 	}
@@ -92,9 +89,9 @@ func (r *run) attributes(e *xattr.Entry, f *tree.File) (map[string][]byte, error
 	}
 	if old := e.Xattrs[xattr.Bless]; old != nil && !bytes.Equal(old, want.bless) {
 		switch {
-		case want.bless != nil && xattr.VerifyBless(r.signer.Public(), old, d) == nil:
+		case want.bless != nil && xattr.VerifyBless(r.signer.Public(), old, code) == nil:
 			attrs[xattr.Bless] = old
-		case !r.replace && (r.signer == nil || xattr.VerifyBless(r.signer.Public(), old, d) != nil):
+		case !r.replace && (r.signer == nil || xattr.VerifyBless(r.signer.Public(), old, code) != nil):
 			return nil, foreign(xattr.Bless)
 		}
 	}
@@ -106,6 +103,15 @@ func (r *run) attributes(e *xattr.Entry, f *tree.File) (map[string][]byte, error
 		return nil, foreign(xattr.EVM)
 	}
 	return attrs, r.checkBudget(e, attrs)
+}
+
+// fileDigest is the digest of f in the algorithm h, which is SHA-256 or that of
+// security.ima.
+func fileDigest(f *tree.File, h xattr.Hash) xattr.Digest {
+	if h != xattr.SHA256 && f.Digest != nil {
+		return xattr.Digest{Hash: h, Sum: f.Digest}
+	}
+	return xattr.Digest{Hash: xattr.SHA256, Sum: f.SHA256}
 }
 
 func foreign(name string) error {
@@ -201,7 +207,9 @@ type signatureKey struct {
 
 const signatureGeneration = 8192
 
-func (c *signatureCache) get(r *run, d xattr.Digest, bless bool) (signatures, error) {
+// get signs d for security.ima, and with bless the SHA-256 digest of the same
+// content for security.bpf.bless: that is what the kernel gives an eBPF program.
+func (c *signatureCache) get(r *run, d, code xattr.Digest, bless bool) (signatures, error) {
 	if r.signer == nil {
 		return signatures{ima: d.IMA()}, nil
 	}
@@ -221,7 +229,7 @@ func (c *signatureCache) get(r *run, d xattr.Digest, bless bool) (signatures, er
 		return s, err
 	}
 	if bless {
-		if s.bless, err = r.signer.Bless(d); err != nil {
+		if s.bless, err = r.signer.Bless(code); err != nil {
 			return s, err
 		}
 	}

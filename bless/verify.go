@@ -259,15 +259,6 @@ func (v *layerVerifier) add(at int64, p Problem) {
 	v.found = append(v.found, found{at, p})
 }
 
-// digest is the file's digest in the algorithm h; only SHA-256 and that of
-// security.ima are known.
-func digest(f tree.File, h xattr.Hash) xattr.Digest {
-	if h != xattr.SHA256 && f.Digest != nil {
-		return xattr.Digest{Hash: h, Sum: f.Digest}
-	}
-	return xattr.Digest{Hash: xattr.SHA256, Sum: f.SHA256}
-}
-
 func (v *layerVerifier) ima(at int64, e *xattr.Entry, f tree.File) {
 	raw, ok := e.Xattrs[xattr.IMA]
 	if !ok {
@@ -279,7 +270,7 @@ func (v *layerVerifier) ima(at int64, e *xattr.Entry, f tree.File) {
 		v.report(at, f, xattr.IMA, err.Error())
 		return
 	}
-	d := digest(f, value.Hash)
+	d := fileDigest(&f, value.Hash)
 	if value.Type == xattr.TypeDigest {
 		switch {
 		case !bytes.Equal(value.Sum, d.Sum):
@@ -294,15 +285,17 @@ func (v *layerVerifier) ima(at int64, e *xattr.Entry, f tree.File) {
 		v.report(at, f, xattr.IMA, "is signed by key "+value.KeyID.String()+", and no key was given to check it")
 		return
 	}
-	key := keyByID(v.keys, value.KeyID)
-	if key == nil {
-		v.add(at, Problem{Path: f.Name, Attribute: xattr.IMA, Reason: "signed by another key", Expected: keyIDs(v.keys), Got: value.KeyID.String()})
+	for _, key := range v.keys {
+		if value.Verify(key, d) == nil {
+			return
+		}
+	}
+	if !slices.Contains(keyIDs(v.keys), value.KeyID.String()) {
+		v.add(at, Problem{Path: f.Name, Attribute: xattr.IMA, Reason: "signed by another key", Expected: strings.Join(keyIDs(v.keys), " or "), Got: value.KeyID.String()})
 		return
 	}
-	if err := value.Verify(key, d); err != nil {
-		v.add(at, Problem{Path: f.Name, Attribute: xattr.IMA,
-			Reason: "the signature does not fit: the content was changed (it has " + d.Hash.String() + ":" + hex.EncodeToString(d.Sum) + "), or the signature was"})
-	}
+	v.add(at, Problem{Path: f.Name, Attribute: xattr.IMA,
+		Reason: "the signature does not fit: the content was changed (it has " + d.Hash.String() + ":" + hex.EncodeToString(d.Sum) + "), or the signature was"})
 }
 
 func (v *layerVerifier) bless(at int64, e *xattr.Entry, f tree.File) {
@@ -316,11 +309,7 @@ func (v *layerVerifier) bless(at int64, e *xattr.Entry, f tree.File) {
 	if len(v.keys) == 0 {
 		return // security.ima has said so already
 	}
-	h := xattr.SHA256
-	if value, err := xattr.Parse(e.Xattrs[xattr.IMA]); err == nil {
-		h = value.Hash
-	}
-	v.anyKey(at, f, xattr.Bless, func(key crypto.PublicKey) error { return xattr.VerifyBless(key, raw, digest(f, h)) })
+	v.anyKey(at, f, xattr.Bless, func(key crypto.PublicKey) error { return xattr.VerifyBless(key, raw, fileDigest(&f, xattr.SHA256)) })
 }
 
 func (v *layerVerifier) evm(at int64, e *xattr.Entry, f tree.File) {
@@ -350,23 +339,13 @@ func (v *layerVerifier) anyKey(at int64, f tree.File, attribute string, verify f
 	v.report(at, f, attribute, "no trusted key verifies it: "+err.Error())
 }
 
-func keyByID(keys []crypto.PublicKey, id xattr.KeyID) crypto.PublicKey {
-	for _, key := range keys {
-		if got, err := xattr.KeyIDOf(key); err == nil && got == id {
-			return key
-		}
-	}
-	return nil
-}
-
-func keyIDs(keys []crypto.PublicKey) string {
-	var ids []string
+func keyIDs(keys []crypto.PublicKey) (ids []string) {
 	for _, key := range keys {
 		if id, err := xattr.KeyIDOf(key); err == nil {
 			ids = append(ids, id.String())
 		}
 	}
-	return strings.Join(ids, " or ")
+	return ids
 }
 
 // ---- images of a source that is only read ----
