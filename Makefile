@@ -3,7 +3,7 @@
 GOFLAGS_BUILD = -trimpath -ldflags=-buildid=
 GOLANGCI      = github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 
-.PHONY: all build demo test bench lint tools clean
+.PHONY: all build demo test bench lint vm generate tools clean
 
 all: build
 
@@ -29,6 +29,15 @@ bench: tools
 lint: tools
 	gofmt -l . | (! grep .)
 	go run $(GOLANGCI) run
+
+# vm runs tests in virtual machines with one kernel: make vm KERNEL=7.3 RUN=TestAttacks
+vm: tools
+	SBOM_BLESS_KERNEL=$(KERNEL) go test -v -timeout 40m -run '$(RUN)' ./enforce ./internal/vm ./test/...
+
+# generate compiles the BPF programs anew, which must change nothing (clang 14).
+generate: tools
+	go generate ./enforce
+	git diff --exit-code enforce
 
 tools:
 	@hack/install-tools.sh test
