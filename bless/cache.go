@@ -8,6 +8,7 @@ package bless
 // cache. In a registry, records are signed (ledger.go).
 
 import (
+	"bufio"
 	"context"
 	"crypto"
 	"crypto/sha256"
@@ -55,7 +56,41 @@ type record struct {
 	MediaType string  `json:"mediaType"`
 	Changed   bool    `json:"changed"`
 	LayerStats
-	Files []tree.File `json:"files"`
+	Listed int         `json:"listed"` // how many files follow, one on a line
+	Files  []tree.File `json:"-"`
+}
+
+// encode writes the record: one line of JSON, and one for each file.
+func (rec *record) encode(w io.Writer) error {
+	rec.Listed = len(rec.Files)
+	enc := json.NewEncoder(w)
+	if err := enc.Encode(rec); err != nil {
+		return err
+	}
+	for i := range rec.Files {
+		if err := enc.Encode(&rec.Files[i]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// decodeRecord reads what encode wrote, whole.
+func decodeRecord(r io.Reader) (*record, error) {
+	rec := new(record)
+	dec := json.NewDecoder(r)
+	if err := dec.Decode(rec); err != nil {
+		return nil, err
+	}
+	rec.Files = make([]tree.File, 0, min(rec.Listed, 1<<20))
+	for range rec.Listed {
+		var f tree.File
+		if err := dec.Decode(&f); err != nil {
+			return nil, err
+		}
+		rec.Files = append(rec.Files, f)
+	}
+	return rec, nil
 }
 
 // cacheOptions names all that the blessed bytes depend on, beside the layer.
@@ -106,9 +141,13 @@ func (r *run) localRecord(j *layerJob) *record {
 	if r.opts.Cache == nil {
 		return nil
 	}
-	raw, err := os.ReadFile(r.recordFile(j))
-	rec := new(record)
-	if err != nil || json.Unmarshal(raw, rec) != nil {
+	f, err := os.Open(r.recordFile(j))
+	if err != nil {
+		return nil
+	}
+	defer f.Close()
+	rec, err := decodeRecord(bufio.NewReaderSize(f, 64<<10))
+	if err != nil {
 		return nil
 	}
 	return rec
@@ -161,11 +200,7 @@ func (r *run) remember(ctx context.Context, j *layerJob, spool *os.File) error {
 		Key: r.recordKey(j), Digest: j.out.Blessed.Digest, DiffID: j.out.BlessedDiffID, Content: j.out.ContentDiffID, Size: j.out.Blessed.Size,
 		MediaType: string(j.out.Blessed.MediaType), Changed: spool != nil, LayerStats: j.out.LayerStats, Files: j.out.Files,
 	}
-	raw, err := json.Marshal(rec)
-	if err != nil {
-		return err
-	}
-	if err := r.writeLedger(ctx, j, raw); err != nil {
+	if err := r.writeLedger(ctx, j, &rec); err != nil {
 		return err
 	}
 	if r.opts.Cache == nil {
@@ -176,17 +211,17 @@ func (r *run) remember(ctx context.Context, j *layerJob, spool *os.File) error {
 			return fmt.Errorf("cache: %w", err)
 		}
 	}
-	return writeFileAtomic(r.recordFile(j), raw)
+	return writeFileAtomic(r.recordFile(j), rec.encode)
 }
 
 // writeFileAtomic writes a file that is there whole or not at all.
-func writeFileAtomic(name string, raw []byte) error {
+func writeFileAtomic(name string, write func(io.Writer) error) error {
 	f, err := os.CreateTemp(filepath.Dir(name), "sbom-bless-*.tmp")
 	if err != nil {
 		return err
 	}
-	_, err = f.Write(raw)
-	err = errors.Join(err, f.Close())
+	w := bufio.NewWriterSize(f, 64<<10)
+	err = errors.Join(write(w), w.Flush(), f.Close())
 	if err == nil {
 		err = os.Rename(f.Name(), name)
 	}

@@ -13,6 +13,8 @@ import (
 	"context"
 	"encoding/base64"
 	"encoding/json"
+	"errors"
+	"hash"
 	"io"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
@@ -44,30 +46,33 @@ func (r *run) ledgerSubject(j *layerJob) v1.Descriptor {
 	return v1.Descriptor{MediaType: types.OCIManifestSchema1, Digest: r.recordKey(j), Size: int64(len(r.cacheKey))}
 }
 
-// ledgerDigest is what the signature of a record is over: the record in a frame
-// that no file has.
-func ledgerDigest(record []byte) xattr.Digest {
+// ledgerHash hashes a record for its signature, in a frame that no file has.
+func ledgerHash() hash.Hash {
 	h := xattr.SHA256.New()
 	h.Write([]byte("sbom-bless layer record\x00"))
-	h.Write(record)
-	return xattr.Digest{Hash: xattr.SHA256, Sum: h.Sum(nil)}
+	return h
 }
 
 // writeLedger leaves the record of a layer in the destination.
-func (r *run) writeLedger(ctx context.Context, j *layerJob, record []byte) error {
+func (r *run) writeLedger(ctx context.Context, j *layerJob, rec *record) error {
 	store := r.ledger()
 	if store == nil {
 		return nil
 	}
-	sig, err := r.signer.Bless(ledgerDigest(record))
+	var packed bytes.Buffer
+	z, err := zstd.NewWriter(&packed, zstd.WithEncoderConcurrency(1))
 	if err != nil {
 		return err
 	}
-	z, err := zstd.NewWriter(nil, zstd.WithEncoderConcurrency(1))
+	sum := ledgerHash()
+	if err := errors.Join(rec.encode(io.MultiWriter(z, sum)), z.Close()); err != nil {
+		return err
+	}
+	sig, err := r.signer.Bless(xattr.Digest{Hash: xattr.SHA256, Sum: sum.Sum(nil)})
 	if err != nil {
 		return err
 	}
-	blob := z.EncodeAll(record, nil)
+	blob := packed.Bytes()
 	subject := r.ledgerSubject(j)
 	m := v1.Manifest{
 		SchemaVersion: 2, MediaType: types.OCIManifestSchema1, ArtifactType: ledgerType,
@@ -137,11 +142,16 @@ func (r *run) readLedger(ctx context.Context, store transport.Store, desc v1.Des
 	}
 	defer z.Close()
 	content, err := io.ReadAll(io.LimitReader(z, maxLedgerRecord))
-	if err != nil || xattr.VerifyBless(r.signer.Public(), sig, ledgerDigest(content)) != nil {
+	if err != nil {
 		return nil
 	}
-	rec := new(record)
-	if json.Unmarshal(content, rec) != nil || rec.Key != key {
+	sum := ledgerHash()
+	sum.Write(content)
+	if xattr.VerifyBless(r.signer.Public(), sig, xattr.Digest{Hash: xattr.SHA256, Sum: sum.Sum(nil)}) != nil {
+		return nil
+	}
+	rec, err := decodeRecord(bytes.NewReader(content))
+	if err != nil || rec.Key != key {
 		return nil // signed, and of another layer
 	}
 	return rec
