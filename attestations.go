@@ -9,7 +9,6 @@ import (
 	"context"
 	"crypto"
 	"crypto/x509"
-	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -51,8 +50,9 @@ type attester struct {
 	made       []string
 	note       string
 
-	scan sync.Map // manifest digest to *scanned
-	said map[v1.Hash]*attest.Blessing
+	scan  sync.Map      // manifest digest to *scanned
+	slots chan struct{} // scans at a time
+	said  map[v1.Hash]*attest.Blessing
 }
 
 // scanned is the package scan of a platform, under way.
@@ -132,6 +132,13 @@ func (a *attester) begin(ctx context.Context, desc v1.Descriptor) {
 	}
 	go func() {
 		defer close(s.done)
+		select {
+		case a.slots <- struct{}{}:
+			defer func() { <-a.slots }()
+		case <-ctx.Done():
+			s.err = ctx.Err()
+			return
+		}
 		img, err := transport.Image(ctx, a.source, desc)
 		if err == nil {
 			s.inventory, err = sbom.Scan(ctx, img)
@@ -416,11 +423,7 @@ func imageProblems(ctx context.Context, store attest.Store, trust attest.Trust, 
 		if ctx.Err() != nil {
 			return nil, err
 		}
-		reason := "attestation: " + err.Error()
-		if errors.Is(err, attest.ErrNone) {
-			reason += "\nhint: --files-only checks the files alone; --attestations names a directory that bless --attestation-out wrote"
-		}
-		return []bless.Problem{{Reason: reason}}, nil
+		return []bless.Problem{{Reason: "attestation: " + err.Error()}}, nil
 	}
 	var problems []bless.Problem
 	add := func(layer int, reason, expected, got string) {

@@ -85,6 +85,16 @@ func runBless(ctx context.Context, c *cli.Context) error {
 	if err != nil {
 		return err
 	}
+	if c.Bool("detached") {
+		for _, name := range []string{"evm", "recompress", "buildkit-attestations", "replace-xattrs"} {
+			if c.IsSet(name) {
+				return usagef("--detached leaves the image as it is: leave --%s out", name)
+			}
+		}
+		if dest := c.String("to"); dest != "" && dest != c.Args().First() && repository(dest) == "" {
+			return usagef("--detached puts attestations beside the image: DEST is SOURCE, or a registry that has the image")
+		}
+	}
 	formats, err := parseFormats(c.String("sbom"))
 	if err != nil {
 		return err
@@ -133,7 +143,10 @@ func runBless(ctx context.Context, c *cli.Context) error {
 	}
 	if a.needed() {
 		o.Files, o.SHA1, o.Planned, o.Finished = true, true, a.begin, a.finish
-		defer a.wait()
+		a.slots = make(chan struct{}, max(o.Jobs, 2))
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithCancel(ctx)
+		defer func() { cancel(); a.wait() }()
 	}
 	if a.buildkit {
 		o.Beside = a.beside
@@ -285,9 +298,6 @@ func blessCache(c *cli.Context, delegated bool) (*bless.Cache, error) {
 // blessSummary tells a person what happened.
 func blessSummary(w io.Writer, r *bless.Result) {
 	fmt.Fprintf(w, "\nblessed %s\n", r.Source)
-	for _, notice := range r.Notices {
-		fmt.Fprintf(w, "  note      %s\n", notice)
-	}
 	for _, img := range r.Images {
 		var total bless.LayerStats
 		outcomes := map[string]int{}

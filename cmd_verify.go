@@ -7,8 +7,11 @@ package main
 import (
 	"context"
 	"crypto"
+	"errors"
 	"fmt"
 	"io"
+	"slices"
+	"strings"
 
 	"github.com/urfave/cli/v2"
 
@@ -48,8 +51,14 @@ func runVerify(ctx context.Context, c *cli.Context) error {
 	if c.NArg() != 1 {
 		return usagef("verify takes one IMAGE\nhint: sbom-bless verify oci:blessed --key bless.crt")
 	}
-	if (len(c.StringSlice("key")) == 0) != c.Bool("hash-only") {
-		return usagef("verify needs either --key or --hash-only")
+	identity := c.IsSet("certificate-identity") || c.IsSet("certificate-identity-regexp")
+	switch {
+	case len(c.StringSlice("key")) > 0 && c.Bool("hash-only"):
+		return usagef("--hash-only checks digests without a key: leave --key out")
+	case len(c.StringSlice("key")) == 0 && !c.Bool("hash-only") && !(identity && c.Bool("detached")):
+		return usagef("verify needs --key, or --hash-only, or --detached with --certificate-identity")
+	case c.Bool("detached") && (c.Bool("files-only") || c.Bool("hash-only") && !identity):
+		return usagef("--detached checks an image by its attestations alone: they cannot be left out")
 	}
 	common, err := readCommon(c)
 	if err != nil {
@@ -92,7 +101,10 @@ func runVerify(ctx context.Context, c *cli.Context) error {
 		}
 	}
 	for _, p := range result.Problems {
-		fmt.Fprintln(c.App.ErrWriter, p)
+		if len(result.Images) > 1 {
+			fmt.Fprintf(c.App.ErrWriter, "%s: ", p.Platform)
+		}
+		fmt.Fprintln(c.App.ErrWriter, strings.ReplaceAll(p.String(), "\n", "; "))
 	}
 	if common.json {
 		if err := writeJSON(c.App.Writer, result); err != nil {
@@ -102,7 +114,11 @@ func runVerify(ctx context.Context, c *cli.Context) error {
 		fmt.Fprintln(c.App.Writer, result.Reference)
 	}
 	if !result.OK() {
-		return fmt.Errorf("%s: %w: %s", result.Reference, errWrong, plural(len(result.Problems), "problem"))
+		hint := ""
+		if slices.ContainsFunc(result.Problems, func(p bless.Problem) bool { return strings.HasSuffix(p.Reason, attest.ErrNone.Error()) }) {
+			hint = "\nhint: --files-only checks the files alone; --attestations names a directory that bless --attestation-out wrote"
+		}
+		return fmt.Errorf("%s: %w: %s%s", result.Reference, errWrong, plural(len(result.Problems), "problem"), hint)
 	}
 	if !common.quiet {
 		verifySummary(c.App.ErrWriter, result, o)
@@ -131,7 +147,8 @@ func attestationStore(c *cli.Context, src transport.Source) (attest.Store, error
 
 // certifiedBy returns the key in the certificate of a delegated run, if one of
 // the trusted keys signed it.
-func certifiedBy(roots []crypto.PublicKey, der []byte) (pub crypto.PublicKey, err error) {
+func certifiedBy(roots []crypto.PublicKey, der []byte) (crypto.PublicKey, error) {
+	err := errors.New("no key is trusted that could have certified it")
 	for _, root := range roots {
 		cert, e := key.VerifyDelegation(root, der)
 		if e == nil {

@@ -48,7 +48,7 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 		return exitDone
 	}
 	if ctx.Err() != nil && errors.Is(err, context.Canceled) {
-		fmt.Fprintln(stderr, "sbom-bless: interrupted, nothing half-written is left")
+		fmt.Fprintln(stderr, "sbom-bless: interrupted")
 		return exitInt
 	}
 	fmt.Fprintln(stderr, "sbom-bless:", err)
@@ -69,7 +69,6 @@ func newApp() *cli.App {
 		Version:              version(),
 		HideHelpCommand:      true,
 		EnableBashCompletion: true,
-		Suggest:              true,
 		Commands: []*cli.Command{
 			newKeygen(),
 			newBless(),

@@ -29,9 +29,10 @@ func (r *run) sign(ctx context.Context, p *pending, f tree.File, s *layerScan) {
 		close(p.done)
 		return
 	}
-	go func() {
+	head := bytes.Clone(s.content.head)
+	s.signing.Go(func() {
 		defer func() { <-r.signers; close(p.done) }()
-		attrs, err := r.attributes(p.entry, &f)
+		attrs, err := r.attributes(p.entry, &f, head)
 		if err == nil {
 			p.edit, p.set, err = p.entry.Set(attrs)
 		}
@@ -42,7 +43,7 @@ func (r *run) sign(ctx context.Context, p *pending, f tree.File, s *layerScan) {
 			s.edits.Add(1)
 			s.signed.Add(1)
 		}
-	}()
+	})
 }
 
 // others is for entries that carry no content: an attribute of ours there would
@@ -72,7 +73,12 @@ func (s *layerScan) others(e *xattr.Entry) (*pending, error) {
 // attributes gives the attributes of ours that e is to have. What is there
 // already stays when it is right; what someone else put there is refused,
 // unless it is to be replaced.
-func (r *run) attributes(e *xattr.Entry, f *tree.File) (map[string][]byte, error) {
+func (r *run) attributes(e *xattr.Entry, f *tree.File, head []byte) (map[string][]byte, error) {
+	if r.signer != nil {
+		if err := otherDomain(head, f.Size); err != nil {
+			return nil, err
+		}
+	}
 	d, code := fileDigest(f, r.hash), fileDigest(f, xattr.SHA256)
 	want, err := r.signatures.get(r, d, code, r.bpfFiles == BPFAll || r.bpfFiles == BPFCode && f.Code)
 	if err != nil {
@@ -103,6 +109,44 @@ func (r *run) attributes(e *xattr.Entry, f *tree.File) (map[string][]byte, error
 		return nil, foreign(xattr.EVM)
 	}
 	return attrs, r.checkBudget(e, attrs)
+}
+
+// headSize is how much of a file otherDomain needs.
+const headSize = 16
+
+// otherDomain refuses a file whose content is something else that the same key
+// signs. An IMA signature of version 2 is over the bare digest of the content:
+// over such a file it would pass for a signature over that.
+func otherDomain(head []byte, size int64) error {
+	what := ""
+	switch {
+	case bytes.HasPrefix(head, []byte("DSSEv1 ")):
+		what = "an attestation (DSSE)"
+	case bytes.HasPrefix(head, []byte("sbom-bless ")):
+		what = "a statement of sbom-bless"
+	case isTBSCertificate(head):
+		what = "a certificate to be signed (TBSCertificate)"
+	case len(head) >= 2 && head[0] == xattr.TypeSignature && xattr.Hash(head[1]).Size() > 0 && size == int64(2+xattr.Hash(head[1]).Size()):
+		what = "an IMA signature of version 3 (struct ima_file_id)"
+	case len(head) >= 3 && head[0] == xattr.TypeSignature && (head[1] == 2 || head[1] == 3) && xattr.Hash(head[2]).Size() > 0 && size < 4096:
+		what = "an EVM signature (security.ima and struct h_misc)"
+	default:
+		return nil
+	}
+	return fmt.Errorf("its content has the form of %s: a signature over it could be passed off as one\nhint: no program needs such a file; take it out of the image", what)
+}
+
+// isTBSCertificate knows the start of an X.509 version 3 certificate as it is
+// signed: a DER SEQUENCE that begins with [0] INTEGER 2.
+func isTBSCertificate(head []byte) bool {
+	if len(head) < 2 || head[0] != 0x30 {
+		return false
+	}
+	at := 2
+	if head[1]&0x80 != 0 {
+		at += int(head[1] & 0x7f)
+	}
+	return at < len(head) && bytes.HasPrefix(head[at:], []byte{0xa0, 3, 2, 1, 2})
 }
 
 // fileDigest is the digest of f in the algorithm h, which is SHA-256 or that of

@@ -91,8 +91,8 @@ type Options struct {
 // Limits of what a layer may be; a zero field means the default.
 type Limits struct {
 	LayerBytes int64  // unpacked, default 64 GiB
-	Ratio      int64  // unpacked to packed size, default 1200 (deflate's own limit is 1032)
-	Entries    int64  // of a layer, default 10,000,000
+	Ratio      int64  // unpacked to packed size, default 250, of what is over 1 GiB
+	Entries    int64  // of a layer, default 1,000,000
 	Header     int64  // bytes of a tar extension header, default 1 MiB
 	ZstdWindow uint64 // bytes, default 128 MiB
 	XattrBytes int64  // of one file's attributes, default 3,900: one ext4 block with room to spare
@@ -103,10 +103,10 @@ func (l Limits) withDefaults() Limits {
 		l.LayerBytes = 64 << 30
 	}
 	if l.Ratio == 0 {
-		l.Ratio = 1200
+		l.Ratio = 250
 	}
 	if l.Entries == 0 {
-		l.Entries = 10_000_000
+		l.Entries = 1_000_000
 	}
 	if l.Header == 0 {
 		l.Header = 1 << 20
@@ -139,7 +139,7 @@ func (l Limits) checkSize(n, packed int64) error {
 }
 
 // ratioFloor is the unpacked size from which the ratio counts.
-const ratioFloor = 64 << 20
+const ratioFloor = 1 << 30
 
 // countEntry counts an entry and the expanded size of its content, holes too:
 // all of it is hashed.
@@ -280,6 +280,7 @@ type run struct {
 	dst      transport.Destination
 	progress Progress
 	cacheKey string
+	unread   []Problem // children of indexes that were not read as images
 }
 
 // Image blesses what src holds, with signer or, if that is nil, with digests

@@ -19,6 +19,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"time"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/types"
@@ -40,7 +41,20 @@ func OpenCache(dir string) (*Cache, error) {
 			return nil, fmt.Errorf("cache: %w\nhint: --cache DIR chooses another directory, --no-cache none", err)
 		}
 	}
+	c.sweep()
 	return c, nil
+}
+
+// sweep takes away what runs left that were killed.
+func (c *Cache) sweep() {
+	for _, d := range []string{c.blobDir(), c.recordDir()} {
+		left, _ := filepath.Glob(filepath.Join(d, "sbom-bless-*.tmp")) // the pattern is right
+		for _, name := range left {
+			if st, err := os.Stat(name); err == nil && time.Since(st.ModTime()) > 24*time.Hour {
+				os.Remove(name)
+			}
+		}
+	}
 }
 
 func (c *Cache) blobDir() string   { return filepath.Join(c.dir, "blobs", "sha256") }
@@ -201,7 +215,10 @@ func (r *run) remember(ctx context.Context, j *layerJob, spool *os.File) error {
 		MediaType: string(j.out.Blessed.MediaType), Changed: spool != nil, LayerStats: j.out.LayerStats, Files: j.out.Files,
 	}
 	if err := r.writeLedger(ctx, j, &rec); err != nil {
-		return err
+		if ctx.Err() != nil {
+			return err
+		}
+		r.progress.Notice("the destination keeps no record of blessed layers: " + err.Error())
 	}
 	if r.opts.Cache == nil {
 		return nil

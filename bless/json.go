@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"io"
 	"strconv"
+	"strings"
 )
 
 // maxJSONDepth is more than any manifest or config of the OCI and Docker
@@ -51,7 +52,7 @@ func editJSON(raw []byte, edits ...jsonEdit) (_ []byte, err error) {
 func strictJSON(raw []byte) error {
 	dec := json.NewDecoder(bytes.NewReader(raw))
 	dec.UseNumber()
-	if err := strictValue(dec, 0); err != nil {
+	if err := strictValue(dec, 0, ""); err != nil {
 		return fmt.Errorf("at byte %d: %w", dec.InputOffset(), err)
 	}
 	if _, err := dec.Token(); err != io.EOF {
@@ -60,7 +61,13 @@ func strictJSON(raw []byte) error {
 	return nil
 }
 
-func strictValue(dec *json.Decoder, depth int) error {
+// freeText are the objects of manifests and configs whose keys are no field names.
+var freeText = map[string]bool{"annotations": true, "Labels": true, "Volumes": true, "ExposedPorts": true}
+
+// strictValue reads the value of key. Keys that differ in case alone are one key to
+// encoding/json and two to others; only where keys are free text may they stand
+// together.
+func strictValue(dec *json.Decoder, depth int, key string) error {
 	if depth > maxJSONDepth {
 		return fmt.Errorf("nested deeper than %d", maxJSONDepth)
 	}
@@ -73,18 +80,25 @@ func strictValue(dec *json.Decoder, depth int) error {
 		return nil
 	}
 	seen := map[string]bool{}
+	member := key // of the elements of an array: what the array is
 	for dec.More() {
 		if delim == '{' {
-			key, err := dec.Token()
+			tok, err := dec.Token()
 			if err != nil {
 				return err
 			}
-			if seen[key.(string)] {
-				return fmt.Errorf("key %q stands twice in one object", key)
+			name, _ := tok.(string)
+			folded := name
+			if !freeText[key] {
+				folded = strings.ToLower(name)
 			}
-			seen[key.(string)] = true
+			if seen[folded] {
+				return fmt.Errorf("key %q stands twice in one object", name)
+			}
+			seen[folded] = true
+			member = name
 		}
-		if err := strictValue(dec, depth+1); err != nil {
+		if err := strictValue(dec, depth+1, member); err != nil {
 			return err
 		}
 	}

@@ -89,7 +89,9 @@ func (r *run) layer(ctx context.Context, in layerIn, w io.Writer, progress func(
 		}
 		return enc.close()
 	})
-	if err := g.Wait(); err != nil {
+	err = g.Wait()
+	s.signing.Wait() // the key may be closed after us
+	if err != nil {
 		if errors.Is(err, errStopped) { // by whoever cancelled ctx
 			err = ctx.Err()
 		}

@@ -152,6 +152,13 @@ func marshal(t *testing.T, v any) []byte {
 	return raw
 }
 
+func unmarshal(t *testing.T, raw []byte, v any) {
+	t.Helper()
+	if err := json.Unmarshal(raw, v); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // manifest is a remote.Taggable.
 type manifest struct {
 	raw       []byte

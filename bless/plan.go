@@ -17,8 +17,10 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/containerd/platforms"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/types"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/sbom-bless/sbom-bless/transport"
 	"github.com/sbom-bless/sbom-bless/tree"
@@ -122,7 +124,7 @@ func (r *run) planNode(ctx context.Context, desc v1.Descriptor, depth int, jobs 
 	if err != nil {
 		return nil, err
 	}
-	if !wanted(r.opts.Platforms, n.image.file.Platform()) && depth == 0 && len(r.opts.Platforms) > 0 {
+	if depth == 0 && len(r.opts.Platforms) > 0 && !wanted(r.opts.Platforms, n.image.file.Platform()) {
 		return nil, fmt.Errorf("the image is for %s, not for %s", n.image.platform, platformList(r.opts.Platforms))
 	}
 	return n, nil
@@ -156,27 +158,46 @@ func (r *run) planIndex(ctx context.Context, n *node, depth int, jobs map[[2]v1.
 		return fmt.Errorf("index %s: %d children, more than %d", n.desc.Digest, len(index.Manifests), maxIndexChildren)
 	}
 	for _, desc := range index.Manifests {
-		if desc.Annotations[refTypeAnnotation] == attestationType {
+		unknown := desc.Platform != nil && desc.Platform.OS == "unknown" && desc.Platform.Architecture == "unknown"
+		if desc.Annotations[refTypeAnnotation] == attestationType && unknown {
 			result.Dropped = append(result.Dropped, desc)
 			n.children = append(n.children, nil)
 			continue
 		}
-		known := checkManifestType(desc) == nil
-		if len(r.opts.Platforms) > 0 && !desc.MediaType.IsIndex() && (desc.Platform == nil || !wanted(r.opts.Platforms, desc.Platform)) {
+		if len(r.opts.Platforms) > 0 && desc.Platform != nil && !wanted(r.opts.Platforms, desc.Platform) {
 			n.children = append(n.children, nil)
 			continue
 		}
-		if !known {
+		if checkManifestType(desc) != nil {
 			n.children = append(n.children, &node{desc: desc})
+			r.leave(desc, unknown)
 			continue
 		}
 		child, err := r.planNode(ctx, desc, depth+1, jobs, result)
 		if err != nil {
 			return fmt.Errorf("%s: %w", childName(desc), err)
 		}
+		switch {
+		case child.image != nil && len(r.opts.Platforms) > 0 && !wanted(r.opts.Platforms, child.image.file.Platform()):
+			child = nil // its config says what its descriptor did not
+		case child.image == nil && !desc.MediaType.IsIndex():
+			r.leave(desc, unknown)
+		}
 		n.children = append(n.children, child)
 	}
 	return nil
+}
+
+// leave notes a child that is not read as an image. Runtimes choose by platform,
+// some of them whatever the media type of the config: only one that says it is for
+// no platform at all cannot be what a container is made of.
+func (r *run) leave(desc v1.Descriptor, unknown bool) {
+	if !unknown {
+		r.unread = append(r.unread, Problem{
+			Platform: childName(desc),
+			Reason:   "a child of the index, " + desc.Digest.String() + ", is no image that can be read, and a runtime may choose it",
+		})
+	}
 }
 
 func childName(desc v1.Descriptor) string {
@@ -252,8 +273,16 @@ func readBlob(ctx context.Context, src transport.Source, desc v1.Descriptor, max
 	return raw, nil
 }
 
-func wanted(platforms []v1.Platform, p *v1.Platform) bool {
-	return slices.ContainsFunc(platforms, func(want v1.Platform) bool { return p != nil && p.Satisfies(want) })
+// wanted tells whether p is one of the platforms, both spelled as containerd
+// spells them.
+func wanted(all []v1.Platform, p *v1.Platform) bool {
+	return p != nil && slices.ContainsFunc(all, func(want v1.Platform) bool { return normal(*p).Satisfies(normal(want)) })
+}
+
+func normal(p v1.Platform) v1.Platform {
+	n := platforms.Normalize(ocispec.Platform{OS: p.OS, Architecture: p.Architecture, Variant: p.Variant, OSVersion: p.OSVersion})
+	p.OS, p.Architecture, p.Variant = n.OS, n.Architecture, n.Variant
+	return p
 }
 
 func platformList(ps []v1.Platform) string {
@@ -266,7 +295,7 @@ func platformList(ps []v1.Platform) string {
 
 func platformName(f v1.ConfigFile) string {
 	if p := f.Platform(); p != nil && p.OS != "" {
-		return p.String()
+		return quoteName(p.String())
 	}
 	return "unknown"
 }
@@ -345,20 +374,23 @@ func (r *run) writeImage(ctx context.Context, img *image) ([]jsonEdit, error) {
 	var config, manifest []jsonEdit
 	for i, job := range img.layers {
 		old, out := img.manifest.Layers[i], job.out
+		at := strconv.Itoa(i)
+		if kept, dropped := withoutTOC(old.Annotations); len(dropped) > 0 {
+			manifest = append(manifest, jsonEdit{[]string{"layers", at, "annotations"}, kept})
+			r.progress.Notice(fmt.Sprintf("layer %d: dropped the annotations %s: some unpackers believe that table of contents and not the tar", i+1, strings.Join(dropped, ", ")))
+		}
 		if out.Blessed.Digest == old.Digest {
 			continue
 		}
-		at := strconv.Itoa(i)
+		if old.Data != nil {
+			manifest = append(manifest, jsonEdit{[]string{"layers", at, "data"}, nil}) // it held the source
+		}
 		config = append(config, jsonEdit{[]string{"rootfs", "diff_ids", at}, out.BlessedDiffID})
 		manifest = append(manifest,
 			jsonEdit{[]string{"layers", at, "digest"}, out.Blessed.Digest},
 			jsonEdit{[]string{"layers", at, "size"}, out.Blessed.Size})
 		if out.Blessed.MediaType != old.MediaType {
 			manifest = append(manifest, jsonEdit{[]string{"layers", at, "mediaType"}, out.Blessed.MediaType})
-		}
-		if kept, dropped := withoutTOC(old.Annotations); len(dropped) > 0 {
-			manifest = append(manifest, jsonEdit{[]string{"layers", at, "annotations"}, kept})
-			r.progress.Notice(fmt.Sprintf("layer %d: dropped the annotations %s, whose table of contents no longer fits", i+1, strings.Join(dropped, ", ")))
 		}
 	}
 	if cert := r.opts.Certificate; cert != nil && len(config) > 0 {

@@ -16,6 +16,7 @@ import (
 	"path"
 	"strconv"
 	"strings"
+	"sync"
 	"sync/atomic"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
@@ -36,6 +37,7 @@ type layerScan struct {
 	files   []tree.File
 	stats   LayerStats
 	edits   atomic.Int64 // entries that change
+	signing sync.WaitGroup
 	signed  atomic.Int64 // files that got new attributes
 
 	carried bool // the source has records of ours already
@@ -308,7 +310,7 @@ func (c *content) write(p []byte) {
 
 // sniff keeps the first bytes, which tell code.
 func (c *content) sniff(p []byte) {
-	if n := 4 - len(c.head); n > 0 {
+	if n := headSize - len(c.head); n > 0 {
 		c.head = append(c.head, p[:min(n, len(p))]...)
 	}
 }

@@ -127,17 +127,15 @@ func Verify(ctx context.Context, src transport.Source, o VerifyOptions) (*Verify
 	if len(o.Keys) == 0 {
 		o.BPFFiles = BPFNone
 	}
+	result.Problems = append(result.Problems, r.unread...)
+	keys := trustedKeys(images, o)
 	checks := map[*layerJob]*LayerCheck{}
 	var mu sync.Mutex
-	err = r.eachLayer(ctx, images, func(ctx context.Context, n *node, j *layerJob, add func(int64)) error {
-		keys, problem := imageKeys(n.image, o)
+	err = r.eachLayer(ctx, images, func(ctx context.Context, _ *node, j *layerJob, add func(int64)) error {
 		v := &layerVerifier{o: o, keys: keys, slots: r.signers}
 		check, err := v.layer(ctx, r, j, add)
 		if err != nil {
 			return err
-		}
-		if problem != "" {
-			check.problems = append([]Problem{{Reason: problem}}, check.problems...)
 		}
 		mu.Lock()
 		defer mu.Unlock()
@@ -151,6 +149,10 @@ func Verify(ctx context.Context, src transport.Source, o VerifyOptions) (*Verify
 		ic := ImageCheck{Platform: n.image.platform, Descriptor: n.desc}
 		for i, j := range n.image.layers {
 			check := *checks[j]
+			if _, toc := withoutTOC(j.source.Annotations); len(toc) > 0 {
+				result.Problems = append(result.Problems, Problem{Platform: n.image.platform, Layer: i + 1,
+					Reason: "its annotations " + strings.Join(toc, ", ") + " name a table of contents, which some unpackers believe and not the tar"})
+			}
 			for _, p := range check.problems {
 				p.Platform, p.Layer = n.image.platform, i+1
 				result.Problems = append(result.Problems, p)
@@ -162,21 +164,25 @@ func Verify(ctx context.Context, src transport.Source, o VerifyOptions) (*Verify
 	return result, nil
 }
 
-// imageKeys are the trusted keys of an image, that of a delegated run among them.
-func imageKeys(img *image, o VerifyOptions) (keys []crypto.PublicKey, problem string) {
-	keys = slices.Clone(o.Keys)
-	label := img.file.Config.Labels[CertificateLabel]
-	if label == "" || o.Certified == nil {
-		return keys, ""
-	}
-	der, err := base64.StdEncoding.DecodeString(label)
-	if err == nil {
-		var key crypto.PublicKey
-		if key, err = o.Certified(der); err == nil {
-			return append(keys, key), ""
+// trustedKeys are the given keys, and those that they certified for the runs that
+// made the images. A certificate that no trusted key signed adds none: what its
+// key signed is reported then, file by file.
+func trustedKeys(images []*node, o VerifyOptions) []crypto.PublicKey {
+	keys := slices.Clone(o.Keys)
+	for _, n := range images {
+		label := n.image.file.Config.Labels[CertificateLabel]
+		if label == "" || o.Certified == nil {
+			continue
+		}
+		der, err := base64.StdEncoding.DecodeString(label)
+		if err != nil {
+			continue
+		}
+		if key, err := o.Certified(der); err == nil {
+			keys = append(keys, key)
 		}
 	}
-	return keys, fmt.Sprintf("the delegated certificate in the label %s: %v", CertificateLabel, err)
+	return keys
 }
 
 // layerVerifier checks the files of a layer, signatures in parallel.

@@ -34,12 +34,18 @@ step '4. Verify: every byte read again, every signature checked'
 run verify oci:out/blessed --key out/demo.crt
 
 step '5. Somebody who can write to the registry changes one byte of /usr/bin/env'
-go run ./internal/testimage/cmd/mkimage tampered out/blessed usr/bin/env out/tampered
-run verify --quiet --files-only oci:out/tampered --key out/demo.crt && exit 1
-echo "exit code 3: refused"
+if go run ./internal/testimage/cmd/mkimage tampered out/blessed usr/bin/env out/tampered; then
+	code=0
+	run verify --quiet --files-only oci:out/tampered --key out/demo.crt || code=$?
+	echo "exit code $code"
+	[ $code = 3 ]
+else
+	echo '(left out: this image has no usr/bin/env, or several platforms)'
+fi
 
 step '6. Bless again: nothing changes, the same image comes out'
-run bless oci:out/blessed -t oci:out/again --key out/demo.key --quiet
+run bless oci:out/blessed -t oci:out/again --key out/demo.key --quiet --digest-file out/again.digest
+cmp out/digest out/again.digest
 
 step 'In out/: the blessed image with its attestations (blessed), keys, SBOMs'
 run sbom --key out/demo.crt oci:out/blessed >out/sbom.spdx.json

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 )
 
@@ -36,7 +37,7 @@ func Flatten(layers [][]File) (*Tree, error) {
 	f := &flattener{root: &node{inode: &inode{File: File{Type: '5'}}}}
 	for i, files := range layers {
 		if err := f.layer(i, files); err != nil {
-			return nil, fmt.Errorf("layer %d: %w", i, err)
+			return nil, fmt.Errorf("layer %d: %w", i+1, err)
 		}
 	}
 	t := &Tree{Files: make([]Entry, 0, f.root.count()), Warnings: f.warnings}
@@ -97,7 +98,7 @@ func (f *flattener) layer(i int, files []File) error {
 	for j := range files {
 		if strings.HasPrefix(base(names[j]), whiteout) {
 			if _, err := f.parent(names[j], false); err != nil {
-				return fmt.Errorf("%s: %w", names[j], err)
+				return fmt.Errorf("%s: %w", show(names[j]), err)
 			}
 			continue
 		}
@@ -105,7 +106,7 @@ func (f *flattener) layer(i int, files []File) error {
 		if errors.Is(err, errNoTarget) {
 			later = append(later, j)
 		} else if err != nil {
-			return fmt.Errorf("%s: %w", names[j], err)
+			return fmt.Errorf("%s: %w", show(names[j]), err)
 		}
 	}
 	return f.laterLinks(files, names, later)
@@ -132,7 +133,7 @@ func (f *flattener) laterLinks(files []File, names []string, queue []int) error 
 				waiting[target] = append(waiting[target], j)
 				continue
 			} else if err != nil {
-				return fmt.Errorf("%s: %w", names[j], err)
+				return fmt.Errorf("%s: %w", show(names[j]), err)
 			}
 		}
 		f.warn(names[j], "hard link before its target, many unpackers refuse it")
@@ -178,7 +179,7 @@ func (f *flattener) hide(name string) error {
 var errNoTarget = errors.New("no such file in this layer or below")
 
 func (f *flattener) warn(name, what string) {
-	f.warnings = append(f.warnings, fmt.Sprintf("layer %d: %s: %s", f.current, name, what))
+	f.warnings = append(f.warnings, fmt.Sprintf("layer %d: %s: %s", f.current+1, show(name), what))
 }
 
 // add makes one entry part of the tree.
@@ -285,7 +286,7 @@ func (f *flattener) parent(name string, create bool) (*node, error) {
 			}
 			rest = child.Link + "/" + rest
 		default:
-			return nil, fmt.Errorf("parent %s: %s is %s of layer %d, not a directory", dir, c, kind(child.Type), child.layer)
+			return nil, fmt.Errorf("parent %s: %s is %s of layer %d, not a directory", show(dir), show(c), kind(child.Type), child.layer+1)
 		}
 	}
 	return path[len(path)-1], nil
@@ -343,4 +344,12 @@ func kind(t byte) string {
 	default:
 		return "a file"
 	}
+}
+
+// show keeps a name of an image from speaking to the terminal.
+func show(name string) string {
+	if q := strconv.Quote(name); q != `"`+name+`"` {
+		return q
+	}
+	return name
 }
