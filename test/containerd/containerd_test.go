@@ -6,6 +6,7 @@ package containerd
 
 import (
 	"fmt"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -84,10 +85,15 @@ func underContainerd(t *testing.T, k vm.Kernel) {
 		}
 	})
 
+	digest, err := os.ReadFile(digestFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	image := "registry.example/app@" + strings.TrimSpace(string(digest))
 	a := startAgent(t)
 	add := func(t *testing.T, name string) {
 		t.Helper()
-		enforce(t, "add", "--pid", c.pid(t, name), "--files", fileList, "--name", name)
+		enforce(t, "add", "--pid", c.pid(t, name), "--image", image, "--key", keyFile, "--attestations", attestations, "--name", name)
 	}
 	denied := func(t *testing.T, a *agent, container string) {
 		t.Helper()

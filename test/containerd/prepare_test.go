@@ -11,8 +11,8 @@ package containerd
 import (
 	"archive/tar"
 	"bytes"
-	"encoding/json"
 	"fmt"
+	"io/fs"
 	"maps"
 	"os"
 	"os/exec"
@@ -35,9 +35,11 @@ var imagePrograms = []string{"dash", "cp", "cat", "sleep", "chmod"}
 var imagePackages = []string{"dash", "coreutils", "libc6"}
 
 const (
-	imageFile = "/blessed.tar"
-	fileList  = "/files.zst" // what bless attached
-	product   = "/usr/bin/sbom-bless"
+	imageFile    = "/blessed.tar"
+	attestations = "/attestations" // that bless made
+	digestFile   = "/digest"       // of the blessed image
+	keyFile      = "/key.crt"
+	product      = "/usr/bin/sbom-bless"
 )
 
 func TestContainerd(t *testing.T) {
@@ -64,15 +66,11 @@ func prepare(t vm.TB, c *vm.Config) {
 		{"umoci", "raw", "add-layer", "--image", in("layout") + ":source", in("layer.tar")},
 		{in("sbom-bless"), "keygen", "--type", "rsa-2048", "--out", in("key")},
 		{in("sbom-bless"), "bless", "oci:" + in("layout") + ":source", "-t", "oci-archive:" + in("blessed.tar") + ":app",
-			"--key", in("key.key"), "--attestation-out", in("attestations"), "--no-cache"},
+			"--key", in("key.key"), "--attestation-out", in("attestations"), "--digest-file", in("digest"), "--no-cache"},
 	} {
 		if out, err := exec.Command(args[0], args[1:]...).CombinedOutput(); err != nil {
 			t.Fatalf("%s: %v\n%s", strings.Join(args, " "), err, out)
 		}
-	}
-	list, err := attachedList(in("attestations"))
-	if err != nil {
-		t.Fatal(err)
 	}
 	programs, err := vm.Programs(runtimePrograms...)
 	if err != nil {
@@ -80,7 +78,11 @@ func prepare(t vm.TB, c *vm.Config) {
 	}
 	maps.Copy(c.Files, programs)
 	c.Files[imageFile] = in("blessed.tar")
-	c.Files[fileList] = list
+	if err := bringAttestations(c, in("attestations")); err != nil {
+		t.Fatal(err)
+	}
+	c.Files[digestFile] = in("digest")
+	c.Files[keyFile] = in("key.crt")
 	c.Files[product] = in("sbom-bless")
 }
 
@@ -151,37 +153,15 @@ func writeLayer(file, root string) error {
 	return f.Close()
 }
 
-// attachedList finds the file list among the attestations in an OCI layout.
-func attachedList(layout string) (string, error) {
-	type descriptor struct {
-		Digest      string
-		Annotations map[string]string
-	}
-	type manifest struct{ Manifests, Layers []descriptor }
-	read := func(name string) (m manifest, err error) {
-		b, err := os.ReadFile(filepath.Join(layout, name))
-		if err == nil {
-			err = json.Unmarshal(b, &m)
+// bringAttestations puts the directory of attestations into the guest.
+func bringAttestations(c *vm.Config, dir string) error {
+	return filepath.WalkDir(dir, func(name string, d fs.DirEntry, err error) error {
+		if err != nil || !d.Type().IsRegular() {
+			return err
 		}
-		return m, err
-	}
-	blob := func(d descriptor) string { return "blobs/" + strings.Replace(d.Digest, ":", "/", 1) }
-	index, err := read("index.json")
-	if err != nil {
-		return "", err
-	}
-	for _, d := range index.Manifests {
-		m, err := read(blob(d))
-		if err != nil {
-			return "", err
-		}
-		for _, l := range m.Layers {
-			if l.Annotations["org.opencontainers.image.title"] == "files.zst" {
-				return filepath.Join(layout, blob(l)), nil
-			}
-		}
-	}
-	return "", fmt.Errorf("no file list in %s", layout)
+		c.Files[filepath.Join(attestations, strings.TrimPrefix(name, dir))] = name
+		return nil
+	})
 }
 
 // containers runs containers in the guest.
