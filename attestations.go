@@ -23,11 +23,11 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/sbom-bless/sbom-bless/attest"
+	"github.com/sbom-bless/sbom-bless/attest/embedded"
 	"github.com/sbom-bless/sbom-bless/attest/keyless"
 	"github.com/sbom-bless/sbom-bless/bless"
 	"github.com/sbom-bless/sbom-bless/sbom"
 	"github.com/sbom-bless/sbom-bless/transport"
-	"github.com/sbom-bless/sbom-bless/tree"
 	"github.com/sbom-bless/sbom-bless/xattr"
 )
 
@@ -40,6 +40,7 @@ type attester struct {
 	trust      attest.Trust   // in what bundler signs
 	buildkit   bool           // unsigned ones in the index too
 	detached   bool           // the image stays as it is
+	embed      bool           // some in the image too
 	source     transport.Source
 	dest       transport.Destination
 	destName   string
@@ -55,6 +56,32 @@ type attester struct {
 	said  map[v1.Hash]*attest.Blessing
 }
 
+// embedLayer makes the layer that carries the attestations of an image within it.
+func (a *attester) embedLayer(ctx context.Context, img bless.ImageResult, manifest, config []byte) ([]byte, error) {
+	if img.Tree.Lookup(embedded.Root) != nil {
+		return nil, fmt.Errorf("%s: the image has a %s of its own, where the attestations would go\nhint: leave --embed out", img.Platform, embedded.Root)
+	}
+	b, err := a.blessing(ctx, img)
+	if err != nil {
+		return nil, err
+	}
+	artifacts, err := attest.Make(ctx, *b, a.bundler)
+	if err != nil {
+		return nil, err
+	}
+	return embedded.Layer(img.Blessed, manifest, config, artifacts, b.Created)
+}
+
+// holds tells whether the attestations embedded in an image of the source are ours and still true.
+func (a *attester) holds(ctx context.Context, manifest v1.Descriptor) (v1.Descriptor, bool) {
+	e, err := embedded.Open(ctx, a.source, manifest)
+	if err != nil {
+		return v1.Descriptor{}, false
+	}
+	v, err := attest.Verify(ctx, e, e.Image.Digest, a.trust)
+	return e.Image, err == nil && !a.trust.Unchecked && e.Check(&v.Blessing) == nil
+}
+
 // scanned is the package scan of a platform, under way.
 type scanned struct {
 	done      chan struct{}
@@ -67,12 +94,12 @@ func (a *attester) choose(ctx context.Context, c *cli.Context, k runKey) error {
 	_, a.wantStore = a.dest.(transport.Referrers)
 	switch {
 	case c.Bool("no-attestations"):
-		if a.out != "" || a.buildkit || c.Bool("keyless") {
-			return usagef("--no-attestations contradicts --attestation-out, --buildkit-attestations and --keyless")
+		if a.out != "" || a.buildkit || a.embed || c.Bool("keyless") {
+			return usagef("--no-attestations contradicts --attestation-out, --embed, --buildkit-attestations and --keyless")
 		}
-	case !a.wantStore && a.out == "":
+	case !a.wantStore && a.out == "" && !a.embed:
 		if c.Bool("keyless") || k.Key != nil {
-			a.note = "no attestations: " + a.destName + " cannot hold them; --attestation-out DIR writes them to a directory"
+			a.note = "no attestations: " + a.destName + " cannot hold them beside the image; --embed puts them into it, --attestation-out DIR into a directory"
 		}
 	case c.Bool("keyless"):
 		token, err := keyless.Token(ctx, os.Getenv)
@@ -99,8 +126,8 @@ func (a *attester) choose(ctx context.Context, c *cli.Context, k runKey) error {
 		if k.delegated { // made by us, moments ago
 			a.trust.Delegated = func(*x509.Certificate) error { return nil }
 		}
-	case a.out != "":
-		return usagef("--attestation-out needs --key or --keyless")
+	case a.out != "" || a.embed:
+		return usagef("--attestation-out and --embed need --key or --keyless")
 	}
 	if a.bundler == nil && a.sbomDir == "" && !a.buildkit {
 		a.formats = nil // nowhere to put them
@@ -189,23 +216,33 @@ func (a *attester) image(ctx context.Context, result *bless.Result, img bless.Im
 	if a.bundler == nil {
 		return nil
 	}
+	where := []string{}
+	if img.Embedded != nil {
+		where = append(where, "embedded in the image")
+	}
 	if result.Descriptor.Digest != img.Blessed.Digest {
 		b.Index = &result.Descriptor
 	}
-	artifacts, err := attest.Make(ctx, *b, a.bundler)
-	if err != nil {
-		return err
-	}
-	a.made = append(a.made, fmt.Sprintf("attested %s: %s files of %s packages, %d attestations and documents",
-		img.Platform, count(int64(b.Counts.Files)), count(int64(b.Counts.Packages)), len(artifacts)))
-	if a.out != "" {
-		if err := attest.WriteDir(ctx, a.out, artifacts); err != nil {
+	if a.out != "" || a.wantStore {
+		artifacts, err := attest.Make(ctx, *b, a.bundler)
+		if err != nil {
 			return err
 		}
+		if a.out != "" {
+			where = append(where, "in "+a.out)
+			if err := attest.WriteDir(ctx, a.out, artifacts); err != nil {
+				return err
+			}
+		}
+		if a.wantStore {
+			where = append(where, "beside the image")
+			if err := attest.Push(ctx, a.dest, artifacts); err != nil {
+				return err
+			}
+		}
 	}
-	if a.wantStore {
-		return attest.Push(ctx, a.dest, artifacts)
-	}
+	a.made = append(a.made, fmt.Sprintf("attested %s: %s files of %s packages, %s", img.Platform,
+		count(int64(b.Counts.Files)), count(int64(b.Counts.Packages)), strings.Join(where, " and ")))
 	return nil
 }
 
@@ -218,6 +255,18 @@ func (a *attester) blessing(ctx context.Context, img bless.ImageResult) (*attest
 	created, err := creationTime(img)
 	if err != nil {
 		return nil, err
+	}
+	if e := img.Embedded; e != nil { // all but the layer that carries it was said of the image below
+		below := img
+		below.Blessed, below.Embedded = e.Image, nil
+		b, err := a.blessing(ctx, below)
+		if err != nil {
+			return nil, err
+		}
+		whole := *b
+		whole.Image, whole.Embedded = img.Blessed, &attest.LayerDigests{DiffID: e.DiffID, Digest: e.Layer.Digest}
+		a.said[img.Blessed.Digest] = &whole
+		return &whole, nil
 	}
 	b := &attest.Blessing{
 		Image: img.Blessed, Name: repository(a.destName), Platform: img.Platform, Detached: a.detached,
@@ -273,34 +322,72 @@ func (a *attester) blessing(ctx context.Context, img bless.ImageResult) (*attest
 }
 
 // readBack opens what was written, as anyone would, and checks that it is the
-// image and that its attestations verify. The blobs were checked by digest as
-// they were stored.
+// image and that its attestations verify, wherever they went. The blobs were checked
+// by digest as they were stored.
 func (a *attester) readBack(ctx context.Context, result *bless.Result, common commonOptions) error {
-	if strings.HasPrefix(a.destName, "docker-") {
-		return nil // has no manifests of its own
+	if strings.HasPrefix(a.destName, "docker-daemon:") {
+		return nil // the daemon would have to pack the whole image again
 	}
-	src, err := transport.Open(ctx, a.destName, common.transport())
+	name := a.destName
+	if a.detached && repository(name) != "" {
+		name = repository(name) + "@" + result.Descriptor.Digest.String()
+	}
+	src, err := transport.Open(ctx, name, common.transport())
 	if err != nil {
 		return err
 	}
 	defer src.Close()
-	if got := src.Root().Digest; got != result.Descriptor.Digest {
+	archive := strings.HasPrefix(a.destName, "docker-archive:") // which has no manifests of its own
+	if got := src.Root().Digest; got != result.Descriptor.Digest && !archive {
 		return fmt.Errorf("the reference leads to %s", got)
 	}
-	store, ok := src.(attest.Store)
-	if a.bundler == nil || !ok {
+	if a.bundler == nil {
 		return nil
 	}
+	var stores []attest.Store
+	if store, ok := src.(attest.Store); ok && a.wantStore {
+		stores = append(stores, store)
+	}
+	if a.out != "" {
+		stores = append(stores, attest.Dir(a.out))
+	}
 	for _, img := range result.Images {
+		if err := a.readImageBack(ctx, src, stores, img, archive); err != nil {
+			return fmt.Errorf("%s: %w", img.Platform, err)
+		}
+	}
+	return nil
+}
+
+func (a *attester) readImageBack(ctx context.Context, src transport.Source, stores []attest.Store, img bless.ImageResult, archive bool) error {
+	for _, store := range stores {
 		v, err := attest.Verify(ctx, store, img.Blessed.Digest, a.trust)
 		if err == nil {
 			err = attest.CheckFiles(v.Files, img.Tree)
 		}
 		if err != nil {
-			return fmt.Errorf("%s: %w", img.Platform, err)
+			return err
 		}
 	}
-	return nil
+	if img.Embedded == nil {
+		return nil
+	}
+	manifest := img.Blessed
+	if archive {
+		manifest = src.Root()
+	}
+	e, err := embedded.Open(ctx, src, manifest)
+	if err != nil {
+		return err
+	}
+	v, err := attest.Verify(ctx, e, e.Image.Digest, a.trust)
+	if err == nil {
+		err = e.Check(&v.Blessing)
+	}
+	if err == nil {
+		err = attest.CheckFiles(v.Files, img.Tree)
+	}
+	return err
 }
 
 func (a *attester) document(ctx context.Context, img bless.ImageResult, diffIDs []v1.Hash, created time.Time) (*sbom.SBOM, error) {
@@ -397,79 +484,4 @@ func parseFormats(list string) ([]string, error) {
 		}
 	}
 	return formats, nil
-}
-
-// ---- verify ----
-
-// checkAttestations adds to result what the attestations of each image and the
-// image itself disagree in.
-func checkAttestations(ctx context.Context, store attest.Store, trust attest.Trust, result *bless.VerifyResult) error {
-	for _, img := range result.Images {
-		problems, err := imageProblems(ctx, store, trust, img)
-		if err != nil {
-			return fmt.Errorf("%s: %w", img.Platform, err)
-		}
-		for _, p := range problems {
-			p.Platform = img.Platform
-			result.Problems = append(result.Problems, p)
-		}
-	}
-	return nil
-}
-
-func imageProblems(ctx context.Context, store attest.Store, trust attest.Trust, img bless.ImageCheck) ([]bless.Problem, error) {
-	v, err := attest.Verify(ctx, store, img.Descriptor.Digest, trust)
-	if err != nil {
-		if ctx.Err() != nil {
-			return nil, err
-		}
-		return []bless.Problem{{Reason: "attestation: " + err.Error()}}, nil
-	}
-	var problems []bless.Problem
-	add := func(layer int, reason, expected, got string) {
-		problems = append(problems, bless.Problem{Layer: layer, Reason: reason, Expected: expected, Got: got})
-	}
-	if n := len(v.Blessing.Layers); n != len(img.Layers) {
-		add(0, "the blessing names another number of layers", strconv.Itoa(n), strconv.Itoa(len(img.Layers)))
-		return problems, nil
-	}
-	for i, l := range img.Layers {
-		said := v.Blessing.Layers[i]
-		if said.Blessed.DiffID != l.DiffID {
-			add(i+1, "not the layer that the blessing names", said.Blessed.DiffID.String(), l.DiffID.String())
-		}
-		content := said.Source.DiffID
-		if said.Content != nil {
-			content = *said.Content
-		}
-		if content != l.SourceDiffID {
-			add(i+1, "without our records it is not the source layer that the blessing names: its content was changed", content.String(), l.SourceDiffID.String())
-		}
-	}
-	files, err := effectiveTree(img)
-	if err != nil {
-		add(0, err.Error(), "", "")
-		return problems, nil
-	}
-	if err := attest.CheckFiles(v.Files, files); err != nil {
-		add(0, "the file list is not the image: "+err.Error(), "", "")
-	}
-	for _, s := range v.Blessing.SBOMs {
-		doc, err := v.SBOM(ctx, s.MediaType)
-		if err == nil {
-			err = sbom.Check(doc, files)
-		}
-		if err != nil {
-			add(0, "the SBOM ("+s.MediaType+") is not the image: "+err.Error(), "", "")
-		}
-	}
-	return problems, nil
-}
-
-func effectiveTree(img bless.ImageCheck) (*tree.Tree, error) {
-	var layers [][]tree.File
-	for _, l := range img.Layers {
-		layers = append(layers, l.Files)
-	}
-	return tree.Flatten(layers)
 }

@@ -59,6 +59,7 @@ func newBless() *cli.Command {
 			&cli.StringFlag{Name: "sbom-out", Usage: "write the SBOMs to this directory too"},
 			&cli.StringFlag{Name: "attestation-out", Usage: "write the attestations to this directory too, for places that cannot hold them"},
 			&cli.BoolFlag{Name: "detached", Usage: "leave the image as it is: attest its files, as referrers of the source; DEST may be left out"},
+			&cli.BoolFlag{Name: "embed", Usage: "put the attestations into the image too, in a small last layer: for nodes without a registry, and for docker save"},
 			&cli.BoolFlag{Name: "buildkit-attestations", Usage: "put SBOM and provenance into the index too, where docker buildx and Docker Scout look"},
 			&cli.BoolFlag{Name: "keyless", Usage: "sign the attestations with the identity of the CI job (Fulcio, Rekor) in place of the key"},
 			&cli.StringFlag{Name: "fulcio-url", Value: keyless.PublicFulcio, Usage: "certificate authority of --keyless"},
@@ -86,7 +87,7 @@ func runBless(ctx context.Context, c *cli.Context) error {
 		return err
 	}
 	if c.Bool("detached") {
-		for _, name := range []string{"evm", "recompress", "buildkit-attestations", "replace-xattrs"} {
+		for _, name := range []string{"evm", "recompress", "embed", "buildkit-attestations", "replace-xattrs"} {
 			if c.IsSet(name) {
 				return usagef("--detached leaves the image as it is: leave --%s out", name)
 			}
@@ -130,7 +131,7 @@ func runBless(ctx context.Context, c *cli.Context) error {
 	a := &attester{
 		formats: formats, sbomDir: c.String("sbom-out"), out: c.String("attestation-out"), buildkit: c.Bool("buildkit-attestations"),
 		source: src, dest: dst, destName: dest, options: blessParameters(c), attributes: fileAttributes(o, signer),
-		files: attest.Key{Certificate: o.Certificate}, detached: c.Bool("detached"), said: map[v1.Hash]*attest.Blessing{},
+		files: attest.Key{Certificate: o.Certificate}, detached: c.Bool("detached"), embed: c.Bool("embed"), said: map[v1.Hash]*attest.Blessing{},
 	}
 	switch {
 	case a.detached:
@@ -151,6 +152,9 @@ func runBless(ctx context.Context, c *cli.Context) error {
 	if a.buildkit {
 		o.Beside = a.beside
 	}
+	if a.embed {
+		o.Embed, o.Embedded = a.embedLayer, a.holds
+	}
 	if a.detached && a.bundler == nil {
 		return usagef("--detached makes attestations and nothing else: it needs a key, and a place for them\nhint: --attestation-out DIR is one")
 	}
@@ -169,7 +173,7 @@ func runBless(ctx context.Context, c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	if !c.Bool("no-verify") && !a.detached {
+	if !c.Bool("no-verify") {
 		if err := a.readBack(ctx, result, common); err != nil {
 			return fmt.Errorf("%s: what was written does not read back: %w", result.Blessed, err)
 		}
@@ -199,7 +203,7 @@ func blessParameters(c *cli.Context) map[string]any {
 		}
 	}
 	p["ima-version"] = c.Int("ima-version")
-	for _, name := range []string{"evm", "hash-only", "delegate", "replace-xattrs"} {
+	for _, name := range []string{"evm", "hash-only", "delegate", "replace-xattrs", "embed"} {
 		if c.Bool(name) {
 			p[name] = true
 		}

@@ -8,6 +8,7 @@ import (
 	"bufio"
 	"bytes"
 	"crypto/sha256"
+	"errors"
 	"fmt"
 	"io"
 	"io/fs"
@@ -22,6 +23,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/sbom-bless/sbom-bless/attest"
+	"github.com/sbom-bless/sbom-bless/attest/embedded"
 	"github.com/sbom-bless/sbom-bless/enforce"
 	"github.com/sbom-bless/sbom-bless/transport"
 )
@@ -62,19 +64,7 @@ func attestedSet(c *cli.Context, image string) (enforce.Set, error) {
 	if !given {
 		return enforce.Set{}, usagef("--image needs --key or --certificate-identity: whose attestation counts")
 	}
-	var store attest.Store = attest.Dir(c.String("attestations"))
-	if c.String("attestations") == "" {
-		src, err := transport.Open(c.Context, image, transport.Options{Insecure: c.Bool("insecure")})
-		if err != nil {
-			return enforce.Set{}, err
-		}
-		defer src.Close()
-		var ok bool
-		if store, ok = src.(attest.Store); !ok {
-			return enforce.Set{}, fmt.Errorf("%s: this place cannot hold attestations", image)
-		}
-	}
-	verified, err := attest.VerifyFiles(c.Context, store, subject, trust)
+	verified, err := nodeAttestation(c, image, subject, trust)
 	if err != nil {
 		return enforce.Set{}, fmt.Errorf("%s: %w", image, err)
 	}
@@ -88,6 +78,35 @@ func attestedSet(c *cli.Context, image string) (enforce.Set, error) {
 		}
 	}
 	return set, nil
+}
+
+// nodeAttestation finds what a trusted key says of the files of subject: in the
+// directory of --attestations, which may also be the content store of a runtime, or else in the image
+// itself, or else beside it in the registry.
+func nodeAttestation(c *cli.Context, image string, subject v1.Hash, trust attest.Trust) (*attest.Verified, error) {
+	ctx := c.Context
+	if dir := c.String("attestations"); dir != "" {
+		v, err := attest.VerifyFiles(ctx, attest.Dir(dir), subject, trust)
+		if manifest, e := attest.Dir(dir).Describe(subject); err != nil && e == nil {
+			return embedded.Files(ctx, attest.Dir(dir), manifest, trust)
+		}
+		return v, err
+	}
+	src, err := transport.Open(ctx, image, transport.Options{Insecure: c.Bool("insecure")})
+	if err != nil {
+		return nil, err
+	}
+	defer src.Close()
+	if root := src.Root(); root.Digest == subject && root.MediaType.IsImage() {
+		if v, err := embedded.Files(ctx, src, root, trust); !errors.Is(err, attest.ErrNone) && !errors.Is(err, attest.ErrUntrusted) {
+			return v, err
+		}
+	}
+	store, ok := src.(attest.Store)
+	if !ok {
+		return nil, errors.New("this place cannot hold attestations")
+	}
+	return attest.VerifyFiles(ctx, store, subject, trust)
 }
 
 // givenSet reads a list and names it by its digest.

@@ -76,15 +76,9 @@ func runSBOM(ctx context.Context, c *cli.Context) error {
 	if err != nil {
 		return fmt.Errorf("%s: %w", ref, err)
 	}
-	var store attest.Store = attest.Dir(c.String("attestations"))
-	if !c.IsSet("attestations") {
-		if store, ok = src.(attest.Store); !ok {
-			return fmt.Errorf("%s: this place cannot hold attestations\nhint: --attestations names a directory that bless --attestation-out wrote", ref)
-		}
-	}
-	v, err := attest.Verify(ctx, store, image.Digest, trust)
+	v, err := findAttestations(ctx, c, src, image, trust)
 	if err != nil {
-		return err
+		return fmt.Errorf("%s: %w", ref, err)
 	}
 	if !c.Bool("attestation") {
 		doc, err := v.SBOM(ctx, format.mediaType)

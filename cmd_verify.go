@@ -42,6 +42,8 @@ func newVerify() *cli.Command {
 			&cli.BoolFlag{Name: "detached", Usage: "the image carries no attributes: check it against its attestations alone"},
 			&cli.BoolFlag{Name: "files-only", Usage: "check files and attributes, no attestations"},
 			&cli.StringFlag{Name: "attestations", Usage: "read attestations from this directory instead of from beside the image"},
+			&cli.StringFlag{Name: "source", Usage: "demand that this image was blessed: a reference, or sha256:…; an older blessing is refused so"},
+			&cli.StringFlag{Name: "not-before", Usage: "refuse blessings that say they are older: RFC 3339, as in 2026-11-25T00:00:00Z"},
 		}, append(identityFlags(), commonFlags()...)...),
 		Action: func(c *cli.Context) error { return runVerify(c.Context, c) },
 	}
@@ -83,11 +85,11 @@ func runVerify(ctx context.Context, c *cli.Context) error {
 		return err
 	}
 	defer src.Close()
-	store, err := attestationStore(c, src)
+	links, err := readChain(ctx, c, src, trust)
 	if err != nil {
 		return err
 	}
-	o.Files = store != nil
+	o.Files = links != nil
 	progress := newProgress(c, common.quiet)
 	o.Progress = progress
 	result, err := bless.Verify(ctx, src, o)
@@ -95,8 +97,9 @@ func runVerify(ctx context.Context, c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	if store != nil {
-		if err := checkAttestations(ctx, store, trust, result); err != nil {
+	var found []attestations
+	if links != nil {
+		if found, err = links.check(ctx, result); err != nil {
 			return err
 		}
 	}
@@ -107,7 +110,7 @@ func runVerify(ctx context.Context, c *cli.Context) error {
 		fmt.Fprintln(c.App.ErrWriter, strings.ReplaceAll(p.String(), "\n", "; "))
 	}
 	if common.json {
-		if err := writeJSON(c.App.Writer, result); err != nil {
+		if err := writeJSON(c.App.Writer, verified{result, found}); err != nil {
 			return err
 		}
 	} else if result.OK() {
@@ -116,33 +119,17 @@ func runVerify(ctx context.Context, c *cli.Context) error {
 	if !result.OK() {
 		hint := ""
 		if slices.ContainsFunc(result.Problems, func(p bless.Problem) bool { return strings.HasSuffix(p.Reason, attest.ErrNone.Error()) }) {
-			hint = "\nhint: --files-only checks the files alone; --attestations names a directory that bless --attestation-out wrote"
+			hint = "\nhint: --files-only checks the files alone; --attestations names a directory that bless --attestation-out wrote; bless --embed puts them into the image"
 		}
 		return fmt.Errorf("%s: %w: %s%s", result.Reference, errWrong, plural(len(result.Problems), "problem"), hint)
 	}
 	if !common.quiet {
 		verifySummary(c.App.ErrWriter, result, o)
-		if store != nil {
-			fmt.Fprintln(c.App.ErrWriter, "the attestations say the same: source layers, file list and SBOMs")
+		for _, a := range found {
+			fmt.Fprintln(c.App.ErrWriter, a.summary(len(result.Images) > 1))
 		}
 	}
 	return nil
-}
-
-// attestationStore is where verify finds attestations; nil: it is not to look.
-func attestationStore(c *cli.Context, src transport.Source) (attest.Store, error) {
-	byIdentity := c.IsSet("certificate-identity") || c.IsSet("certificate-identity-regexp")
-	if c.Bool("files-only") || c.Bool("hash-only") && !byIdentity {
-		return nil, nil
-	}
-	if dir := c.String("attestations"); dir != "" {
-		return attest.Dir(dir), nil
-	}
-	store, ok := src.(attest.Store)
-	if !ok {
-		return nil, fmt.Errorf("%s: this place cannot hold attestations\nhint: --attestations names a directory that bless --attestation-out wrote; --files-only does without", c.Args().First())
-	}
-	return store, nil
 }
 
 // certifiedBy returns the key in the certificate of a delegated run, if one of

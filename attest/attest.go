@@ -53,8 +53,10 @@ type Blessing struct {
 	Platform string // "linux/arm64/v8"
 	Detached bool
 
-	Source     Source
-	Layers     []Layer
+	Source Source
+	Layers []Layer
+	// Embedded is the layer on top of Layers that carries attestations of the image without it, if there is one.
+	Embedded   *LayerDigests
 	Attributes []Attribute
 	Key        Key
 	Counts     Counts
@@ -230,12 +232,14 @@ func (b *Blessing) predicate() (*Predicate, error) {
 		Platform:   b.Platform,
 		Detached:   b.Detached,
 		Layers:     b.Layers,
+		Embedded:   b.Embedded,
 		Attributes: b.Attributes,
 		Key:        b.Key,
 		Counts:     b.Counts,
 		FileList:   newResource("files.zst", filelist.MediaType, digest(b.FileList), int64(len(b.FileList))),
 		SBOMs:      []Resource{},
 		Version:    b.Version,
+		Created:    b.created(),
 	}
 	if b.Source.Index != nil {
 		index := newResource(b.Source.Name, "", *b.Source.Index, 0)

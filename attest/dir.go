@@ -49,6 +49,21 @@ func (d Dir) Has(_ context.Context, desc v1.Descriptor) (bool, error) {
 	return err == nil && info.Size() == desc.Size, err
 }
 
+// Describe tells the size of what the directory has under a digest.
+func (d Dir) Describe(h v1.Hash) (v1.Descriptor, error) {
+	path, err := d.blob(h)
+	if err != nil {
+		return v1.Descriptor{}, err
+	}
+	info, err := os.Stat(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return v1.Descriptor{}, fmt.Errorf("%s: %w", h, transport.ErrNotFound)
+	} else if err != nil {
+		return v1.Descriptor{}, err
+	}
+	return v1.Descriptor{Digest: h, Size: info.Size()}, nil
+}
+
 // PutBlob stores a blob. Its digest is verified.
 func (d Dir) PutBlob(_ context.Context, desc v1.Descriptor, open func() (io.ReadCloser, error)) error {
 	r, err := open()

@@ -59,18 +59,21 @@ func (r Resource) descriptor() (v1.Descriptor, error) {
 
 // Predicate is the predicate of PredicateBlessing, see docs/attestation.md.
 type Predicate struct {
-	Image       Resource    `json:"image"`
-	Source      Resource    `json:"source"`
-	SourceIndex *Resource   `json:"sourceIndex,omitempty"`
-	Platform    string      `json:"platform,omitempty"`
-	Detached    bool        `json:"detached,omitempty"`
-	Layers      []Layer     `json:"layers"`
-	Attributes  []Attribute `json:"attributes"`
-	Key         Key         `json:"key"`
-	Counts      Counts      `json:"counts"`
-	FileList    Resource    `json:"fileList"`
-	SBOMs       []Resource  `json:"sboms"`
-	Version     string      `json:"version"`
+	Image       Resource      `json:"image"`
+	Source      Resource      `json:"source"`
+	SourceIndex *Resource     `json:"sourceIndex,omitempty"`
+	Platform    string        `json:"platform,omitempty"`
+	Detached    bool          `json:"detached,omitempty"`
+	Layers      []Layer       `json:"layers"`
+	Embedded    *LayerDigests `json:"embedded,omitempty"`
+	Attributes  []Attribute   `json:"attributes"`
+	Key         Key           `json:"key"`
+	Counts      Counts        `json:"counts"`
+	FileList    Resource      `json:"fileList"`
+	SBOMs       []Resource    `json:"sboms"`
+	Version     string        `json:"version"`
+	// Created is the time of the blessing, RFC 3339, as far as it has one.
+	Created string `json:"created,omitempty"`
 }
 
 // statement writes a statement about the image, and its index if there is one. The

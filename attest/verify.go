@@ -11,6 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"slices"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
@@ -48,6 +49,8 @@ type Attestation struct {
 	Statement Statement
 	// Key is the key that signed it, nil for a keyless signature or one that was not checked.
 	Key crypto.PublicKey
+
+	checked bool // the signature was verified
 }
 
 // Verified is what trusted keys say of an image.
@@ -222,7 +225,7 @@ func fetch(ctx context.Context, store Store, referrer v1.Descriptor, subject v1.
 			return nil, fmt.Errorf("%w; keyless: %w", err, e)
 		}
 	}
-	a.Statement = *s
+	a.Statement, a.checked = *s, !trust.Unchecked
 	for _, r := range s.Subject {
 		if r.Digest[subject.Algorithm] == subject.Hex {
 			return a, nil
@@ -271,7 +274,10 @@ func (v *Verified) SBOM(ctx context.Context, mediaType string) ([]byte, error) {
 			}
 		}
 		raw, err := v.blob(ctx, r)
-		if err != nil {
+		switch {
+		case errors.Is(err, transport.ErrNotFound) || errors.Is(err, fs.ErrNotExist):
+			return nil, fmt.Errorf("SBOM %s: no document with the digest that the blessing names: sha256:%s: it is missing, or was altered", r.Name, r.Digest["sha256"])
+		case err != nil:
 			return nil, fmt.Errorf("SBOM %s: %w", r.Name, err)
 		}
 		return raw, nil

@@ -86,6 +86,12 @@ type Options struct {
 	Planned  func(ctx context.Context, manifest v1.Descriptor)
 	Beside   func(context.Context, ImageResult) ([]v1.Descriptor, error)
 	Finished func(context.Context, *Result) error
+	// Embed is told what became of an image, with the bytes of its manifest and config,
+	// and returns the tar of a layer that goes on top of it. Embedded is asked about an
+	// image that has such a layer and that nothing is to be changed in below it: it is kept
+	// if the caller holds it for good, and gives the manifest without the layer. Each may be nil.
+	Embed    func(ctx context.Context, img ImageResult, manifest, config []byte) (tar []byte, err error)
+	Embedded func(ctx context.Context, manifest v1.Descriptor) (below v1.Descriptor, ok bool)
 }
 
 // Limits of what a layer may be; a zero field means the default.
@@ -209,6 +215,8 @@ type ImageResult struct {
 	Source   v1.Descriptor `json:"source"`
 	Blessed  v1.Descriptor `json:"blessed"`
 	Layers   []LayerResult `json:"layers"`
+	// Embedded is the layer on top of Layers, if Options.Embed gave one.
+	Embedded *EmbeddedLayer `json:"embedded,omitempty"`
 	// Created is when the image says it was made.
 	Created time.Time `json:"created,omitzero"`
 	// Tree is what a container sees, if Options.Files asked for it; not part of the JSON.

@@ -43,6 +43,7 @@ const (
 type node struct {
 	desc     v1.Descriptor
 	raw      []byte
+	bare     []byte  // raw without the embedded layer of an earlier blessing; nil if there is none
 	children []*node // of an index; nil for a child that is dropped
 	image    *image  // of an image that is blessed
 }
@@ -53,6 +54,7 @@ type image struct {
 	config   []byte
 	file     v1.ConfigFile
 	layers   []*layerJob // in the order of the manifest; a layer that stands twice is one job
+	embedded *layerJob   // taken off layers, see withoutEmbedded
 	platform string
 	tree     *tree.Tree // once the layers are read
 }
@@ -123,6 +125,11 @@ func (r *run) planNode(ctx context.Context, desc v1.Descriptor, depth int, jobs 
 	n.image, err = r.planImage(ctx, desc, m, jobs)
 	if err != nil {
 		return nil, err
+	}
+	if r.dst != nil && hasEmbedded(&n.image.file) {
+		if err := n.withoutEmbedded(); err != nil {
+			return nil, fmt.Errorf("manifest %s: %w", desc.Digest, err)
+		}
 	}
 	if depth == 0 && len(r.opts.Platforms) > 0 && !wanted(r.opts.Platforms, n.image.file.Platform()) {
 		return nil, fmt.Errorf("the image is for %s, not for %s", n.image.platform, platformList(r.opts.Platforms))
@@ -305,30 +312,26 @@ func platformName(f v1.ConfigFile) string {
 // write puts configs, manifests and indexes, children first, and returns the new
 // root, and what belongs beside it in an index.
 func (r *run) write(ctx context.Context, n *node, result *Result) (root v1.Descriptor, beside []v1.Descriptor, err error) {
-	var edits []jsonEdit
 	switch {
 	case n.image != nil:
-		edits, err = r.writeImage(ctx, n.image)
 	case n.raw == nil: // not a manifest: whatever it is, it is kept
 		return n.desc, nil, r.copyBlob(ctx, n.desc)
 	case n.desc.MediaType.IsIndex():
 		root, err = r.writeIndex(ctx, n, result)
 		return root, nil, err
 	default:
-		err = r.copyNode(ctx, n)
-	}
-	if err != nil {
+		if err := r.copyNode(ctx, n); err != nil {
+			return root, nil, err
+		}
+		root, err = r.putManifest(ctx, n.desc, n.raw)
 		return root, nil, err
 	}
-	raw, err := editJSON(n.raw, edits...)
+	root, embedded, err := r.writeImage(ctx, n)
 	if err != nil {
-		return root, nil, fmt.Errorf("manifest %s: %w", n.desc.Digest, err)
-	}
-	root, err = r.putManifest(ctx, n.desc, raw)
-	if err != nil || n.image == nil {
 		return root, nil, err
 	}
 	ir := n.imageResult(root)
+	ir.Embedded = embedded
 	result.Images = append(result.Images, ir)
 	if r.opts.Beside != nil {
 		beside, err = r.opts.Beside(ctx, ir)
@@ -369,9 +372,44 @@ func (r *run) putManifest(ctx context.Context, old v1.Descriptor, raw []byte) (v
 	return desc, r.dst.PutManifest(ctx, desc, raw)
 }
 
-// writeImage puts the new config and returns the edits of the manifest.
-func (r *run) writeImage(ctx context.Context, img *image) ([]jsonEdit, error) {
-	var config, manifest []jsonEdit
+// writeImage puts config and manifest of an image, and what is embedded in it.
+func (r *run) writeImage(ctx context.Context, n *node) (root v1.Descriptor, embedded *EmbeddedLayer, err error) {
+	if layer, ok := r.keeps(ctx, n); ok {
+		for _, desc := range []v1.Descriptor{n.image.manifest.Config, layer.Layer} {
+			if err := r.copyBlob(ctx, desc); err != nil {
+				return root, nil, err
+			}
+		}
+		root, err = r.putManifest(ctx, n.desc, n.raw)
+		return root, layer, err
+	}
+	raw := n.raw
+	if n.image.embedded != nil {
+		raw = n.bare
+		r.progress.Notice("the attestations that an earlier blessing embedded are left out: they are about the image as it was")
+	}
+	config, edits, err := r.editImage(n.image)
+	if err != nil {
+		return root, nil, fmt.Errorf("config %s: %w", n.image.manifest.Config.Digest, err)
+	}
+	desc, more := configEdits(n.image.manifest.Config, config)
+	if raw, err = editJSON(raw, append(edits, more...)...); err != nil {
+		return root, nil, fmt.Errorf("manifest %s: %w", n.desc.Digest, err)
+	}
+	if r.opts.Embed != nil {
+		return r.embed(ctx, n, raw, config)
+	}
+	if err := r.putBytes(ctx, desc, config); err != nil {
+		return root, nil, err
+	}
+	root, err = r.putManifest(ctx, n.desc, raw)
+	return root, nil, err
+}
+
+// editImage gives the new config, and the edits of the manifest but for those of
+// the config's descriptor.
+func (r *run) editImage(img *image) (_ []byte, manifest []jsonEdit, err error) {
+	var config []jsonEdit
 	for i, job := range img.layers {
 		old, out := img.manifest.Layers[i], job.out
 		at := strconv.Itoa(i)
@@ -397,20 +435,22 @@ func (r *run) writeImage(ctx context.Context, img *image) ([]jsonEdit, error) {
 		config = append(config, labelEdits(img.file, CertificateLabel, base64.StdEncoding.EncodeToString(cert))...)
 	}
 	raw, err := editJSON(img.config, config...)
-	if err != nil {
-		return nil, fmt.Errorf("config %s: %w", img.manifest.Config.Digest, err)
-	}
-	desc := img.manifest.Config
+	return raw, manifest, err
+}
+
+// configEdits describes a config as the old one was described, and gives the edits
+// that this makes in the manifest.
+func configEdits(old v1.Descriptor, raw []byte) (v1.Descriptor, []jsonEdit) {
+	desc := old
 	desc.Digest, desc.Size = sha256Bytes(raw), int64(len(raw))
-	if len(config) > 0 {
-		manifest = append(manifest,
-			jsonEdit{[]string{"config", "digest"}, desc.Digest},
-			jsonEdit{[]string{"config", "size"}, desc.Size})
-		if desc.Data != nil {
-			manifest = append(manifest, jsonEdit{[]string{"config", "data"}, raw})
-		}
+	if desc.Digest == old.Digest {
+		return desc, nil
 	}
-	return manifest, r.dst.PutBlob(ctx, desc, func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(raw)), nil })
+	edits := []jsonEdit{{[]string{"config", "digest"}, desc.Digest}, {[]string{"config", "size"}, desc.Size}}
+	if desc.Data != nil {
+		edits = append(edits, jsonEdit{[]string{"config", "data"}, raw})
+	}
+	return desc, edits
 }
 
 // labelEdits sets a label of the image config, where labels may be missing.
