@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -30,8 +31,9 @@ func newEnforce() *cli.Command {
 	pins := &cli.StringFlag{Name: "pins", Value: enforce.DefaultPins, Usage: "directory on a bpffs that keeps the programs in force"}
 	state := &cli.StringFlag{Name: "state", Value: enforce.DefaultState, Usage: "directory on a tmpfs for names and file lists"}
 	output := &cli.StringFlag{Name: "output", Aliases: []string{"o"}, Value: "text", Usage: "text or json"}
+	trust := &cli.StringFlag{Name: "trust", Value: string(enforce.TrustSBOM), Usage: "what makes a file good: sbom (it is listed), keyring (the kernel verifies its signature), both"}
 	rules := func() []cli.Flag {
-		return append([]cli.Flag{
+		return append([]cli.Flag{trust,
 			&cli.StringFlag{Name: "files", Usage: "file list, trusted as it is: lines \"sha256  path\" as sha256sum prints them"},
 			&cli.StringFlag{Name: "image", Usage: "image with its digest, NAME@sha256:…: take the list from its attestation"},
 			&cli.StringSliceFlag{Name: "key", Usage: "trusted key of the attestation: public key or certificate file, KMS or pkcs11: URI; may stand several times"},
@@ -54,10 +56,11 @@ func newEnforce() *cli.Command {
 		Description: enforceUsage,
 		Subcommands: []*cli.Command{
 			{Name: "check", Usage: "what this kernel can do, one line per ability; exit code 3 when it cannot enforce",
-				Flags: []cli.Flag{output}, Action: enforceCheck},
+				Flags: []cli.Flag{output, trust}, Action: enforceCheck},
 			{Name: "run", Usage: "load the verifier, or adopt the one in force, and print its events as JSON lines",
 				Flags: []cli.Flag{pins, state,
 					&cli.DurationFlag{Name: "canary", Value: time.Minute, Usage: "how often to prove that the verifier is in force"},
+					&cli.StringSliceFlag{Name: "key", Usage: "certificate whose signatures count in trust modes keyring and both; may stand several times"},
 					&cli.BoolFlag{Name: "denials", Usage: "print only what was, or would have been, denied"}},
 				Action: enforceRun},
 			{Name: "exec", Usage: "run a command under a file list", ArgsUsage: "[--image IMAGE --key KEY | --files LIST | --root DIR] -- COMMAND [ARGUMENT...]",
@@ -77,34 +80,55 @@ func enforceOptions(c *cli.Context) enforce.Options {
 	return enforce.Options{Pins: c.String("pins"), State: c.String("state")}
 }
 
+// checked is what check says, in JSON.
+type checked struct {
+	Abilities []enforce.Ability `json:"abilities"`
+	// Trust has for each mode what keeps it from being enforced, "" if nothing.
+	Trust map[enforce.Trust]string `json:"trust"`
+}
+
 func enforceCheck(c *cli.Context) error {
-	abilities := enforce.Probe()
-	missing := 0
-	for _, a := range abilities {
-		if !a.OK && a.Required {
-			missing++
+	asked, err := enforce.ParseTrust(c.String("trust"))
+	if err != nil {
+		return usagef("%v", err)
+	}
+	said := checked{Abilities: enforce.Probe(), Trust: map[enforce.Trust]string{}}
+	modes := []enforce.Trust{enforce.TrustSBOM, enforce.TrustKeyring, enforce.TrustBoth}
+	for _, mode := range modes {
+		said.Trust[mode] = ""
+		if err := enforce.Supports(said.Abilities, mode); err != nil {
+			said.Trust[mode] = err.Error()
 		}
 	}
 	if c.String("output") == "json" {
-		if err := json.NewEncoder(c.App.Writer).Encode(abilities); err != nil {
+		if err := json.NewEncoder(c.App.Writer).Encode(said); err != nil {
 			return err
 		}
 	} else {
-		for _, a := range abilities {
-			answer := "yes"
-			if !a.OK {
-				answer = "no"
-			}
-			fmt.Fprintf(c.App.Writer, "%-4s %-24s %s\n", answer, a.Name, a.Consequence)
-			if a.Error != "" {
-				fmt.Fprintf(c.App.Writer, "%-4s %-24s (%s)\n", "", "", a.Error)
-			}
-		}
+		writeAbilities(c.App.Writer, said, modes)
 	}
-	if missing > 0 {
-		return fmt.Errorf("%w: this kernel cannot enforce: %s missing", errWrong, plural(missing, "ability"))
+	if why := said.Trust[asked]; why != "" {
+		return fmt.Errorf("%w: %s", errWrong, why)
 	}
 	return nil
+}
+
+func writeAbilities(w io.Writer, said checked, modes []enforce.Trust) {
+	answer := func(ok bool) string {
+		if ok {
+			return "yes"
+		}
+		return "no"
+	}
+	for _, a := range said.Abilities {
+		fmt.Fprintf(w, "%-4s %-24s %s\n", answer(a.OK), a.Name, a.Consequence)
+		if a.Error != "" {
+			fmt.Fprintf(w, "%-4s %-24s (%s)\n", "", "", a.Error)
+		}
+	}
+	for _, mode := range modes {
+		fmt.Fprintf(w, "%-4s trust %s\n", answer(said.Trust[mode] == ""), mode)
+	}
 }
 
 // enforceRun holds no power of its own: what it loads stays in force when it
@@ -115,6 +139,15 @@ func enforceRun(c *cli.Context) error {
 		return err
 	}
 	defer e.Close()
+	if keys := c.StringSlice("key"); len(keys) > 0 {
+		certs, err := readCertificates(keys)
+		if err != nil {
+			return err
+		}
+		if err := e.SetKeys(certs); err != nil {
+			return err
+		}
+	}
 	if err := e.Canary(); err != nil {
 		return err
 	}
@@ -154,7 +187,7 @@ func enforceEvents(c *cli.Context, e *enforce.Enforcer) error {
 
 func enforceRules(c *cli.Context) enforce.Rules {
 	return enforce.Rules{
-		Enforce: !c.Bool("audit"), JIT: c.Bool("jit"), Soft: c.Bool("soft"),
+		Trust: enforce.Trust(c.String("trust")), Enforce: !c.Bool("audit"), JIT: c.Bool("jit"), Soft: c.Bool("soft"),
 		Interpreters: c.Bool("interpreters"), Mounts: c.StringSlice("mount"),
 		GuardAll: c.Bool("guard-all"), MaxSize: c.Uint64("max-size"),
 	}
@@ -179,6 +212,9 @@ func enforceExec(c *cli.Context) error {
 		e, err = enforce.Load(enforceOptions(c))
 	}
 	if err != nil {
+		return err
+	}
+	if err := nodeKeys(c, e); err != nil {
 		return err
 	}
 	name := c.String("name")
@@ -231,6 +267,9 @@ func enforceAdd(c *cli.Context) error {
 		return err
 	}
 	defer e.Close()
+	if err := nodeKeys(c, e); err != nil {
+		return err
+	}
 	cgroup, err := enforce.CgroupOf(pid)
 	if err != nil {
 		return err

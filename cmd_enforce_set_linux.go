@@ -8,6 +8,7 @@ import (
 	"bufio"
 	"bytes"
 	"crypto/sha256"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
@@ -25,6 +26,7 @@ import (
 	"github.com/sbom-bless/sbom-bless/attest"
 	"github.com/sbom-bless/sbom-bless/attest/embedded"
 	"github.com/sbom-bless/sbom-bless/enforce"
+	"github.com/sbom-bless/sbom-bless/key"
 	"github.com/sbom-bless/sbom-bless/transport"
 )
 
@@ -32,7 +34,13 @@ import (
 // without any.
 func enforceSet(c *cli.Context, root string) (enforce.Set, error) {
 	image, list := c.String("image"), c.String("files")
+	trust, err := enforce.ParseTrust(c.String("trust"))
+	if err != nil {
+		return enforce.Set{}, usagef("%v", err)
+	}
 	switch {
+	case !trust.Listed():
+		return enforce.Set{Name: image}, nil // for the name alone
 	case image != "" && list != "":
 		return enforce.Set{}, usagef("choose --image or --files")
 	case image != "":
@@ -144,6 +152,35 @@ func listRoot(root string) (enforce.Set, error) {
 		return nil
 	})
 	return set, err
+}
+
+// nodeKeys gives the verifier the certificates of --key, unless it has some:
+// those of `enforce run` count then.
+func nodeKeys(c *cli.Context, e *enforce.Enforcer) error {
+	if trust := enforce.Trust(c.String("trust")); !trust.Signed() {
+		return nil
+	}
+	have, err := e.Keys()
+	if err != nil || len(have) > 0 {
+		return err
+	}
+	certs, err := readCertificates(c.StringSlice("key"))
+	if err != nil {
+		return err
+	}
+	return e.SetKeys(certs)
+}
+
+func readCertificates(paths []string) ([]*x509.Certificate, error) {
+	var certs []*x509.Certificate
+	for _, path := range paths {
+		cert, err := key.LoadCertificate(path)
+		if err != nil {
+			return nil, err
+		}
+		certs = append(certs, cert)
+	}
+	return certs, nil
 }
 
 func onOverlay(root string) bool {

@@ -41,36 +41,42 @@ const (
 	blessDomainFlagsDOMAIN_INTERPRETERS blessDomainFlags = 16
 	blessDomainFlagsDOMAIN_GUARD_ALL    blessDomainFlags = 32
 	blessDomainFlagsDOMAIN_HOST_ROOT    blessDomainFlags = 64
+	blessDomainFlagsDOMAIN_LISTED       blessDomainFlags = 128
+	blessDomainFlagsDOMAIN_SIGNED       blessDomainFlags = 256
 )
 
 type blessEvent struct {
-	_          structs.HostLayout
-	Time       uint64
-	Cgroup     uint64
-	Inode      uint64
-	Dev        uint32
-	Domain     uint32
-	Pid        uint32
-	Tid        uint32
-	Parent     uint32
-	Uid        uint32
-	File       uint32
-	Error      int32
-	Op         uint8
-	Reason     uint8
-	Denied     uint8
-	Reversed   uint8
-	Digest     [32]uint8
-	Comm       [16]int8
-	ParentComm [16]int8
-	Path       [320]int8
-	_          [4]byte
+	_         structs.HostLayout
+	Time      uint64
+	Cgroup    uint64
+	Inode     uint64
+	Dev       uint32
+	Domain    uint32
+	Pid       uint32
+	Tid       uint32
+	Uid       uint32
+	File      uint32
+	Error     int32
+	Op        uint8
+	Reason    uint8
+	Denied    uint8
+	Reversed  uint8
+	Digest    [32]uint8
+	Comm      [16]int8
+	Ancestors [4]struct {
+		_    structs.HostLayout
+		Pid  uint32
+		Comm [16]int8
+	}
+	Path [320]int8
 }
 
 type blessGood struct {
 	_          structs.HostLayout
 	Set        uint32
 	Generation uint32
+	Keyring    int32
+	Reserved   uint32
 	Size       uint64
 	Ctime      uint64
 }
@@ -115,14 +121,16 @@ const (
 	blessReasonREASON_NO_DIGEST      blessReason = 7
 	blessReasonREASON_NO_SET         blessReason = 8
 	blessReasonREASON_NOT_LISTED     blessReason = 9
-	blessReasonREASON_ANONYMOUS      blessReason = 10
-	blessReasonREASON_WRITE_EXEC     blessReason = 11
-	blessReasonREASON_GUARDED        blessReason = 12
-	blessReasonREASON_HARDENED       blessReason = 13
-	blessReasonREASON_SELF           blessReason = 14
-	blessReasonREASON_LOST           blessReason = 15
-	blessReasonREASON_REPEATED       blessReason = 16
-	blessReasonREASONS               blessReason = 17
+	blessReasonREASON_NOT_SIGNED     blessReason = 10
+	blessReasonREASON_BAD_SIGNATURE  blessReason = 11
+	blessReasonREASON_ANONYMOUS      blessReason = 12
+	blessReasonREASON_WRITE_EXEC     blessReason = 13
+	blessReasonREASON_GUARDED        blessReason = 14
+	blessReasonREASON_HARDENED       blessReason = 15
+	blessReasonREASON_SELF           blessReason = 16
+	blessReasonREASON_LOST           blessReason = 17
+	blessReasonREASON_REPEATED       blessReason = 18
+	blessReasonREASONS               blessReason = 19
 )
 
 type blessRecentKey struct {
@@ -131,6 +139,25 @@ type blessRecentKey struct {
 	Op     uint16
 	Reason uint16
 	Inode  uint64
+}
+
+type blessSignature struct {
+	_         structs.HostLayout
+	Statement struct {
+		_        structs.HostLayout
+		Magic    [16]int8
+		Version  uint8
+		HashAlgo uint8
+		Zero     [6]uint8
+		Digest   [64]uint8
+	}
+	Value [1024]uint8
+}
+
+type blessSignedDigest struct {
+	_       structs.HostLayout
+	Keyring int32
+	Digest  [32]uint8
 }
 
 type blessSuffixKey struct {
@@ -147,12 +174,15 @@ const (
 	blessMapCounters       = "counters"
 	blessMapDomains        = "domains"
 	blessMapEvents         = "events"
+	blessMapKeyrings       = "keyrings"
 	blessMapLabels         = "labels"
 	blessMapMounts         = "mounts"
 	blessMapObjects        = "objects"
 	blessMapRecent         = "recent"
 	blessMapRoots          = "roots"
 	blessMapSets           = "sets"
+	blessMapSignatures     = "signatures"
+	blessMapSignedDigests  = "signed_digests"
 	blessMapSuffixes       = "suffixes"
 	blessMapVerdicts       = "verdicts"
 	blessProgBpfCall       = "bpf_call"
@@ -258,19 +288,22 @@ type blessProgramSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type blessMapSpecs struct {
-	Agents   *ebpf.MapSpec `ebpf:"agents"`
-	Cgroups  *ebpf.MapSpec `ebpf:"cgroups"`
-	Counters *ebpf.MapSpec `ebpf:"counters"`
-	Domains  *ebpf.MapSpec `ebpf:"domains"`
-	Events   *ebpf.MapSpec `ebpf:"events"`
-	Labels   *ebpf.MapSpec `ebpf:"labels"`
-	Mounts   *ebpf.MapSpec `ebpf:"mounts"`
-	Objects  *ebpf.MapSpec `ebpf:"objects"`
-	Recent   *ebpf.MapSpec `ebpf:"recent"`
-	Roots    *ebpf.MapSpec `ebpf:"roots"`
-	Sets     *ebpf.MapSpec `ebpf:"sets"`
-	Suffixes *ebpf.MapSpec `ebpf:"suffixes"`
-	Verdicts *ebpf.MapSpec `ebpf:"verdicts"`
+	Agents        *ebpf.MapSpec `ebpf:"agents"`
+	Cgroups       *ebpf.MapSpec `ebpf:"cgroups"`
+	Counters      *ebpf.MapSpec `ebpf:"counters"`
+	Domains       *ebpf.MapSpec `ebpf:"domains"`
+	Events        *ebpf.MapSpec `ebpf:"events"`
+	Keyrings      *ebpf.MapSpec `ebpf:"keyrings"`
+	Labels        *ebpf.MapSpec `ebpf:"labels"`
+	Mounts        *ebpf.MapSpec `ebpf:"mounts"`
+	Objects       *ebpf.MapSpec `ebpf:"objects"`
+	Recent        *ebpf.MapSpec `ebpf:"recent"`
+	Roots         *ebpf.MapSpec `ebpf:"roots"`
+	Sets          *ebpf.MapSpec `ebpf:"sets"`
+	Signatures    *ebpf.MapSpec `ebpf:"signatures"`
+	SignedDigests *ebpf.MapSpec `ebpf:"signed_digests"`
+	Suffixes      *ebpf.MapSpec `ebpf:"suffixes"`
+	Verdicts      *ebpf.MapSpec `ebpf:"verdicts"`
 }
 
 // blessVariableSpecs contains global variables before they are loaded into the kernel.
@@ -302,19 +335,22 @@ func (o *blessObjects) Close() error {
 //
 // It can be passed to loadBlessObjects or ebpf.CollectionSpec.LoadAndAssign.
 type blessMaps struct {
-	Agents   *ebpf.Map `ebpf:"agents"`
-	Cgroups  *ebpf.Map `ebpf:"cgroups"`
-	Counters *ebpf.Map `ebpf:"counters"`
-	Domains  *ebpf.Map `ebpf:"domains"`
-	Events   *ebpf.Map `ebpf:"events"`
-	Labels   *ebpf.Map `ebpf:"labels"`
-	Mounts   *ebpf.Map `ebpf:"mounts"`
-	Objects  *ebpf.Map `ebpf:"objects"`
-	Recent   *ebpf.Map `ebpf:"recent"`
-	Roots    *ebpf.Map `ebpf:"roots"`
-	Sets     *ebpf.Map `ebpf:"sets"`
-	Suffixes *ebpf.Map `ebpf:"suffixes"`
-	Verdicts *ebpf.Map `ebpf:"verdicts"`
+	Agents        *ebpf.Map `ebpf:"agents"`
+	Cgroups       *ebpf.Map `ebpf:"cgroups"`
+	Counters      *ebpf.Map `ebpf:"counters"`
+	Domains       *ebpf.Map `ebpf:"domains"`
+	Events        *ebpf.Map `ebpf:"events"`
+	Keyrings      *ebpf.Map `ebpf:"keyrings"`
+	Labels        *ebpf.Map `ebpf:"labels"`
+	Mounts        *ebpf.Map `ebpf:"mounts"`
+	Objects       *ebpf.Map `ebpf:"objects"`
+	Recent        *ebpf.Map `ebpf:"recent"`
+	Roots         *ebpf.Map `ebpf:"roots"`
+	Sets          *ebpf.Map `ebpf:"sets"`
+	Signatures    *ebpf.Map `ebpf:"signatures"`
+	SignedDigests *ebpf.Map `ebpf:"signed_digests"`
+	Suffixes      *ebpf.Map `ebpf:"suffixes"`
+	Verdicts      *ebpf.Map `ebpf:"verdicts"`
 }
 
 func (m *blessMaps) Close() error {
@@ -324,12 +360,15 @@ func (m *blessMaps) Close() error {
 		m.Counters,
 		m.Domains,
 		m.Events,
+		m.Keyrings,
 		m.Labels,
 		m.Mounts,
 		m.Objects,
 		m.Recent,
 		m.Roots,
 		m.Sets,
+		m.Signatures,
+		m.SignedDigests,
 		m.Suffixes,
 		m.Verdicts,
 	)

@@ -8,74 +8,127 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"runtime"
 	"syscall"
+
+	"golang.org/x/sys/unix"
 )
 
 // CanarySet is the name of the canary's set; events about it are no news.
 const CanarySet = "canary"
 
-// canary is a container of the agent's own, with one listed program.
+// canary is a container of the agent's own, with one good program and one
+// that differs from it by a byte. They are on a tmpfs that is mounted nowhere:
+// hosts mount /run and /tmp with noexec.
 type canary struct {
 	Domain
-	good, bad string
+	mount *os.File
 }
 
-// Canary proves that the verifier is in force: in a container of its own, a
-// listed program must run and one that differs by a byte must get EPERM.
+// Canary proves that the verifier is in force and can see: a listed program
+// must run, another must get EPERM, and no IMA policy may have come.
 func (e *Enforcer) Canary() error {
+	if err := checkIMA(); err != nil {
+		return fmt.Errorf("canary: %w", err)
+	}
 	if e.canary == nil {
-		if err := e.addCanary(); err != nil {
+		c, err := e.newCanary(TrustSBOM, nil)
+		if err != nil {
 			return fmt.Errorf("canary: %w", err)
 		}
+		e.canary = c
 	}
-	if err := runIn(e.canary.Cgroup, e.canary.good); err != nil {
-		return fmt.Errorf("canary: a listed program does not run: %w", err)
-	}
-	switch err := runIn(e.canary.Cgroup, e.canary.bad); {
-	case err == nil:
-		return errors.New("canary: a program that is not listed runs: the verifier is not in force")
-	case !errors.Is(err, syscall.EPERM):
-		return fmt.Errorf("canary: a program that is not listed: %w", err)
+	if err := e.canary.try(); err != nil {
+		return fmt.Errorf("canary: %w", err)
 	}
 	return nil
 }
 
-func (e *Enforcer) addCanary() error {
+// newCanary registers a canary; signature, unless nil, is the
+// security.bpf.bless of its good program.
+func (e *Enforcer) newCanary(trust Trust, signature []byte) (c *canary, err error) {
 	program := tiny()
 	if program == nil {
-		return fmt.Errorf("no test program for %s: %w", runtime.GOARCH, ErrNotSupported)
+		return nil, fmt.Errorf("no test program for %s: %w", runtime.GOARCH, ErrNotSupported)
 	}
-	dir, err := os.MkdirTemp(e.options.State, "canary-")
+	c = new(canary)
+	if c.mount, err = detachedTmpfs(); err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, c.mount.Close())
+		}
+	}()
+	for name, content := range map[string][]byte{"good": program, "bad": append(program, 0)} {
+		if err := os.WriteFile(c.path(name), content, 0o700); err != nil {
+			return nil, err
+		}
+	}
+	if signature != nil {
+		if err := unix.Setxattr(c.path("good"), "security.bpf.bless", signature, 0); err != nil {
+			return nil, fmt.Errorf("setxattr: %w", err)
+		}
+	}
+	name := fmt.Sprintf("canary-%08x", rand.Uint32())
+	cgroup, err := NewCgroup(name)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	c := &canary{good: filepath.Join(dir, "listed"), bad: filepath.Join(dir, "unlisted")}
-	if err := errors.Join(os.WriteFile(c.good, program, 0o700), os.WriteFile(c.bad, append(program, 0), 0o700)); err != nil {
-		return err
-	}
-	cgroup, err := NewCgroup(filepath.Base(dir))
+	c.Domain, err = e.add(Domain{
+		Name: name, Cgroup: cgroup, Root: c.path("."), HostRoot: true,
+		Rules: Rules{Enforce: true, Soft: true, Trust: trust},
+	}, Set{Name: CanarySet, Files: []File{{Path: "/good", SHA256: sha256.Sum256(program)}}})
 	if err != nil {
-		return err
+		return nil, err
 	}
-	c.Domain = Domain{Name: filepath.Base(dir), Cgroup: cgroup, Root: dir, HostRoot: true, Rules: Rules{Enforce: true, Soft: true}}
-	set := Set{Name: CanarySet, Files: []File{{Path: c.good, SHA256: sha256.Sum256(program)}}}
-	if c.Domain, err = e.add(c.Domain, set); err != nil {
-		return err
+	return c, nil
+}
+
+// detachedTmpfs makes a tmpfs that goes when the file is closed.
+func detachedTmpfs() (*os.File, error) {
+	fs, err := unix.Fsopen("tmpfs", unix.FSOPEN_CLOEXEC)
+	if err != nil {
+		return nil, fmt.Errorf("tmpfs: %w", err)
 	}
-	e.canary = c
+	defer unix.Close(fs)
+	if err := unix.FsconfigCreate(fs); err != nil {
+		return nil, fmt.Errorf("tmpfs: %w", err)
+	}
+	mount, err := unix.Fsmount(fs, unix.FSMOUNT_CLOEXEC, 0)
+	if err != nil {
+		return nil, fmt.Errorf("tmpfs: %w", err)
+	}
+	return os.NewFile(uintptr(mount), "tmpfs"), nil
+}
+
+func (c *canary) path(name string) string {
+	return fmt.Sprintf("/proc/self/fd/%d/%s", c.mount.Fd(), name)
+}
+
+// try runs both programs.
+func (c *canary) try() error {
+	if err := runIn(c.Cgroup, c.path("good")); err != nil {
+		return fmt.Errorf("a good program does not run: %w", err)
+	}
+	switch err := runIn(c.Cgroup, c.path("bad")); {
+	case err == nil:
+		return errors.New("a bad program runs: the verifier is not in force")
+	case !errors.Is(err, syscall.EPERM):
+		return fmt.Errorf("a bad program: %w", err)
+	}
 	return nil
 }
 
-// removeCanary takes the canary's container away.
-func (e *Enforcer) removeCanary() error {
-	if e.canary == nil {
+// removeCanary takes a canary away; nil is none.
+func (e *Enforcer) removeCanary(c *canary) error {
+	if c == nil {
 		return nil
 	}
-	return errors.Join(e.Remove(e.canary.Domain), os.RemoveAll(e.canary.Root))
+	return errors.Join(e.Remove(c.Domain), c.mount.Close())
 }
 
 // runIn runs program in a new process of the cgroup.

@@ -50,6 +50,8 @@ var reasons = map[blessReason]string{
 	blessReasonREASON_NO_DIGEST:      "no-digest",
 	blessReasonREASON_NO_SET:         "no-set",
 	blessReasonREASON_NOT_LISTED:     "not-listed",
+	blessReasonREASON_NOT_SIGNED:     "not-signed",
+	blessReasonREASON_BAD_SIGNATURE:  "bad-signature",
 	blessReasonREASON_ANONYMOUS:      "anonymous",
 	blessReasonREASON_WRITE_EXEC:     "write-exec",
 	blessReasonREASON_GUARDED:        "guarded",
@@ -114,8 +116,13 @@ func decode(b []byte) (decoded, error) {
 	}
 	ev := Event{
 		Time: wall(r.Time), Domain: r.Domain, Cgroup: r.Cgroup, Operation: op, Reason: reason,
-		PID: r.Pid, Command: text(r.Comm[:]), Parent: r.Parent, ParentCommand: text(r.ParentComm[:]),
-		UID: r.Uid, Device: r.Dev, Inode: r.Inode, Errno: r.Error, Action: "allowed",
+		PID: r.Pid, Command: text(r.Comm[:]), UID: r.Uid, Device: r.Dev, Inode: r.Inode, Errno: r.Error, Action: "allowed",
+	}
+	for _, a := range r.Ancestors {
+		if a.Pid == 0 {
+			break
+		}
+		ev.Ancestors = append(ev.Ancestors, Process{a.Pid, text(a.Comm[:])})
 	}
 	if reason != "" {
 		ev.Action = "reported"
@@ -216,7 +223,10 @@ func (n *names) domain(id uint32) (*known, error) {
 		if d.ID != id {
 			continue
 		}
-		set, err := n.e.set(d.SetID, d.Image)
+		var set Set // with trust keyring there is none
+		if d.SetID != 0 {
+			set, err = n.e.set(d.SetID, d.Image)
+		}
 		if errors.Is(err, fs.ErrNotExist) {
 			return nil, nil // removed meanwhile
 		}

@@ -4,6 +4,7 @@ package enforce
 
 import (
 	"errors"
+	"fmt"
 	"time"
 )
 
@@ -28,8 +29,36 @@ type Domain struct {
 	Added time.Time `json:"added"`
 }
 
+// Trust is what makes a file good.
+type Trust string
+
+// The values of Trust.
+const (
+	TrustSBOM    Trust = "sbom"    // its digest is in the set of the image; the empty Trust means this one
+	TrustKeyring Trust = "keyring" // the kernel verifies its security.bpf.bless with the keys of SetKeys
+	TrustBoth    Trust = "both"    // one and the other
+)
+
+// ParseTrust reads the name of a Trust.
+func ParseTrust(s string) (Trust, error) {
+	switch t := Trust(s); t {
+	case "":
+		return TrustSBOM, nil
+	case TrustSBOM, TrustKeyring, TrustBoth:
+		return t, nil
+	}
+	return "", fmt.Errorf("trust %q: sbom, keyring and both are known", s)
+}
+
+// Listed tells whether a file must be in the set.
+func (t Trust) Listed() bool { return t != TrustKeyring }
+
+// Signed tells whether a file must be signed.
+func (t Trust) Signed() bool { return t == TrustKeyring || t == TrustBoth }
+
 // Rules say what holds in a domain. The zero value only reports.
 type Rules struct {
+	Trust Trust `json:"trust,omitempty"`
 	// Enforce denies; otherwise would-be denials are reported.
 	Enforce bool `json:"enforce"`
 	// Soft accepts files of the writable layer, if listed and while nobody can

@@ -27,16 +27,22 @@ type Event struct {
 	Path    string `json:"path,omitempty"`
 	SHA256  string `json:"sha256,omitempty"`
 	// Package is the one that lists the file, or the path.
-	Package       string `json:"package,omitempty"`
-	PID           uint32 `json:"pid"`
-	Command       string `json:"command"`
-	Parent        uint32 `json:"parent"`
-	ParentCommand string `json:"parentCommand"`
-	UID           uint32 `json:"uid"`
-	Device        uint32 `json:"device,omitempty"`
-	Inode         uint64 `json:"inode,omitempty"`
+	Package string `json:"package,omitempty"`
+	PID     uint32 `json:"pid"`
+	Command string `json:"command"`
+	// Ancestors are the parent and those above it, four at most.
+	Ancestors []Process `json:"ancestors,omitempty"`
+	UID       uint32    `json:"uid"`
+	Device    uint32    `json:"device,omitempty"`
+	Inode     uint64    `json:"inode,omitempty"`
 	// Errno is the error of the kernel function that gave no answer.
 	Errno int32 `json:"errno,omitempty"`
+}
+
+// Process is one of the chain that an event has.
+type Process struct {
+	PID     uint32 `json:"pid"`
+	Command string `json:"command"`
 }
 
 // message says in one line what happened.
@@ -71,6 +77,8 @@ var sentences = map[string]string{
 	"no-digest":      "has no digest: the kernel gave none%.0s",
 	"no-set":         "cannot be judged: no file list is loaded for %s",
 	"not-listed":     "is not in the SBOM of %s",
+	"not-signed":     "carries no signature of a blessing that the kernel can read%.0s",
+	"bad-signature":  "is signed by no key of this node, or was modified since%.0s",
 	"modified":       "was modified since it was listed for %s",
 	"anonymous":      "asks for executable memory that no file stands behind%.0s",
 	"write-exec":     "would make writable memory executable%.0s",

@@ -299,10 +299,13 @@ func (e *Enforcer) Unload() error {
 	if err := e.disarm(); err != nil {
 		return fmt.Errorf("agents: %w", err)
 	}
-	if err := e.removeCanary(); err != nil {
+	if err := e.removeCanary(e.canary); err != nil {
 		return fmt.Errorf("canary: %w", err)
 	}
 	e.canary = nil
+	if err := e.dropKeys(); err != nil {
+		return err
+	}
 	if err := os.RemoveAll(e.options.Pins); err != nil {
 		return err
 	}
@@ -311,7 +314,7 @@ func (e *Enforcer) Unload() error {
 
 // Close lets go of the verifier. A pinned one stays in force.
 func (e *Enforcer) Close() error {
-	errs := []error{e.removeCanary()}
+	errs := []error{e.removeCanary(e.canary)}
 	for _, l := range e.links {
 		errs = append(errs, l.Close())
 	}

@@ -5,15 +5,28 @@
 package enforce
 
 import (
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/sha256"
+	"crypto/x509"
+	"crypto/x509/pkix"
 	"errors"
 	"fmt"
+	"math/big"
 	"os"
 	"slices"
 	"strings"
+	"sync"
+	"time"
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/btf"
 	"golang.org/x/sys/unix"
+
+	"github.com/sbom-bless/sbom-bless/xattr"
 )
 
 // Ability is one thing that a kernel can or cannot do, found out by doing it.
@@ -23,6 +36,8 @@ type Ability struct {
 	OK bool `json:"ok"`
 	// Required: without it nothing can be enforced.
 	Required bool `json:"required"`
+	// Signed: trust modes keyring and both need it.
+	Signed bool `json:"signed"`
 	// Consequence says what follows; where it is missing, what to change.
 	Consequence string `json:"consequence"`
 	// Error says why it could not, or how the question failed.
@@ -34,33 +49,52 @@ type Ability struct {
 func Probe() []Ability {
 	probes := []struct {
 		name, with, without string
-		required            bool
+		required, signed    bool
 		try                 func() error
 	}{
 		{"kernel type information", "programs fit this kernel",
-			"boot a kernel with CONFIG_DEBUG_INFO_BTF", true, probeBTF},
+			"boot a kernel with CONFIG_DEBUG_INFO_BTF", true, false, probeBTF},
 		{"BPF LSM", "programs can deny",
-			"add bpf to the lsm= list of the kernel command line", true, probeLSM},
+			"add bpf to the lsm= list of the kernel command line", true, false, probeLSM},
 		{"no IMA policy", "file hashes are those of the data",
-			"remove the IMA policy: with one the kernel's hashes can be stale", true, checkIMA},
+			"remove the IMA policy: with one the kernel's hashes can be stale", true, false, checkIMA},
 		{"cgroup v2", "containers are told apart",
-			"boot with systemd.unified_cgroup_hierarchy=1", true, probeCgroup},
+			"boot with systemd.unified_cgroup_hierarchy=1", true, false, probeCgroup},
 		{"programs load", "trust mode sbom can be enforced",
-			"report this with the output of uname -a", true, probeLoad},
+			"report this with the output of uname -a", true, false, probeLoad},
 		{"bpffs", "what is loaded outlives the agent",
-			"mount -t bpf bpf /sys/fs/bpf", true, func() error { return onBPFFS("/sys/fs/bpf") }},
+			"mount -t bpf bpf /sys/fs/bpf", true, false, func() error { return onBPFFS("/sys/fs/bpf") }},
+		{"signed files", "trust modes keyring and both can be enforced",
+			"use trust mode sbom, or a kernel from 6.13 on", false, true, canVerify},
+		{"ECDSA certificates", "the kernel's keyrings take the keys that keygen makes by default",
+			"trust modes keyring and both, and the kernel's own IMA, need RSA keys here", false, false, probeECDSA},
 		{"overlayfs", "files of the image are told from those written later",
-			"load the module overlay", false, probeOverlay},
+			"load the module overlay", false, false, probeOverlay},
 	}
 	var out []Ability
 	for _, p := range probes {
-		a := Ability{Name: p.name, OK: true, Required: p.required, Consequence: p.with}
+		a := Ability{Name: p.name, OK: true, Required: p.required, Signed: p.signed, Consequence: p.with}
 		if err := p.try(); err != nil {
 			a.OK, a.Consequence, a.Error = false, p.without, firstLine(err)
 		}
 		out = append(out, a)
 	}
 	return out
+}
+
+// Supports tells what keeps trust mode t from being enforced where the
+// abilities are; nil: nothing does.
+func Supports(abilities []Ability, t Trust) error {
+	var missing []string
+	for _, a := range abilities {
+		if !a.OK && (a.Required || a.Signed && t.Signed()) {
+			missing = append(missing, a.Name+": "+a.Consequence)
+		}
+	}
+	if missing == nil {
+		return nil
+	}
+	return fmt.Errorf("trust %s: %w: %s", t, ErrNotSupported, strings.Join(missing, "; "))
 }
 
 func firstLine(err error) string {
@@ -125,4 +159,87 @@ func probeOverlay() error {
 		return errors.New("no overlay in /proc/filesystems")
 	}
 	return nil
+}
+
+// canVerify has a kernel verify a file that a key of this process signed, and
+// refuse one that it did not.
+var canVerify = sync.OnceValue(func() (err error) {
+	e, err := Load(Options{})
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, e.Close()) }()
+	signer, cert, err := newKey(elliptic.P256())
+	if errors.Is(probeECDSA(), ErrNotSupported) {
+		signer, cert, err = newKey(nil)
+	}
+	if err != nil {
+		return err
+	}
+	if err := e.SetKeys([]*x509.Certificate{cert}); err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(e.dropKeys(), err) }()
+	sum := sha256.Sum256(tiny())
+	signature, err := signer.Bless(xattr.Digest{Hash: xattr.SHA256, Sum: sum[:]})
+	if err != nil {
+		return err
+	}
+	c, err := e.newCanary(TrustKeyring, signature)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, e.removeCanary(c)) }()
+	err = c.try()
+	counters, failed := e.Counters()
+	switch {
+	case failed != nil:
+		return failed
+	case err != nil && counters["not-signed"] > 0:
+		return fmt.Errorf("programs cannot read security.bpf.*: %w", ErrNotSupported)
+	}
+	return err
+})
+
+func probeECDSA() error {
+	_, cert, err := newKey(elliptic.P256())
+	if err != nil {
+		return err
+	}
+	ring, err := newKeyring([]*x509.Certificate{cert})
+	if err != nil {
+		return err
+	}
+	return dropKeyring(ring)
+}
+
+// newKey makes a key of the curve, of RSA for nil, and its certificate.
+func newKey(curve elliptic.Curve) (*xattr.Signer, *x509.Certificate, error) {
+	var key crypto.Signer
+	var err error
+	if curve == nil {
+		key, err = rsa.GenerateKey(rand.Reader, 2048)
+	} else {
+		key, err = ecdsa.GenerateKey(curve, rand.Reader)
+	}
+	if err != nil {
+		return nil, nil, err
+	}
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "probe"}, SubjectKeyId: make([]byte, 20),
+		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
+	}
+	if _, err := rand.Read(template.SubjectKeyId); err != nil {
+		return nil, nil, err
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	if err != nil {
+		return nil, nil, err
+	}
+	cert, err := x509.ParseCertificate(der)
+	if err != nil {
+		return nil, nil, err
+	}
+	signer, err := xattr.NewSigner(key, cert)
+	return signer, cert, err
 }

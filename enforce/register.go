@@ -13,6 +13,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"time"
 
@@ -27,9 +28,15 @@ var Suffixes = []string{
 	".lua", ".jar", ".class", ".war", ".tcl", ".awk", ".R", ".so", ".ko",
 }
 
-// Add puts the container d under the set and gives its id. The tasks that are
+// Add puts the container d under the set and gives its id; with trust keyring
+// no file of the set counts, only its name. The tasks that are
 // in its cgroup already are labelled; what they have mapped is not judged again.
 func (e *Enforcer) Add(d Domain, set Set) (uint32, error) {
+	if d.Trust.Signed() {
+		if err := e.checkKeys(); err != nil {
+			return 0, fmt.Errorf("trust %s: %w", d.Trust, err)
+		}
+	}
 	d, err := e.add(d, set)
 	return d.ID, err
 }
@@ -44,8 +51,10 @@ func (e *Enforcer) add(d Domain, set Set) (Domain, error) {
 	if d.Cgroup == "" {
 		return d, errNoCgroup
 	}
-	if d.SetID, err = e.addSet(set); err != nil {
-		return d, fmt.Errorf("set %s: %w", set.Name, err)
+	if d.Trust.Listed() {
+		if d.SetID, err = e.addSet(set); err != nil {
+			return d, fmt.Errorf("set %s: %w", set.Name, err)
+		}
 	}
 	d.Image, d.Added = set.Name, time.Now()
 	rules, mounts, err := d.kernel()
@@ -111,6 +120,8 @@ func (d *Domain) kernel() (rules blessDomain, mounts []uint32, err error) {
 		blessDomainFlagsDOMAIN_JIT:          d.JIT,
 		blessDomainFlagsDOMAIN_INTERPRETERS: d.Interpreters,
 		blessDomainFlagsDOMAIN_GUARD_ALL:    d.GuardAll,
+		blessDomainFlagsDOMAIN_LISTED:       d.Trust.Listed(),
+		blessDomainFlagsDOMAIN_SIGNED:       d.Trust.Signed(),
 		blessDomainFlagsDOMAIN_PLAIN:        d.Soft && rootFS.Type != unix.OVERLAYFS_SUPER_MAGIC,
 		blessDomainFlagsDOMAIN_HOST_ROOT:    d.HostRoot || root.Dev == host.Dev,
 	} {
@@ -240,7 +251,7 @@ func (e *Enforcer) addSet(set Set) (uint32, error) {
 		return 0, err
 	}
 	for _, d := range domains {
-		if d.Image == set.Name {
+		if d.Image == set.Name && d.SetID != 0 {
 			return d.SetID, nil
 		}
 	}
@@ -301,22 +312,23 @@ func (e *Enforcer) rememberSet(id uint32, set Set) error {
 
 // forget drops the names of d, and its set unless another domain shares it.
 func (e *Enforcer) forget(d Domain) error {
-	if e.options.State == "" {
-		return e.maps["sets"].Delete(d.SetID)
+	if e.options.State != "" {
+		if err := os.Remove(e.statePath("domains", d.ID, ".json")); err != nil {
+			return err
+		}
 	}
-	if err := os.Remove(e.statePath("domains", d.ID, ".json")); err != nil {
-		return err
-	}
-	domains, err := e.Domains()
+	others, err := e.Domains()
 	if err != nil {
 		return err
 	}
-	for _, other := range domains {
-		if other.SetID == d.SetID {
-			return nil
-		}
+	if d.SetID == 0 || slices.ContainsFunc(others, func(o Domain) bool { return o.SetID == d.SetID }) {
+		return nil
 	}
-	return errors.Join(e.maps["sets"].Delete(d.SetID), os.Remove(e.statePath("sets", d.SetID, ".list")))
+	err = e.maps["sets"].Delete(d.SetID)
+	if e.options.State != "" {
+		err = errors.Join(err, os.Remove(e.statePath("sets", d.SetID, ".list")))
+	}
+	return err
 }
 
 // Domains lists the containers that are registered.

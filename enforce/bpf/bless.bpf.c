@@ -23,6 +23,7 @@
 #include <bpf/bpf_helpers.h>
 #include <bpf/bpf_core_read.h>
 #include <bpf/bpf_tracing.h>
+#include "kfuncs.h"
 #include "event.h"
 
 /* ---- Maps: sized by the loader ---- */
@@ -69,6 +70,20 @@ struct { /* set id -> its digests; one set per image, shared by its containers *
 	__array(values, struct digest_set);
 } sets SEC(".maps");
 
+struct { /* the keyring that security.bpf.bless is verified with; 0: none */
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__type(key, __u32);
+	__type(value, __s32);
+	__uint(max_entries, 1);
+} keyrings SEC(".maps");
+
+struct { /* what was verified, in whatever container */
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__type(key, struct signed_digest);
+	__type(value, __u8);
+	__uint(max_entries, 16384);
+} signed_digests SEC(".maps");
+
 struct { /* suffixes of code that interpreters read */
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__type(key, struct suffix_key);
@@ -82,6 +97,20 @@ struct { /* the domain of a task; inherited, never cleared */
 	__type(key, int);
 	__type(value, __u32);
 } labels SEC(".maps");
+
+/* As large as the largest of xattr.Signer.Bless, RSA with 4096 bits, and some more. */
+#define SIGNATURE_LEN 1024
+struct signature {
+	struct signed_file statement;
+	__u8 value[SIGNATURE_LEN];
+};
+
+struct { /* room to verify a signature in: a task that sleeps can be overtaken on its CPU */
+	__uint(type, BPF_MAP_TYPE_TASK_STORAGE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, int);
+	__type(value, struct signature);
+} signatures SEC(".maps");
 
 struct { /* files found good */
 	__uint(type, BPF_MAP_TYPE_INODE_STORAGE);
@@ -203,7 +232,6 @@ static __always_inline void report(struct facts *f, __u32 reason, bool denied, s
 				   struct file *file, struct dentry *dentry)
 {
 	struct task_struct *task = bpf_get_current_task_btf();
-	struct task_struct *parent;
 	__u64 ino = inode ? BPF_CORE_READ(inode, i_ino) : 0;
 	__u64 ids = bpf_get_current_pid_tgid();
 	struct event *e;
@@ -233,9 +261,13 @@ static __always_inline void report(struct facts *f, __u32 reason, bool denied, s
 	e->denied = denied;
 	__builtin_memcpy(e->digest, f->digest, sizeof(e->digest));
 	bpf_get_current_comm(e->comm, sizeof(e->comm));
-	parent = BPF_CORE_READ(task, real_parent);
-	e->parent = BPF_CORE_READ(parent, tgid);
-	bpf_core_read_str(e->parent_comm, sizeof(e->parent_comm), &parent->comm);
+	for (int i = 0; i < ANCESTORS; i++) {
+		task = BPF_CORE_READ(task, real_parent);
+		e->ancestors[i].pid = BPF_CORE_READ(task, tgid);
+		if (!e->ancestors[i].pid)
+			break;
+		bpf_core_read_str(e->ancestors[i].comm, sizeof(e->ancestors[i].comm), &task->comm);
+	}
 	if (file)
 		bpf_d_path(&file->f_path, e->path, PATH_LEN);
 	else if (dentry)
@@ -437,24 +469,92 @@ static __always_inline __u64 ctime(struct inode *inode)
 	return BPF_CORE_READ(old, i_ctime.tv_sec) * 1000000000ull + BPF_CORE_READ(old, i_ctime.tv_nsec);
 }
 
-/* listed asks the kernel for the file's SHA-256 and looks it up in the domain's set. */
-static __always_inline __u32 listed(struct facts *f, struct file *file)
+/* hash asks the kernel for the file's SHA-256. */
+static __always_inline __u32 hash(struct facts *f, struct file *file)
+{
+	long algo = bpf_ima_file_hash(file, f->digest, sizeof(f->digest));
+
+	if (algo == HASH_ALGO_SHA256)
+		return REASON_ALLOWED;
+	f->error = algo;
+	return REASON_NO_DIGEST;
+}
+
+/* listed looks the digest up in the domain's set. */
+static __always_inline __u32 listed(struct facts *f)
 {
 	void *set = bpf_map_lookup_elem(&sets, &f->domain->set);
 	__u32 *found;
-	long algo;
 
 	if (!set)
 		return REASON_NO_SET;
-	algo = bpf_ima_file_hash(file, f->digest, sizeof(f->digest));
-	if (algo != 4 /* HASH_ALGO_SHA256 */) {
-		f->error = algo;
-		return REASON_NO_DIGEST;
-	}
 	found = bpf_map_lookup_elem(set, f->digest);
 	if (!found)
 		return REASON_NOT_LISTED;
 	f->file = *found;
+	return REASON_ALLOWED;
+}
+
+/* keyring gives the serial number of the agent's keyring, 0 where there is none. */
+static __always_inline __s32 keyring(void)
+{
+	__u32 zero = 0;
+	__s32 *serial = bpf_map_lookup_elem(&keyrings, &zero);
+
+	return serial ? *serial : 0;
+}
+
+/*
+ * signature_of has the kernel verify the file's security.bpf.bless over its
+ * digest. What was verified once with a keyring is good for every file of
+ * that content.
+ */
+static __always_inline __u32 signature_of(struct facts *f, struct file *file, __s32 serial)
+{
+	struct bpf_dynptr room, value, statement;
+	struct signed_digest key = { .keyring = serial };
+	struct signature *s;
+	struct bpf_key *keys;
+	__u8 one = 1;
+	int n;
+
+	__builtin_memcpy(key.digest, f->digest, sizeof(key.digest));
+	if (bpf_map_lookup_elem(&signed_digests, &key))
+		return REASON_ALLOWED;
+	/* To ask for the type also has clang 14 describe it, which the loader compares with the kernel's. */
+	if (!bpf_core_type_exists(struct bpf_key) || !bpf_get_file_xattr || !bpf_lookup_user_key ||
+	    !bpf_verify_pkcs7_signature || !bpf_key_put) {
+		f->error = -EOPNOTSUPP;
+		return REASON_NOT_SIGNED;
+	}
+	s = bpf_task_storage_get(&signatures, bpf_get_current_task_btf(), NULL, BPF_LOCAL_STORAGE_GET_F_CREATE);
+	if (!s) {
+		f->error = -ENOMEM;
+		return REASON_NOT_SIGNED;
+	}
+	bpf_dynptr_from_mem(s->value, sizeof(s->value), 0, &room);
+	n = bpf_get_file_xattr(file, "security.bpf.bless", &room);
+	if (n <= 0 || n > SIGNATURE_LEN) {
+		f->error = n;
+		return REASON_NOT_SIGNED;
+	}
+	bpf_dynptr_from_mem(s->value, n, 0, &value);
+	__builtin_memset(&s->statement, 0, sizeof(s->statement));
+	__builtin_memcpy(s->statement.magic, "sbom-bless file", sizeof(s->statement.magic));
+	s->statement.version = 1;
+	s->statement.hash_algo = HASH_ALGO_SHA256;
+	__builtin_memcpy(s->statement.digest, f->digest, sizeof(f->digest));
+	bpf_dynptr_from_mem(&s->statement, sizeof(s->statement), 0, &statement);
+	keys = bpf_lookup_user_key(serial, 0);
+	if (!keys) {
+		f->error = -ENOKEY;
+		return REASON_BAD_SIGNATURE;
+	}
+	f->error = bpf_verify_pkcs7_signature(&statement, &value, keys);
+	bpf_key_put(keys);
+	if (f->error)
+		return REASON_BAD_SIGNATURE;
+	bpf_map_update_elem(&signed_digests, &key, &one, BPF_ANY);
 	return REASON_ALLOWED;
 }
 
@@ -474,21 +574,29 @@ static __always_inline __u32 judge(struct facts *f, struct file *file)
 	reason = provenance(f, inode);
 	if (reason)
 		return reason;
+	if (f->domain->flags & DOMAIN_SIGNED)
+		now.keyring = keyring();
 	now.set = f->domain->set;
 	now.generation = f->domain->generation;
 	now.size = inode->i_size;
 	now.ctime = ctime(inode);
 	cached = bpf_inode_storage_get(&verdicts, inode, NULL, 0);
 	if (cached) {
-		if (cached->set == now.set && cached->generation == now.generation && cached->size == now.size &&
-		    cached->ctime == now.ctime)
+		if (cached->set == now.set && cached->generation == now.generation && cached->keyring == now.keyring &&
+		    cached->size == now.size && cached->ctime == now.ctime)
 			return REASON_ALLOWED;
 		/* Replaced whole, never in place: another CPU must not read half of it. */
 		bpf_inode_storage_delete(&verdicts, inode);
 	}
 	if (f->domain->max_size && now.size > f->domain->max_size)
 		return REASON_TOO_LARGE;
-	reason = listed(f, file);
+	if (!(f->domain->flags & (DOMAIN_LISTED | DOMAIN_SIGNED)))
+		return REASON_NO_SET;
+	reason = hash(f, file);
+	if (!reason && f->domain->flags & DOMAIN_LISTED)
+		reason = listed(f);
+	if (!reason && f->domain->flags & DOMAIN_SIGNED)
+		reason = signature_of(f, file, now.keyring);
 	if (reason)
 		return reason;
 	/* Whoever wrote while the file was hashed is seen here, or sees the guard. */
@@ -643,12 +751,32 @@ int BPF_PROG(mprotect, struct vm_area_struct *vma, unsigned long reqprot, unsign
 	return verdict(&f, REASON_WRITE_EXEC, file->f_inode, NULL, file->f_path.dentry);
 }
 
+/*
+ * blinding tells whether a write to the file can take the verifier's sight: 0
+ * in kernel.ftrace_enabled silently turns every BPF LSM program off (6.1 to
+ * 6.18), and under an IMA policy file hashes can be stale.
+ */
+static __always_inline bool blinding(struct file *file)
+{
+	struct dentry *dentry = file->f_path.dentry;
+
+	switch (file->f_inode->i_sb->s_magic) {
+	case PROC_SUPER_MAGIC:
+		return named(dentry, "ftrace_enabled", 15);
+	case SECURITYFS_MAGIC:
+		return named(dentry, "policy", 7) && named(BPF_CORE_READ(dentry, d_parent), "ima", 4);
+	}
+	return false;
+}
+
 /* write_reason tells why the file may not be opened for writing. */
 static __always_inline __u32 write_reason(struct facts *f, struct file *file)
 {
 	struct inode *inode = file->f_inode;
 	struct dentry *dentry = file->f_path.dentry;
 
+	if (blinding(file))
+		return REASON_SELF;
 	switch (inode->i_sb->s_magic) {
 	case PROC_SUPER_MAGIC: /* memory of a process, and settings that name programs the kernel runs */
 		if (named(dentry, "mem", 4) || named(BPF_CORE_READ(dentry, d_parent), "kernel", 7))
@@ -670,13 +798,10 @@ int BPF_PROG(open, struct file *file)
 	if (file->f_mode & FMODE_NOACCOUNT)
 		return 0;
 	if (!labelled(&f, OP_READ_CODE)) {
-		/* 0 in kernel.ftrace_enabled silently turns every BPF LSM program off (6.1 to 6.18). */
-		if (file->f_mode & FMODE_WRITE && file->f_inode->i_sb->s_magic == PROC_SUPER_MAGIC &&
-		    named(file->f_path.dentry, "ftrace_enabled", 15)) {
-			f.op = OP_WRITE;
-			return verdict(&f, REASON_SELF, file->f_inode, file, NULL);
-		}
-		return 0;
+		if (!(file->f_mode & FMODE_WRITE) || !blinding(file))
+			return 0;
+		f.op = OP_WRITE;
+		return verdict(&f, REASON_SELF, file->f_inode, file, NULL);
 	}
 	if (file->f_mode & FMODE_WRITE) {
 		f.op = OP_WRITE;

@@ -35,6 +35,8 @@ enum reason {
 	REASON_NO_DIGEST,	/* the kernel gave no SHA-256 */
 	REASON_NO_SET,		/* no file set is loaded for the container */
 	REASON_NOT_LISTED,	/* the digest is not in the set */
+	REASON_NOT_SIGNED,	/* the kernel gave no security.bpf.bless */
+	REASON_BAD_SIGNATURE,	/* no key of the keyring verifies it */
 	REASON_ANONYMOUS,	/* executable memory without a file */
 	REASON_WRITE_EXEC,	/* memory that is, or was, writable made executable */
 	REASON_GUARDED,		/* a shipped code file may not be changed */
@@ -54,6 +56,9 @@ enum domain_flags {
 	DOMAIN_INTERPRETERS = 16, /* judge the opening of files with a code suffix */
 	DOMAIN_GUARD_ALL = 32,	  /* guard every file of the image, not only code */
 	DOMAIN_HOST_ROOT = 64,	  /* shares the root filesystem with the host */
+	/* What makes a file good: one of these, or both. None: nothing does. */
+	DOMAIN_LISTED = 128, /* its digest is in the set */
+	DOMAIN_SIGNED = 256, /* the kernel verifies its security.bpf.bless */
 };
 
 struct domain {
@@ -80,12 +85,35 @@ struct suffix_key {
 struct good {
 	__u32 set;
 	__u32 generation;
+	__s32 keyring; /* 0: its signature did not count */
+	__u32 reserved;
 	__u64 size;
 	__u64 ctime;
 };
 
+/* A digest that the kernel verified a signature of. */
+struct signed_digest {
+	__s32 keyring;
+	__u8 digest[32];
+};
+
+/* What security.bpf.bless signs (xattr.Statement; docs/design.md). */
+struct signed_file {
+	char magic[16]; /* "sbom-bless file", NUL */
+	__u8 version;	/* 1 */
+	__u8 hash_algo; /* enum hash_algo */
+	__u8 zero[6];
+	__u8 digest[64];
+};
+
+struct process {
+	__u32 pid;
+	char comm[16];
+};
+
 #define PATH_LEN 256
 #define NAME_LEN 64
+#define ANCESTORS 4
 struct event {
 	__u64 time; /* CLOCK_MONOTONIC, ns */
 	__u64 cgroup;
@@ -94,7 +122,6 @@ struct event {
 	__u32 domain;
 	__u32 pid;
 	__u32 tid;
-	__u32 parent;
 	__u32 uid;
 	__u32 file;  /* value in the set, when allowed */
 	__s32 error; /* of the helper that failed */
@@ -104,7 +131,7 @@ struct event {
 	__u8 reversed; /* path holds names from the file upwards, each ended by NUL */
 	__u8 digest[32];
 	char comm[16];
-	char parent_comm[16];
+	struct process ancestors[ANCESTORS]; /* the parent first; pid 0: no more */
 	char path[PATH_LEN + NAME_LEN];
 };
 

@@ -37,12 +37,17 @@ enum {
 
 /* include/uapi/asm-generic/errno-base.h */
 #define EPERM 1
+#define ENOMEM 12
+/* include/uapi/asm-generic/errno.h */
+#define EOPNOTSUPP 95
+#define ENOKEY 126
 
 /* include/uapi/linux/magic.h */
 #define OVERLAYFS_SUPER_MAGIC 0x794c7630
 #define PROC_SUPER_MAGIC 0x9fa0
 #define BPF_FS_MAGIC 0xcafe4a11
 #define BINFMTFS_MAGIC 0x42494e4d
+#define SECURITYFS_MAGIC 0x73636673
 #define FUSE_SUPER_MAGIC 0x65735546
 #define NFS_SUPER_MAGIC 0x6969
 #define V9FS_MAGIC 0x01021997
@@ -61,9 +66,14 @@ enum {
 #define S_IFMT 0170000
 #define S_IFREG 0100000
 #define S_IXUGO 0111
+#define HASH_ALGO_SHA256 4 /* include/uapi/linux/hash_info.h */
 #define FS_IOC_SETFLAGS 0x40086602
 #define FS_IOC_FSSETXATTR 0x401c5820
 #define FS_IOC_ENABLE_VERITY 0x40806685
+
+struct bpf_dynptr {
+	__u64 __opaque[2];
+} __attribute__((aligned(8)));
 
 #pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
 
@@ -175,6 +185,11 @@ struct task_struct {
 	char comm[16];
 	struct fs_struct *fs;
 	struct css_set *cgroups;
+};
+
+struct bpf_key { /* 6.1; include/linux/bpf.h */
+	void *key;
+	bool has_ref;
 };
 
 struct bpf_map {
