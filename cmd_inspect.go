@@ -2,23 +2,28 @@
 
 package main
 
-// inspect: what the attributes of an image say, without judging them.
+// inspect: what attributes and attestations of an image say, without judging them.
 
 import (
 	"context"
+	"errors"
 	"fmt"
-	"io"
-	"strings"
-	"text/tabwriter"
 
+	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/urfave/cli/v2"
 
+	"github.com/sbom-bless/sbom-bless/attest"
+	"github.com/sbom-bless/sbom-bless/attest/embedded"
+	"github.com/sbom-bless/sbom-bless/attest/filelist"
 	"github.com/sbom-bless/sbom-bless/bless"
 	"github.com/sbom-bless/sbom-bless/transport"
 )
 
-const inspectUsage = `Counts the regular files of each layer by what their attributes are. No signature
-is verified: that is the business of verify.
+const inspectUsage = `Counts the regular files of each layer, and of each package of the SBOM, by what their
+attributes are; shows the attestations and who signed them, files that no package owns or
+that are not on the list, and what unpackers make of the image. Digests of files are not computed
+and signatures of files not verified: that is the business of verify. Signatures of
+attestations are verified if --key or an identity says whose count.
 
    sbom-bless inspect registry.example/app:1.2
    sbom-bless inspect oci:blessed --files --output json`
@@ -26,14 +31,56 @@ is verified: that is the business of verify.
 func newInspect() *cli.Command {
 	return &cli.Command{
 		Name:        "inspect",
-		Usage:       "tell what is signed, by which key, and what is not",
+		Usage:       "tell what is signed, by which key, and what is not, per layer and package",
 		ArgsUsage:   "IMAGE",
 		Description: inspectUsage,
 		Flags: append([]cli.Flag{
 			&cli.BoolFlag{Name: "files", Usage: "list the files"},
-		}, commonFlags()...),
+			&cli.BoolFlag{Name: "packages", Usage: "list all packages, not only the largest and those that lack something"},
+			&cli.StringSliceFlag{Name: "key", Usage: "trusted key of the attestations; without it their signatures are not checked"},
+			&cli.StringFlag{Name: "attestations", Usage: "read attestations from this directory instead of from beside the image"},
+		}, append(identityFlags(), commonFlags()...)...),
 		Action: func(c *cli.Context) error { return runInspect(c.Context, c) },
 	}
+}
+
+// inspection is the JSON form of inspect.
+type inspection struct {
+	Reference string            `json:"reference"`
+	Root      v1.Descriptor     `json:"descriptor"`
+	Images    []imageInspection `json:"images"`
+}
+
+// imageInspection is one platform.
+type imageInspection struct {
+	bless.ImageInspection
+	// Attestations are those found, in each place; none is no error here.
+	Attestations []attestations `json:"attestations"`
+	// Listing compares image and file list; nil without attestations.
+	Listing *listing `json:"listing,omitempty"`
+	// Portability is what unpackers do with the image.
+	Portability []portability `json:"portability"`
+}
+
+// listing is the image by packages.
+type listing struct {
+	// Packages are those of the SBOM, in its order, with the files that they own.
+	Packages []packageCoverage `json:"packages"`
+	// Orphans are the files that no package owns.
+	Orphans bless.Coverage `json:"orphans"`
+	// OrphanFiles names them, with --files.
+	OrphanFiles []string `json:"orphanFiles,omitempty"`
+	// Unlisted files are in the image and not on the file list, Missing ones the other way round.
+	Unlisted []string `json:"unlisted"`
+	Missing  []string `json:"missing"`
+}
+
+// packageCoverage is a package.
+type packageCoverage struct {
+	Type    string `json:"type"`
+	Name    string `json:"name"`
+	Version string `json:"version"`
+	bless.Coverage
 }
 
 func runInspect(ctx context.Context, c *cli.Context) error {
@@ -44,6 +91,13 @@ func runInspect(ctx context.Context, c *cli.Context) error {
 	if err != nil {
 		return err
 	}
+	trust, given, err := readTrust(ctx, c)
+	if err != nil {
+		return err
+	}
+	if !given {
+		trust = attest.Trust{Unchecked: true}
+	}
 	src, err := transport.Open(ctx, c.Args().First(), common.transport())
 	if err != nil {
 		return err
@@ -51,79 +105,104 @@ func runInspect(ctx context.Context, c *cli.Context) error {
 	defer src.Close()
 	progress := newProgress(c, common.quiet)
 	result, err := bless.Inspect(ctx, src, bless.InspectOptions{
-		Platforms: common.platforms, Files: c.Bool("files"), Jobs: common.jobs, Limits: common.limits, Progress: progress,
+		Platforms: common.platforms, Files: c.Bool("files"), Tree: true, Jobs: common.jobs, Limits: common.limits, Progress: progress,
 	})
 	progress.close()
 	if err != nil {
 		return err
 	}
-	if common.json {
-		return writeJSON(c.App.Writer, result)
+	l := &chain{src: src, trust: trust}
+	l.store, l.place = attestationStore(c, src)
+	all := inspection{Reference: result.Reference, Root: result.Root}
+	for _, img := range result.Images {
+		one := imageInspection{ImageInspection: img, Portability: portable(&img)}
+		if err := l.inspect(ctx, &one, c.Bool("files")); err != nil {
+			return fmt.Errorf("%s: %w", img.Platform, err)
+		}
+		all.Images = append(all.Images, one)
 	}
-	return inspectText(c.App.Writer, result, c.Bool("files"))
+	if common.json {
+		return writeJSON(c.App.Writer, all)
+	}
+	return inspectText(c.App.Writer, &all, c.Bool("files"), c.Bool("packages"))
 }
 
-func inspectText(w io.Writer, r *bless.Inspection, files bool) error {
-	fmt.Fprintln(w, r.Reference)
-	for _, img := range r.Images {
-		fmt.Fprintf(w, "\n%s  %s\n", img.Platform, img.Descriptor.Digest)
-		tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
-		fmt.Fprintln(tw, "layer\tfiles\tcode\tsize\tsigned\tdigest only\tneither\tbpf.bless\tevm\t")
-		row := func(name string, c bless.Coverage) {
-			fmt.Fprintf(tw, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t\n", name, count(c.Regular), count(c.Code), bytesText(c.Bytes),
-				count(c.Signed), count(c.Digests), count(c.Unsigned+c.Broken), count(c.Bless), count(c.EVM))
+// inspect adds what the attestations of an image say.
+func (c *chain) inspect(ctx context.Context, img *imageInspection, files bool) error {
+	img.Attestations = []attestations{}
+	take := func(store attest.Store, place string, subject v1.Hash, skip string) error {
+		v, err := attest.Verify(ctx, store, subject, c.trust)
+		switch {
+		case ctx.Err() != nil:
+			return ctx.Err()
+		case errors.Is(err, attest.ErrNone):
+			return nil
+		case err != nil: // there are some, and they say nothing that counts
+			img.Attestations = append(img.Attestations, attestations{Platform: img.Platform, Place: place, Subject: subject, Statements: []statement{}, Rejected: []string{err.Error()}})
+			return nil
 		}
-		for i, l := range img.Layers {
-			row(fmt.Sprint(i+1), l.Coverage)
+		img.Attestations = append(img.Attestations, describe(v, img.Platform, place, subject))
+		if img.Listing == nil {
+			img.Listing = list(v.Files, &img.ImageInspection, skip, files)
 		}
-		row("all", img.Total)
-		if err := tw.Flush(); err != nil {
+		return nil
+	}
+	skip := ""
+	within, err := embedded.Open(ctx, c.src, img.Descriptor)
+	switch {
+	case err == nil:
+		skip = embedded.Root + "/"
+	case ctx.Err() != nil:
+		return ctx.Err()
+	case !errors.Is(err, attest.ErrNone):
+		img.Attestations = append(img.Attestations, attestations{Platform: img.Platform, Place: "embedded", Subject: img.Descriptor.Digest, Statements: []statement{}, Rejected: []string{err.Error()}})
+	}
+	if c.store != nil {
+		if err := take(c.store, c.place, img.Descriptor.Digest, skip); err != nil {
 			return err
 		}
-		for _, name := range img.Total.FormatNames() {
-			fmt.Fprintf(w, "security.ima  %s: %s files\n", formatText(name), count(img.Total.Formats[name]))
-		}
-		if n := img.Total.Unsigned; n > 0 {
-			fmt.Fprintf(w, "%s files have no security.ima: the image was blessed before they came in, or never\n", count(n))
-		}
-		if n := img.Total.Broken; n > 0 {
-			fmt.Fprintf(w, "%s files have a security.ima that cannot be read\n", count(n))
-		}
-		if n := img.Total.CodeUnblessed; n > 0 {
-			fmt.Fprintf(w, "%s code files have no security.bpf.bless: nodes that trust keys alone will not run them\n", count(n))
-		}
-		if files {
-			for i, l := range img.Layers {
-				for _, f := range l.Files {
-					fmt.Fprintf(w, "%d  %-24s %-10s %s\n", i+1, f.IMA, fileMarks(f), printable(f.Path))
-				}
-			}
-		}
+	}
+	if within != nil {
+		return take(within, "embedded", within.Image.Digest, skip)
 	}
 	return nil
 }
 
-// formatText spells a format out: "a1b2c3d4 sha256 v2" names the key first.
-func formatText(name string) string {
-	if strings.HasPrefix(name, "digest ") {
-		return name
+// list sorts the files of the image by package. Both lists are sorted by path. What is
+// below skip carries attestations and is not on the list.
+func list(l *filelist.List, img *bless.ImageInspection, skip string, files bool) *listing {
+	out := &listing{Packages: []packageCoverage{}, Unlisted: []string{}, Missing: []string{}}
+	for _, p := range l.Packages() {
+		out.Packages = append(out.Packages, packageCoverage{Type: p.Type, Name: p.Name, Version: p.Version})
 	}
-	return "key " + name
+	n := 0
+	missing := func(until string, all bool) {
+		for ; n < l.Len() && (all || l.File(n).Path < until); n++ {
+			out.Missing = append(out.Missing, l.File(n).Path)
+		}
+	}
+	for i := range img.Tree.Files {
+		e := &img.Tree.Files[i]
+		if !e.Regular() || skip != "" && len(e.Name) > len(skip) && e.Name[:len(skip)] == skip {
+			continue
+		}
+		missing(e.Name, false)
+		fi, owner := img.File(e), -1
+		if n < l.Len() && l.File(n).Path == e.Name {
+			owner = l.File(n).Package
+			n++
+		} else {
+			out.Unlisted = append(out.Unlisted, e.Name)
+		}
+		if owner >= 0 {
+			out.Packages[owner].Add(fi, e.Size)
+			continue
+		}
+		out.Orphans.Add(fi, e.Size)
+		if files {
+			out.OrphanFiles = append(out.OrphanFiles, e.Name)
+		}
+	}
+	missing("", true)
+	return out
 }
-
-func fileMarks(f bless.FileInspection) string {
-	var marks []string
-	if f.Code {
-		marks = append(marks, "code")
-	}
-	if f.Bless {
-		marks = append(marks, "bpf")
-	}
-	if f.EVM {
-		marks = append(marks, "evm")
-	}
-	return strings.Join(marks, ",")
-}
-
-// printable keeps a name of the image from speaking to the terminal.
-func printable(name string) string { return strings.Trim(fmt.Sprintf("%+q", name), `"`) }

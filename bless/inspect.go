@@ -23,9 +23,11 @@ import (
 type InspectOptions struct {
 	Platforms []v1.Platform
 	Files     bool // list them
-	Jobs      int
-	Limits    Limits
-	Progress  Progress
+	// Tree asks for the effective tree of each image.
+	Tree     bool
+	Jobs     int
+	Limits   Limits
+	Progress Progress
 }
 
 // Inspection is what Inspect found. Its JSON form is the output of
@@ -42,7 +44,12 @@ type ImageInspection struct {
 	Descriptor v1.Descriptor     `json:"descriptor"`
 	Layers     []LayerInspection `json:"layers"`
 	Total      Coverage          `json:"total"`
+	// Tree is what a container sees, if InspectOptions.Tree asked for it.
+	Tree *tree.Tree `json:"-"`
 }
+
+// File describes a regular file of the tree, by the entry that holds its content.
+func (ii *ImageInspection) File(e *tree.Entry) FileInspection { return inspectFile(e.Xattrs, &e.File) }
 
 // LayerInspection is one layer.
 type LayerInspection struct {
@@ -50,6 +57,8 @@ type LayerInspection struct {
 	DiffID     v1.Hash       `json:"diffId"`
 	Coverage
 	Files []FileInspection `json:"files,omitempty"`
+
+	entries []tree.File // with all their attributes
 }
 
 // Coverage counts regular files by what their attributes are.
@@ -80,7 +89,19 @@ type FileInspection struct {
 	// Bless and EVM tell whether the attribute is there.
 	Bless bool `json:"bless,omitempty"`
 	EVM   bool `json:"evm,omitempty"`
+
+	kind imaKind
 }
+
+// imaKind is what a security.ima is.
+type imaKind uint8
+
+const (
+	imaNone imaKind = iota
+	imaBroken
+	imaDigest
+	imaSigned
+)
 
 // Inspect reads the headers of every layer. It verifies no signature.
 func Inspect(ctx context.Context, src transport.Source, o InspectOptions) (*Inspection, error) {
@@ -98,8 +119,14 @@ func Inspect(ctx context.Context, src transport.Source, o InspectOptions) (*Insp
 		defer blob.Close()
 		li := &LayerInspection{Descriptor: j.source}
 		read, err := readLayer(ctx, layerIn{desc: j.source, diffID: j.diffID, blob: blob}, r.limits, false, false, add, func(e *xattr.Entry, f *tree.File) error {
+			if o.Tree {
+				whole := *f
+				whole.Xattrs = e.Xattrs
+				li.entries = append(li.entries, whole)
+			}
 			if f.Regular() && !tree.IsWhiteout(f.Name) {
-				fi := li.count(e, f)
+				fi := inspectFile(e.Xattrs, f)
+				li.Add(fi, f.Size)
 				if o.Files {
 					li.Files = append(li.Files, fi)
 				}
@@ -125,41 +152,61 @@ func Inspect(ctx context.Context, src transport.Source, o InspectOptions) (*Insp
 			ii.Layers = append(ii.Layers, *layers[j])
 			ii.Total.add(layers[j].Coverage)
 		}
+		if o.Tree {
+			var entries [][]tree.File
+			for _, l := range ii.Layers {
+				entries = append(entries, l.entries)
+			}
+			if ii.Tree, err = tree.Flatten(entries); err != nil {
+				return nil, fmt.Errorf("%s: %s: %w", src.Reference(), ii.Platform, err)
+			}
+		}
 		result.Images = append(result.Images, ii)
 	}
 	return result, nil
 }
 
-// count adds a regular file and describes it.
-func (c *Coverage) count(e *xattr.Entry, f *tree.File) FileInspection {
+// inspectFile describes a regular file.
+func inspectFile(attributes map[string][]byte, f *tree.File) FileInspection {
 	fi := FileInspection{Path: f.Name, Code: f.Code}
-	_, fi.Bless = e.Xattrs[xattr.Bless]
-	_, fi.EVM = e.Xattrs[xattr.EVM]
-	c.Regular++
-	c.Bytes += f.Size
-	raw, ok := e.Xattrs[xattr.IMA]
+	_, fi.Bless = attributes[xattr.Bless]
+	_, fi.EVM = attributes[xattr.EVM]
+	raw, ok := attributes[xattr.IMA]
 	value, err := xattr.Parse(raw)
 	switch {
 	case !ok:
-		fi.IMA = "none"
-		c.Unsigned++
+		fi.IMA, fi.kind = "none", imaNone
 	case err != nil:
-		fi.IMA = err.Error()
-		c.Broken++
+		fi.IMA, fi.kind = err.Error(), imaBroken
 	case value.Type == xattr.TypeDigest:
-		fi.IMA = "digest " + value.Hash.String()
-		c.Digests++
+		fi.IMA, fi.kind = "digest "+value.Hash.String(), imaDigest
 	default:
-		fi.IMA = fmt.Sprintf("%s %s v%d", value.KeyID, value.Hash, value.Version)
+		fi.IMA, fi.kind = fmt.Sprintf("%s %s v%d", value.KeyID, value.Hash, value.Version), imaSigned
+	}
+	return fi
+}
+
+// Add counts a regular file of so many bytes.
+func (c *Coverage) Add(fi FileInspection, size int64) {
+	c.Regular++
+	c.Bytes += size
+	switch fi.kind {
+	case imaNone:
+		c.Unsigned++
+	case imaBroken:
+		c.Broken++
+	case imaDigest:
+		c.Digests++
+	case imaSigned:
 		c.Signed++
 	}
-	if ok && err == nil {
+	if fi.kind == imaDigest || fi.kind == imaSigned {
 		if c.Formats == nil {
 			c.Formats = map[string]int64{}
 		}
 		c.Formats[fi.IMA]++
 	}
-	if f.Code {
+	if fi.Code {
 		c.Code++
 		if !fi.Bless {
 			c.CodeUnblessed++
@@ -171,7 +218,6 @@ func (c *Coverage) count(e *xattr.Entry, f *tree.File) FileInspection {
 	if fi.EVM {
 		c.EVM++
 	}
-	return fi
 }
 
 func (c *Coverage) add(d Coverage) {
