@@ -87,6 +87,13 @@ type blessMountKey struct {
 	Dev    uint32
 }
 
+type blessObject uint32
+
+const (
+	blessObjectOBJECT_GUARDED blessObject = 1
+	blessObjectOBJECT_AGENTS  blessObject = 2
+)
+
 type blessOp uint32
 
 const (
@@ -128,9 +135,10 @@ const (
 	blessReasonREASON_GUARDED        blessReason = 14
 	blessReasonREASON_HARDENED       blessReason = 15
 	blessReasonREASON_SELF           blessReason = 16
-	blessReasonREASON_LOST           blessReason = 17
-	blessReasonREASON_REPEATED       blessReason = 18
-	blessReasonREASONS               blessReason = 19
+	blessReasonREASON_TAKEOVER       blessReason = 17
+	blessReasonREASON_LOST           blessReason = 18
+	blessReasonREASON_REPEATED       blessReason = 19
+	blessReasonREASONS               blessReason = 20
 )
 
 type blessRecentKey struct {

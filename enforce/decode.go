@@ -57,6 +57,7 @@ var reasons = map[blessReason]string{
 	blessReasonREASON_GUARDED:        "guarded",
 	blessReasonREASON_HARDENED:       "hardened",
 	blessReasonREASON_SELF:           "self",
+	blessReasonREASON_TAKEOVER:       "takeover",
 }
 
 // counterNames are the counters beyond the reasons.

@@ -159,7 +159,7 @@ func (e *Enforcer) attach(spec *ebpf.CollectionSpec, maps map[string]*ebpf.Map, 
 			return fmt.Errorf("%s: %w", name, err)
 		}
 		id, _ := info.ID()
-		if err := e.maps["objects"].Put(uint64(1)<<32|uint64(id), uint8(1)); err != nil {
+		if err := e.maps["objects"].Put(uint64(1)<<32|uint64(id), uint8(blessObjectOBJECT_GUARDED)); err != nil {
 			return fmt.Errorf("objects: %w", err)
 		}
 	}
@@ -189,6 +189,9 @@ func (e *Enforcer) loadPinned(spec *ebpf.CollectionSpec) error {
 		return err
 	}
 	err = e.openMaps(spec)
+	if errors.Is(err, fs.ErrPermission) {
+		err = errors.Join(e.takeOver(), e.openMaps(spec))
+	}
 	switch {
 	case err == nil:
 		e.Adopted = true
@@ -259,7 +262,7 @@ func (e *Enforcer) openMaps(spec *ebpf.CollectionSpec) error {
 		case errors.Is(err, fs.ErrNotExist):
 			return fmt.Errorf("%s: %w", e.options.Pins, ErrNotLoaded)
 		case errors.Is(err, fs.ErrPermission):
-			return fmt.Errorf("map %s: %w\nhint: only the program that loaded the verifier may change it", name, err)
+			return fmt.Errorf("map %s: %w\nhint: another executable is the agent; `enforce run` with this one makes it so", name, err)
 		case err != nil:
 			return fmt.Errorf("map %s: %w", name, err)
 		}
@@ -271,6 +274,20 @@ func (e *Enforcer) openMaps(spec *ebpf.CollectionSpec) error {
 	return nil
 }
 
+// takeOver makes this executable the agent in the place of an older version,
+// which the programs report.
+func (e *Enforcer) takeOver() error {
+	agents, err := ebpf.LoadPinnedMap(filepath.Join(e.options.Pins, "maps", "agents"), nil)
+	if err != nil {
+		return fmt.Errorf("map agents: %w", err)
+	}
+	self, err := thisExecutable()
+	if err == nil {
+		err = agents.Put(uint32(0), self)
+	}
+	return errors.Join(err, agents.Close())
+}
+
 // arm names this executable as the only one that may change maps and pins.
 func (e *Enforcer) arm() error {
 	for name, m := range e.maps {
@@ -279,15 +296,27 @@ func (e *Enforcer) arm() error {
 			return fmt.Errorf("map %s: %w", name, err)
 		}
 		id, _ := info.ID()
-		if err := e.maps["objects"].Put(uint64(id), uint8(1)); err != nil {
+		object := blessObjectOBJECT_GUARDED
+		if name == "agents" {
+			object = blessObjectOBJECT_AGENTS
+		}
+		if err := e.maps["objects"].Put(uint64(id), uint8(object)); err != nil {
 			return fmt.Errorf("objects: %w", err)
 		}
 	}
+	self, err := thisExecutable()
+	if err != nil {
+		return err
+	}
+	return e.maps["agents"].Put(uint32(0), self)
+}
+
+func thisExecutable() (blessAgent, error) {
 	var st unix.Stat_t
 	if err := unix.Stat("/proc/self/exe", &st); err != nil {
-		return fmt.Errorf("own executable: %w", err)
+		return blessAgent{}, fmt.Errorf("own executable: %w", err)
 	}
-	return e.maps["agents"].Put(uint32(0), blessAgent{Armed: 1, Dev: kernelDev(st.Dev), Inode: st.Ino})
+	return blessAgent{Armed: 1, Dev: kernelDev(st.Dev), Inode: st.Ino}, nil
 }
 
 func (e *Enforcer) disarm() error {

@@ -152,7 +152,7 @@ struct { /* the executable that may change the maps and pins */
 	__uint(max_entries, 1);
 } agents SEC(".maps");
 
-struct { /* ids of our maps (high half 0) and programs (high half 1) */
+struct { /* ids of our maps (high half 0) and programs (high half 1) -> enum object */
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__type(key, __u64);
 	__type(value, __u8);
@@ -170,6 +170,7 @@ const volatile struct {
 	enum op op;
 	enum reason reason;
 	enum domain_flags flags;
+	enum object object;
 	struct event event;
 } types;
 
@@ -184,6 +185,12 @@ struct facts {
 	__s32 error;
 	bool fresh; /* allowed after a look at the data, not from the cache */
 	__u8 digest[32];
+	/*
+	 * What signature_of hands to the kernel. They live as long as the hook, so
+	 * that no other variable takes their place on the stack: 6.12 and 6.18 let
+	 * no helper write where a dynptr was.
+	 */
+	struct bpf_dynptr room, value, statement;
 };
 
 static __always_inline void count(__u32 reason)
@@ -511,7 +518,6 @@ static __always_inline __s32 keyring(void)
  */
 static __always_inline __u32 signature_of(struct facts *f, struct file *file, __s32 serial)
 {
-	struct bpf_dynptr room, value, statement;
 	struct signed_digest key = { .keyring = serial };
 	struct signature *s;
 	struct bpf_key *keys;
@@ -532,25 +538,25 @@ static __always_inline __u32 signature_of(struct facts *f, struct file *file, __
 		f->error = -ENOMEM;
 		return REASON_NOT_SIGNED;
 	}
-	bpf_dynptr_from_mem(s->value, sizeof(s->value), 0, &room);
-	n = bpf_get_file_xattr(file, "security.bpf.bless", &room);
+	bpf_dynptr_from_mem(s->value, sizeof(s->value), 0, &f->room);
+	n = bpf_get_file_xattr(file, "security.bpf.bless", &f->room);
 	if (n <= 0 || n > SIGNATURE_LEN) {
 		f->error = n;
 		return REASON_NOT_SIGNED;
 	}
-	bpf_dynptr_from_mem(s->value, n, 0, &value);
+	bpf_dynptr_from_mem(s->value, n, 0, &f->value);
 	__builtin_memset(&s->statement, 0, sizeof(s->statement));
 	__builtin_memcpy(s->statement.magic, "sbom-bless file", sizeof(s->statement.magic));
 	s->statement.version = 1;
 	s->statement.hash_algo = HASH_ALGO_SHA256;
 	__builtin_memcpy(s->statement.digest, f->digest, sizeof(f->digest));
-	bpf_dynptr_from_mem(&s->statement, sizeof(s->statement), 0, &statement);
+	bpf_dynptr_from_mem(&s->statement, sizeof(s->statement), 0, &f->statement);
 	keys = bpf_lookup_user_key(serial, 0);
 	if (!keys) {
 		f->error = -ENOKEY;
 		return REASON_BAD_SIGNATURE;
 	}
-	f->error = bpf_verify_pkcs7_signature(&statement, &value, keys);
+	f->error = bpf_verify_pkcs7_signature(&f->statement, &f->value, keys);
 	bpf_key_put(keys);
 	if (f->error)
 		return REASON_BAD_SIGNATURE;
@@ -982,10 +988,26 @@ int BPF_PROG(bpf_call, int cmd)
 SEC("lsm/bpf_map")
 int BPF_PROG(bpf_map_fd, struct bpf_map *map, unsigned int fmode)
 {
+	struct facts f = {};
 	__u64 key = map->id;
+	__u8 *object;
 
-	if (!(fmode & FMODE_WRITE) || !bpf_map_lookup_elem(&objects, &key))
+	if (!(fmode & FMODE_WRITE))
 		return 0;
+	object = bpf_map_lookup_elem(&objects, &key);
+	if (!object)
+		return 0;
+	/*
+	 * A new version of the agent is another executable. The host's root may
+	 * always become the agent, who could as well overwrite the old one's
+	 * file; but not unseen.
+	 */
+	if (*object == OBJECT_AGENTS && !labelled(&f, OP_BPF) && !agent()) {
+		f.op = OP_BPF;
+		count(REASON_TAKEOVER);
+		report(&f, REASON_TAKEOVER, false, NULL, NULL, NULL);
+		return 0;
+	}
 	return self(OP_BPF, NULL);
 }
 

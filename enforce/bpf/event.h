@@ -42,6 +42,7 @@ enum reason {
 	REASON_GUARDED,		/* a shipped code file may not be changed */
 	REASON_HARDENED,	/* closed to every enforced container */
 	REASON_SELF,		/* the verifier protects itself */
+	REASON_TAKEOVER,	/* another executable makes itself the agent: reported, never denied */
 	REASON_LOST,		/* counter only: the ring buffer was full */
 	REASON_REPEATED,	/* counter only: the same again within a second */
 	REASONS,
@@ -133,6 +134,12 @@ struct event {
 	char comm[16];
 	struct process ancestors[ANCESTORS]; /* the parent first; pid 0: no more */
 	char path[PATH_LEN + NAME_LEN];
+};
+
+/* Values of the map of our objects. */
+enum object {
+	OBJECT_GUARDED = 1,
+	OBJECT_AGENTS = 2, /* the map that says who the agent is */
 };
 
 struct agent {

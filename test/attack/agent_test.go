@@ -178,6 +178,41 @@ func testAgent(t *testing.T, k vm.Kernel) {
 		denied(t, c)
 	})
 
+	t.Run("another executable becomes the agent, and not unseen", func(t *testing.T) {
+		cmd := exec.Command("/bin/other")
+		cmd.Env = append(os.Environ(), "STAGE=agent", "ROOT="+c.root, "CGROUP="+c.cgroup)
+		cmd.Stderr = os.Stderr
+		out, err := cmd.StdoutPipe()
+		must(err)
+		must(cmd.Start())
+		if _, err := out.Read(make([]byte, 1)); err != nil {
+			t.Fatal("it does not load: ", err)
+		}
+		must(cmd.Process.Kill())
+		cmd.Wait()
+		if err := openFails(); !errors.Is(err, syscall.EPERM) {
+			t.Errorf("the former agent may still change the maps: %v", err)
+		}
+		denied(t, c)
+		must(e.Close())
+		if e, err = enforce.Load(pinned); err != nil {
+			t.Fatal(err)
+		}
+		takeovers := 0
+		found := errors.New("found")
+		err = e.Events(time.Now().Add(10*time.Second), func(ev enforce.Event) error {
+			if ev.Action == "reported" && ev.Reason == "takeover" && len(ev.Ancestors) > 0 {
+				if takeovers++; takeovers == 2 {
+					return found
+				}
+			}
+			return nil
+		})
+		if err != found {
+			t.Errorf("%d takeovers were reported, not 2: %v", takeovers, err)
+		}
+	})
+
 	t.Run("removed", func(t *testing.T) {
 		domains, err := e.Domains()
 		must(err)
