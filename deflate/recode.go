@@ -85,9 +85,14 @@ func (w *Writer) keeps(b *Block, p *part) bool {
 // recode appends a part of b with edits applied to out and seqs.
 func (w *Writer) recode(b *Block, p *part, edits []Edit) {
 	r := recoding{Writer: w, b: b, pos: b.Off + int64(p.start), edits: edits}
-	for _, s := range b.seqs[p.seq:p.seqEnd] {
-		r.advance(s.literals(), 0)
-		r.advance(s.length(), s.distance())
+	for seqs := b.seqs[p.seq:p.seqEnd]; len(seqs) > 0; {
+		if n := r.keep(seqs); n > 0 {
+			seqs = seqs[n:]
+			continue
+		}
+		r.advance(seqs[0].literals(), 0)
+		r.advance(seqs[0].length(), seqs[0].distance())
+		seqs = seqs[1:]
 	}
 	r.advance(int(b.Off+int64(p.end)-r.pos), 0)
 }
@@ -97,6 +102,40 @@ type recoding struct {
 	b     *Block
 	pos   int64 // in the source
 	edits []Edit
+}
+
+// keep appends the first seqs that stay as they are, and gives how many: no edit
+// touches them, and what they match has moved as they have.
+func (r *recoding) keep(seqs []seq) int {
+	from := r.pieces[len(r.pieces)-1].start
+	if r.pos < from {
+		return 0
+	}
+	end := r.b.Off + int64(len(r.b.Data))
+	if len(r.edits) > 0 {
+		end = r.edits[0].Off
+	}
+	pos, n := r.pos, 0
+	for n < len(seqs) {
+		s := seqs[n]
+		at := pos + int64(s.literals())
+		next := at + int64(s.length())
+		if at-int64(s.distance()) < from || next > end {
+			break
+		}
+		pos = next
+		n++
+	}
+	if n == 0 {
+		return 0
+	}
+	// The literals before the first may follow others.
+	r.seqs = append(r.seqs, seqs[:n]...)
+	r.seqs[len(r.seqs)-n] += seq(len(r.out)-r.mark) << 32
+	r.take(pos - r.pos)
+	r.pos = pos
+	r.mark = len(r.out)
+	return n
 }
 
 // advance takes n bytes of the source, a match if distance is not 0, and the

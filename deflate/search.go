@@ -34,15 +34,31 @@ func (w *Writer) index(at, end int) {
 	s := &w.search
 	at = max(at, int(s.next-w.outOff), 0)
 	end = min(end, len(w.out)-hashed)
-	for ; at < end; at++ {
-		v := binary.LittleEndian.Uint32(w.out[at:])
-		if at > 0 && w.out[at-1] == byte(v) && v == bits.RotateLeft32(v, 8) {
-			continue // in a run of one byte
+	x, out, base := s.index, w.out, uint32(w.outOff)
+	for at < end {
+		// The byte before the place, and those that stand there. In a run of one byte
+		// nothing is indexed: then these are all the same.
+		var v uint64
+		n := 1
+		switch {
+		case at == 0:
+			v = uint64(binary.LittleEndian.Uint32(out))<<8 | uint64(^out[0])
+		case at+4 <= end && at+7 <= len(out):
+			v = binary.LittleEndian.Uint64(out[at-1:])
+			n = 4
+		default:
+			v = uint64(binary.LittleEndian.Uint32(out[at:]))<<8 | uint64(out[at-1])
 		}
-		place := uint32(w.outOff) + uint32(at)
-		h := hash(v)
-		s.prev[place%window] = s.head[h]
-		s.head[h] = place
+		for place := base + uint32(at); n > 0; n-- {
+			if uint32(v^v>>8) != 0 {
+				h := hash(uint32(v >> 8))
+				x.prev[place%window] = x.head[h]
+				x.head[h] = place
+			}
+			v >>= 8
+			place++
+			at++
+		}
 	}
 	s.next = max(s.next, w.outOff+int64(at))
 }
