@@ -6,7 +6,6 @@ package bless
 
 import (
 	"bytes"
-	"context"
 	"fmt"
 	"sync"
 
@@ -19,31 +18,30 @@ func ours(name string) bool {
 	return name == xattr.IMA || name == xattr.Bless || name == xattr.EVM
 }
 
-// sign has the edit for p made by a worker of its own, waiting for one if all
-// are busy.
-func (r *run) sign(ctx context.Context, p *pending, f tree.File, s *layerScan) {
-	select {
-	case r.signers <- struct{}{}:
-	case <-ctx.Done():
-		p.err = ctx.Err()
-		close(p.done)
-		return
-	}
+// sign has the edit for p made by a worker, waiting for one if all are busy.
+func (s *layerScan) sign(p *pending, f tree.File) {
 	head := bytes.Clone(s.content.head)
-	s.signing.Go(func() {
-		defer func() { <-r.signers; close(p.done) }()
-		attrs, err := r.attributes(p.entry, &f, head)
-		if err == nil {
-			p.edit, p.set, err = p.entry.Set(attrs)
-		}
-		if p.err = err; err != nil {
-			return
-		}
-		if p.set {
-			s.edits.Add(1)
-			s.signed.Add(1)
-		}
-	})
+	s.signing.Add(1)
+	select {
+	case s.workers.work <- func() { s.makeEdit(p, &f, head) }:
+	case <-s.ctx.Done():
+		p.err = s.ctx.Err()
+		close(p.done)
+		s.signing.Done()
+	}
+}
+
+// makeEdit gives p the attributes of f.
+func (s *layerScan) makeEdit(p *pending, f *tree.File, head []byte) {
+	defer func() { close(p.done); s.signing.Done() }()
+	attrs, err := s.attributes(p.entry, f, head)
+	if err == nil {
+		p.edit, p.set, err = p.entry.Set(attrs)
+	}
+	if p.err = err; err == nil && p.set {
+		s.edits.Add(1)
+		s.signed.Add(1)
+	}
 }
 
 // others is for entries that carry no content: an attribute of ours there would

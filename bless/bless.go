@@ -280,7 +280,7 @@ type run struct {
 	recompress recompression
 	sha1       bool
 	limits     Limits
-	signers    chan struct{}
+	workers    *workers
 	signatures signatureCache
 
 	opts     Options
@@ -300,6 +300,8 @@ func Image(ctx context.Context, src transport.Source, dst transport.Destination,
 	if err != nil {
 		return nil, err
 	}
+	r.workers = newWorkers(r.opts.Jobs)
+	defer r.workers.stop()
 	result := &Result{
 		Source: src.Reference(), SourceDescriptor: src.Root(), Hash: r.hash.String(), Certificate: o.Certificate,
 	}
@@ -365,7 +367,6 @@ func newRun(src transport.Source, dst transport.Destination, signer *xattr.Signe
 	if r.evm && signer == nil {
 		return nil, errors.New("EVM signatures need a key")
 	}
-	r.signers = make(chan struct{}, r.opts.Jobs)
 	var err error
 	if r.recompress, err = parseRecompress(o.Recompress); err != nil {
 		return nil, err

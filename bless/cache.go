@@ -17,6 +17,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"time"
@@ -208,11 +209,11 @@ func (r *run) placeCached(ctx context.Context, desc v1.Descriptor, changed bool)
 	return err == nil, err
 }
 
-// remember keeps what became of the layer; spool, if not nil, is its blob.
-func (r *run) remember(ctx context.Context, j *layerJob, spool *os.File) error {
+// remember keeps what became of the layer; the cache has its blob already.
+func (r *run) remember(ctx context.Context, j *layerJob) error {
 	rec := record{
 		Key: r.recordKey(j), Digest: j.out.Blessed.Digest, DiffID: j.out.BlessedDiffID, Content: j.out.ContentDiffID, Size: j.out.Blessed.Size,
-		MediaType: string(j.out.Blessed.MediaType), Changed: spool != nil, LayerStats: j.out.LayerStats, Files: j.out.Files,
+		MediaType: string(j.out.Blessed.MediaType), Changed: j.out.Outcome == OutcomeBlessed, LayerStats: j.out.LayerStats, Files: j.out.Files,
 	}
 	if err := r.writeLedger(ctx, j, &rec); err != nil {
 		if ctx.Err() != nil {
@@ -223,12 +224,38 @@ func (r *run) remember(ctx context.Context, j *layerJob, spool *os.File) error {
 	if r.opts.Cache == nil {
 		return nil
 	}
-	if spool != nil {
-		if err := os.Rename(spool.Name(), filepath.Join(r.opts.Cache.blobDir(), rec.Digest.Hex)); err != nil {
-			return fmt.Errorf("cache: %w", err)
-		}
-	}
 	return writeFileAtomic(r.recordFile(j), rec.encode)
+}
+
+// keep makes the file name a blob of the cache as well: one file of two names,
+// where the file system allows that. Nobody writes into a blob; a cache whose
+// blob was damaged all the same finds out when it is used.
+func (c *Cache) keep(name string, digest v1.Hash) error {
+	blob := filepath.Join(c.blobDir(), digest.Hex)
+	temp := fmt.Sprintf("%s/sbom-bless-%016x.tmp", c.blobDir(), rand.Uint64())
+	err := os.Link(name, temp)
+	if err == nil {
+		err = os.Rename(temp, blob)
+		os.Remove(temp) // still there if blob was this very file
+	} else {
+		err = copyFile(name, blob)
+	}
+	if err != nil {
+		return fmt.Errorf("cache: %w", err)
+	}
+	return nil
+}
+
+func copyFile(from, to string) error {
+	f, err := os.Open(from)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	return writeFileAtomic(to, func(w io.Writer) error {
+		_, err := io.Copy(w, f)
+		return err
+	})
 }
 
 // writeFileAtomic writes a file that is there whole or not at all.

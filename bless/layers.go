@@ -16,6 +16,7 @@ import (
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/sbom-bless/sbom-bless/transport"
 	"github.com/sbom-bless/sbom-bless/tree"
 	"github.com/sbom-bless/sbom-bless/xattr"
 )
@@ -110,7 +111,7 @@ func (r *run) blessLayer(ctx context.Context, j *layerJob, add func(int64)) erro
 	}
 	defer func() {
 		spool.Close()
-		os.Remove(spool.Name()) // gone already when the cache kept it
+		os.Remove(spool.Name()) // gone already when the destination took it
 	}()
 	out, err := r.layer(ctx, layerIn{desc: j.source, diffID: j.diffID, blob: blob}, spool, add)
 	if err != nil {
@@ -129,7 +130,7 @@ func (r *run) blessLayer(ctx context.Context, j *layerJob, add func(int64)) erro
 		if err := r.copyBlob(ctx, j.source); err != nil {
 			return err
 		}
-		return r.remember(ctx, j, nil)
+		return r.remember(ctx, j)
 	}
 	j.out.Outcome = OutcomeBlessed
 	j.out.Blessed.Digest, j.out.Blessed.Size = out.digest, out.size
@@ -137,10 +138,15 @@ func (r *run) blessLayer(ctx context.Context, j *layerJob, add func(int64)) erro
 	if j.out.Blessed.MediaType, err = out.packing.mediaType(j.source.MediaType); err != nil {
 		return err
 	}
-	if err := r.putFile(ctx, j.out.Blessed, spool.Name()); err != nil {
+	if r.opts.Cache != nil {
+		if err := r.opts.Cache.keep(spool.Name(), out.digest); err != nil {
+			return err
+		}
+	}
+	if err := r.putFile(ctx, j.out.Blessed, spool); err != nil {
 		return err
 	}
-	return r.remember(ctx, j, spool)
+	return r.remember(ctx, j)
 }
 
 // contentDiffID reads a source layer once more, without our records.
@@ -153,9 +159,18 @@ func (r *run) contentDiffID(ctx context.Context, j *layerJob, blob io.ReaderAt) 
 	return err
 }
 
-// spool makes the file that a blessed layer is written to: where the cache
-// keeps its blobs, so that keeping it is a rename.
-func (r *run) spool() (*os.File, error) {
+// A spool is the file that a blessed layer is written to.
+type spool interface {
+	io.WriteCloser
+	Name() string
+}
+
+// spool makes one: in the destination, if that takes files over, else where the
+// cache keeps its blobs, so that one of the two need not copy it.
+func (r *run) spool() (spool, error) {
+	if a, ok := r.dst.(transport.Adopter); ok {
+		return a.NewFile()
+	}
 	dir := r.opts.TempDir
 	if r.opts.Cache != nil {
 		dir = r.opts.Cache.blobDir()
@@ -163,10 +178,13 @@ func (r *run) spool() (*os.File, error) {
 	return os.CreateTemp(dir, "sbom-bless-*.tmp")
 }
 
-// putFile puts the blob that the file holds, unless it is there already.
-func (r *run) putFile(ctx context.Context, desc v1.Descriptor, name string) error {
+// putFile puts the blob that the spool holds, unless it is there already.
+func (r *run) putFile(ctx context.Context, desc v1.Descriptor, s spool) error {
 	if ok, err := r.dst.Has(ctx, desc); ok || err != nil {
 		return err
 	}
-	return r.dst.PutBlob(ctx, desc, func() (io.ReadCloser, error) { return os.Open(name) })
+	if f, ok := s.(*transport.File); ok {
+		return r.dst.(transport.Adopter).Adopt(desc, f)
+	}
+	return r.dst.PutBlob(ctx, desc, func() (io.ReadCloser, error) { return os.Open(s.Name()) })
 }

@@ -164,7 +164,7 @@ func (s *layerScan) finish() {
 	s.content.fill(f)
 	f.Code = s.content.isCode(f)
 	s.stats.count(f)
-	s.sign(s.ctx, s.open, *f, s)
+	s.sign(s.open, *f)
 }
 
 // hashAhead hashes the content of e, whose header is in the held blocks,

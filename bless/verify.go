@@ -131,8 +131,10 @@ func Verify(ctx context.Context, src transport.Source, o VerifyOptions) (*Verify
 	keys := trustedKeys(images, o)
 	checks := map[*layerJob]*LayerCheck{}
 	var mu sync.Mutex
+	r.workers = newWorkers(r.opts.Jobs)
+	defer r.workers.stop()
 	err = r.eachLayer(ctx, images, func(ctx context.Context, _ *node, j *layerJob, add func(int64)) error {
-		v := &layerVerifier{o: o, keys: keys, slots: r.signers}
+		v := &layerVerifier{o: o, keys: keys, workers: r.workers}
 		check, err := v.layer(ctx, r, j, add)
 		if err != nil {
 			return err
@@ -187,9 +189,9 @@ func trustedKeys(images []*node, o VerifyOptions) []crypto.PublicKey {
 
 // layerVerifier checks the files of a layer, signatures in parallel.
 type layerVerifier struct {
-	o     VerifyOptions
-	keys  []crypto.PublicKey
-	slots chan struct{}
+	o       VerifyOptions
+	keys    []crypto.PublicKey
+	workers *workers
 
 	wg    sync.WaitGroup
 	mu    sync.Mutex
@@ -233,7 +235,7 @@ func (v *layerVerifier) layer(ctx context.Context, r *run, j *layerJob, add func
 	return check, nil
 }
 
-// entry checks one entry, in a goroutine of its own if it carries signatures.
+// entry checks one entry, by a worker if it may carry signatures.
 func (v *layerVerifier) entry(at int64, e *xattr.Entry, f tree.File) {
 	if v.o.Detached {
 		return
@@ -246,13 +248,13 @@ func (v *layerVerifier) entry(at int64, e *xattr.Entry, f tree.File) {
 		}
 		return
 	}
-	v.slots <- struct{}{}
-	v.wg.Go(func() {
-		defer func() { <-v.slots }()
+	v.wg.Add(1)
+	v.workers.work <- func() {
+		defer v.wg.Done()
 		v.ima(at, e, f)
 		v.bless(at, e, f)
 		v.evm(at, e, f)
-	})
+	}
 }
 
 func (v *layerVerifier) report(at int64, f tree.File, attribute, reason string) {

@@ -120,36 +120,47 @@ func (d *layoutDestination) PutBlob(ctx context.Context, desc v1.Descriptor, ope
 	if err != nil {
 		return fmt.Errorf("%s: blob %s: %w", d.ref, desc.Digest, err)
 	}
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	d.counted[desc.Digest] = desc
-	d.written = append(d.written, blobPath(desc.Digest))
+	d.count(desc)
 	return nil
 }
 
-// putBlob writes the file of a blob. Its bytes go to the disk while others are
-// made; Commit waits for that.
+// putBlob writes the file of a blob.
 func (d *layoutDestination) putBlob(ctx context.Context, desc v1.Descriptor, r io.Reader) error {
 	name := blobPath(desc.Digest)
 	if err := d.begin(name); err != nil {
 		return err
 	}
 	f, err := d.put(name, func(f *os.File) error { return copyVerified(ctx, f, r, desc) })
-	if err != nil {
-		return err
+	if err == nil {
+		d.sync(desc, f)
 	}
+	return err
+}
+
+// sync has the file of a blob written to the disk while others are made; Commit
+// waits for that.
+func (d *layoutDestination) sync(desc v1.Descriptor, f *os.File) {
 	d.syncs.Go(func() error {
 		if err := errors.Join(f.Sync(), f.Close()); err != nil {
 			return fmt.Errorf("blob %s: %w", desc.Digest, err)
 		}
 		return nil
 	})
-	return nil
 }
+
+// count notes a blob that this run wrote.
+func (d *layoutDestination) count(desc v1.Descriptor) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.counted[desc.Digest] = desc
+	d.written = append(d.written, blobPath(desc.Digest))
+}
+
+func tempName() string { return fmt.Sprintf(".sbom-bless-%016x", rand.Uint64()) }
 
 // put makes the file name, whole or not at all, and gives it, still open.
 func (d *layoutDestination) put(name string, write func(*os.File) error) (*os.File, error) {
-	temp := fmt.Sprintf(".sbom-bless-%016x", rand.Uint64())
+	temp := tempName()
 	f, err := d.root.OpenFile(temp, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
 	if err != nil {
 		return nil, err
