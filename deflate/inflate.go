@@ -213,13 +213,13 @@ func (r *Reader) symbols(buf []byte, seqs []seq, pos, mark, low, limit, lim int)
 	n := 0
 	why := stopFull
 
+	// Before each round there are 56 bits or more, and the entry of the next symbol
+	// is on its way. Bits of bb above bc are those of in.
+	bb |= binary.LittleEndian.Uint64(in[at:]) << (bc & 63)
+	at += int((63 - bc) >> 3)
+	bc |= 56
+	e := lit[bb&(1<<litBits-1)]
 	for at < lim && pos < limit {
-		// There are 56 bits or more after this. Bits of bb above bc are those of in.
-		bb |= binary.LittleEndian.Uint64(in[at:]) << (bc & 63)
-		at += int((63 - bc) >> 3)
-		bc |= 56
-
-		e := lit[bb&(1<<litBits-1)]
 		if e&literal != 0 {
 			buf[pos] = byte(e >> 8)
 			pos++
@@ -237,6 +237,10 @@ func (r *Reader) symbols(buf []byte, seqs []seq, pos, mark, low, limit, lim int)
 					pos++
 					bb >>= e & 31
 					bc -= uint(e & 31)
+					bb |= binary.LittleEndian.Uint64(in[at:]) << (bc & 63)
+					at += int((63 - bc) >> 3)
+					bc |= 56
+					e = lit[bb&(1<<litBits-1)]
 					continue
 				}
 			}
@@ -251,6 +255,10 @@ func (r *Reader) symbols(buf []byte, seqs []seq, pos, mark, low, limit, lim int)
 					pos++
 					bb >>= e & 31
 					bc -= uint(e & 31)
+					bb |= binary.LittleEndian.Uint64(in[at:]) << (bc & 63)
+					at += int((63 - bc) >> 3)
+					bc |= 56
+					e = lit[bb&(1<<litBits-1)]
 					continue
 				}
 			}
@@ -288,6 +296,10 @@ func (r *Reader) symbols(buf []byte, seqs []seq, pos, mark, low, limit, lim int)
 		distance := int(e>>16) + int(bb&(1<<(e&31)-1)>>(e>>8&15))
 		bb >>= e & 31
 		bc -= uint(e & 31)
+		bb |= binary.LittleEndian.Uint64(in[at:]) << (bc & 63)
+		at += int((63 - bc) >> 3)
+		bc |= 56
+		e = lit[bb&(1<<litBits-1)]
 
 		from := pos - distance
 		if from < low {
