@@ -25,6 +25,7 @@ import (
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/sbom-bless/sbom-bless/internal/twinhash"
 	"github.com/sbom-bless/sbom-bless/tree"
 	"github.com/sbom-bless/sbom-bless/xattr"
 )
@@ -72,7 +73,7 @@ func (r *run) layer(ctx context.Context, in layerIn, w io.Writer, progress func(
 	g, gctx := errgroup.WithContext(ctx)
 	decoded := newDecodeQueue(dec)
 	waiting := newWaitQueue()
-	s := &layerScan{run: r, in: in, ctx: gctx, decoded: decoded, waiting: waiting, srcSum: sha256.New()}
+	s := &layerScan{run: r, in: in, ctx: gctx, decoded: decoded, waiting: waiting}
 	s.scanner = r.limits.scanner(s)
 	stop := context.AfterFunc(gctx, func() { decoded.stop(); waiting.stop() })
 	defer stop()
@@ -82,9 +83,9 @@ func (r *run) layer(ctx context.Context, in layerIn, w io.Writer, progress func(
 	})
 	g.Go(decoded.fill)
 	g.Go(s.scan)
-	newSum := sha256.New()
+	sums := newDiffSums()
 	g.Go(func() error {
-		if err := assemble(gctx, waiting, enc, newSum); err != nil {
+		if err := assemble(gctx, waiting, enc, sums); err != nil {
 			return err
 		}
 		return enc.close()
@@ -97,13 +98,16 @@ func (r *run) layer(ctx context.Context, in layerIn, w io.Writer, progress func(
 		}
 		return nil, err
 	}
+	if got := sha256Of(sums.before); got != in.diffID {
+		return nil, wrongDiffID(got, in.diffID)
+	}
 	s.stats.Signed = s.signed.Load()
 	out := &layerOut{files: s.files, stats: s.stats, packing: to, carried: s.carried, changed: s.edits.Load() > 0 || r.recompress.packing != ""}
 	if !out.changed {
 		out.digest, out.diffID, out.size = in.desc.Digest, in.diffID, in.desc.Size
 		return out, nil
 	}
-	out.digest, out.diffID, out.size = sha256Of(blobSum), sha256Of(newSum), blobSum.n
+	out.digest, out.diffID, out.size = sha256Of(blobSum), sha256Of(sums.after), blobSum.n
 	return out, nil
 }
 
@@ -305,8 +309,8 @@ func (q *waitQueue) stop() {
 
 // ---- assemble ----
 
-// assemble writes the blocks with their edits to enc, and the edited tar to sum.
-func assemble(ctx context.Context, waiting *waitQueue, enc encoder, sum hash.Hash) error {
+// assemble gives the blocks with their edits to enc and to sums.
+func assemble(ctx context.Context, waiting *waitQueue, enc encoder, sums *diffSums) error {
 	var cut cutter
 	var edits []xattr.Edit
 	for {
@@ -329,15 +333,41 @@ func assemble(ctx context.Context, waiting *waitQueue, enc encoder, sum hash.Has
 			}
 		}
 		within := cut.cut(b.block, edits)
-		if err := applyEdits(sum, b.block, within); err != nil {
-			return err
-		}
+		sums.add(b.block, within)
 		if err := enc.write(b.block, within); err != nil {
 			return err
 		}
 		b.release()
 		waiting.done(b)
 	}
+}
+
+// diffSums are the hashes of a layer's tar, before and after its edits. Between
+// two edits both are of the same bytes.
+type diffSums struct {
+	before, after hash.Hash
+	twin          twinhash.Twin
+}
+
+func newDiffSums() *diffSums { return &diffSums{before: sha256.New(), after: sha256.New()} }
+
+// add takes the next block; each edit lies within it.
+func (s *diffSums) add(b *block, edits []xattr.Edit) {
+	data := b.data
+	at := b.off
+	for _, e := range edits {
+		s.twin.Write(s.before, s.after, data[:e.Off-at])
+		data = data[e.Off-at:]
+		s.before.Write(data[:e.Len])
+		data = data[e.Len:]
+		s.after.Write(e.New)
+		at = e.Off + e.Len
+	}
+	s.twin.Write(s.before, s.after, data)
+}
+
+func wrongDiffID(got, want v1.Hash) error {
+	return fmt.Errorf("its DiffID is %s, the image config says %s\nhint: the source image is damaged or was put together wrongly", got, want)
 }
 
 // countingHash counts what it hashes.

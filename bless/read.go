@@ -6,10 +6,8 @@ package bless
 
 import (
 	"context"
-	"crypto/sha256"
 	"errors"
 	"fmt"
-	"hash"
 	"io"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
@@ -46,7 +44,7 @@ func readLayer(ctx context.Context, in layerIn, limits Limits, hashes, sha1 bool
 	defer context.AfterFunc(gctx, decoded.stop)()
 	g.Go(func() error { return checkBlob(gctx, in.blob, in.desc, add) })
 	g.Go(decoded.fill)
-	l := &layerReader{in: in, limits: limits, hashes: hashes, sha1: sha1, visit: visit, sum: sha256.New(), strippedSum: sha256.New()}
+	l := &layerReader{in: in, limits: limits, hashes: hashes, sha1: sha1, visit: visit, sums: newDiffSums()}
 	g.Go(func() error { return l.read(decoded) })
 	if err := g.Wait(); err != nil {
 		if errors.Is(err, errStopped) {
@@ -54,7 +52,7 @@ func readLayer(ctx context.Context, in layerIn, limits Limits, hashes, sha1 bool
 		}
 		return nil, err
 	}
-	return &layerRead{diffID: sha256Of(l.sum), stripped: sha256Of(l.strippedSum), stats: l.stats}, nil
+	return &layerRead{diffID: sha256Of(l.sums.before), stripped: sha256Of(l.sums.after), stats: l.stats}, nil
 }
 
 // layerReader is the xattr.Handler of readLayer.
@@ -65,12 +63,12 @@ type layerReader struct {
 	sha1   bool
 	visit  func(*xattr.Entry, *tree.File) error
 
-	sum, strippedSum hash.Hash
-	stats            LayerStats
-	held             []*block
-	edits            []xattr.Edit // that strip, beginning in held
-	cut              cutter
-	next             int64
+	sums  *diffSums // with and without our records
+	stats LayerStats
+	held  []*block
+	edits []xattr.Edit // that strip, beginning in held
+	cut   cutter
+	next  int64
 
 	entry   *xattr.Entry
 	file    tree.File
@@ -87,7 +85,6 @@ func (l *layerReader) read(decoded *decodeQueue) error {
 		if err != nil {
 			return err
 		}
-		l.sum.Write(b.data)
 		l.held = append(l.held, b)
 		if err := l.limits.checkSize(b.end(), l.in.desc.Size); err != nil {
 			return err
@@ -95,18 +92,18 @@ func (l *layerReader) read(decoded *decodeQueue) error {
 		if _, err := scanner.Write(b.data); err != nil {
 			return err
 		}
-		if err := l.strip(l.next); err != nil {
-			return err
-		}
+		l.strip(l.next)
 	}
 	if err := scanner.Close(); err != nil {
 		return err
 	}
-	return l.strip(1 << 62)
+	l.strip(1 << 62)
+	return nil
 }
 
-// strip hashes the held blocks that end at or before safe, without our records.
-func (l *layerReader) strip(safe int64) error {
+// strip hashes the held blocks that end at or before safe, with and without our
+// records.
+func (l *layerReader) strip(safe int64) {
 	for len(l.held) > 0 && l.held[0].end() <= safe {
 		b := l.held[0]
 		l.held = l.held[1:]
@@ -114,13 +111,10 @@ func (l *layerReader) strip(safe int64) error {
 		for n < len(l.edits) && l.edits[n].Off < b.end() {
 			n++
 		}
-		if err := applyEdits(l.strippedSum, b, l.cut.cut(b, l.edits[:n])); err != nil {
-			return err
-		}
+		l.sums.add(b, l.cut.cut(b, l.edits[:n]))
 		l.edits = l.edits[n:]
 		b.release()
 	}
-	return nil
 }
 
 func (l *layerReader) Entry(e *xattr.Entry) error {

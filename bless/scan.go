@@ -19,8 +19,6 @@ import (
 	"sync"
 	"sync/atomic"
 
-	v1 "github.com/google/go-containerregistry/pkg/v1"
-
 	"github.com/sbom-bless/sbom-bless/tree"
 	"github.com/sbom-bless/sbom-bless/xattr"
 )
@@ -33,7 +31,6 @@ type layerScan struct {
 	decoded *decodeQueue
 	waiting *waitQueue
 	scanner *xattr.Scanner
-	srcSum  hash.Hash
 	files   []tree.File
 	stats   LayerStats
 	edits   atomic.Int64 // entries that change
@@ -60,7 +57,6 @@ func (s *layerScan) scan() error {
 		if err != nil {
 			return err
 		}
-		s.srcSum.Write(b.data)
 		s.held = append(s.held, b)
 		if err := s.limits.checkSize(b.end(), s.in.desc.Size); err != nil {
 			return err
@@ -74,14 +70,7 @@ func (s *layerScan) scan() error {
 		return err
 	}
 	s.passOn(1 << 62)
-	if got := sha256Of(s.srcSum); got != s.in.diffID {
-		return wrongDiffID(got, s.in.diffID)
-	}
 	return nil
-}
-
-func wrongDiffID(got, want v1.Hash) error {
-	return fmt.Errorf("its DiffID is %s, the image config says %s\nhint: the source image is damaged or was put together wrongly", got, want)
 }
 
 // passOn gives the held blocks that end at or before safe to assemble, each
