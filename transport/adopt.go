@@ -6,8 +6,11 @@ package transport
 
 import (
 	"fmt"
+	"io/fs"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"time"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 )
@@ -39,6 +42,11 @@ func (f *File) Close() error {
 	return f.File.Close()
 }
 
+const tempPrefix = ".sbom-bless-"
+
+// tempName is the name of a file that is yet to get its own.
+func tempName() string { return fmt.Sprintf("%s%016x", tempPrefix, rand.Uint64()) }
+
 // writeback is how many bytes are sent to the disk at once.
 const writeback = 8 << 20
 
@@ -64,6 +72,16 @@ func (d *layoutDestination) NewFile() (*File, error) {
 		return nil, fmt.Errorf("%s: %w", d.ref, err)
 	}
 	return &File{File: f}, nil
+}
+
+// sweep takes away the files of runs that were killed.
+func (d *layoutDestination) sweep() {
+	left, _ := fs.Glob(d.root.FS(), tempPrefix+"*") // the pattern is right
+	for _, name := range left {
+		if st, err := d.root.Lstat(name); err == nil && time.Since(st.ModTime()) > 24*time.Hour {
+			_ = d.root.Remove(name) // next time
+		}
+	}
 }
 
 // Adopt renames the file.

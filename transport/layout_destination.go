@@ -11,7 +11,6 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"math/rand/v2"
 	"os"
 	"path"
 	"slices"
@@ -62,6 +61,7 @@ func createLayout(r reference, o Options) (*layoutDestination, error) {
 		root.Close()
 		return nil, fmt.Errorf("%s: %w", r, err)
 	}
+	d.sweep()
 	return d, nil
 }
 
@@ -155,8 +155,6 @@ func (d *layoutDestination) count(desc v1.Descriptor) {
 	d.counted[desc.Digest] = desc
 	d.written = append(d.written, blobPath(desc.Digest))
 }
-
-func tempName() string { return fmt.Sprintf(".sbom-bless-%016x", rand.Uint64()) }
 
 // put makes the file name, whole or not at all, and gives it, still open.
 func (d *layoutDestination) put(name string, write func(*os.File) error) (*os.File, error) {

@@ -12,7 +12,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"slices"
@@ -148,7 +147,7 @@ type tarFile struct {
 
 // write makes the file name, whole or not at all.
 func (s *staging) write(ctx context.Context, name string, files []tarFile) (err error) {
-	temp := filepath.Join(filepath.Dir(name), fmt.Sprintf(".sbom-bless-%016x", rand.Uint64()))
+	temp := filepath.Join(filepath.Dir(name), tempName())
 	f, err := os.OpenFile(temp, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
 	if err != nil {
 		return err
