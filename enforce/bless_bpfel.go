@@ -81,6 +81,12 @@ type blessGood struct {
 	Ctime      uint64
 }
 
+type blessLabel struct {
+	_      structs.HostLayout
+	Domain uint32
+	Below  uint32
+}
+
 type blessMountKey struct {
 	_      structs.HostLayout
 	Domain uint32
@@ -113,6 +119,7 @@ const (
 	blessOpOP_MODULE    blessOp = 14
 	blessOpOP_SOCKET    blessOp = 15
 	blessOpOP_UMOUNT    blessOp = 16
+	blessOpOP_MOUNT     blessOp = 17
 )
 
 type blessReason uint32
@@ -198,19 +205,25 @@ const (
 	blessProgBpfProgFd     = "bpf_prog_fd"
 	blessProgCheckSecurity = "check_security"
 	blessProgCredsForExec  = "creds_for_exec"
+	blessProgFileSetattr   = "file_setattr"
 	blessProgFork          = "fork"
 	blessProgIoctl         = "ioctl"
+	blessProgKernMount     = "kern_mount"
 	blessProgLabelTasks    = "label_tasks"
 	blessProgLink          = "link"
 	blessProgLoadData      = "load_data"
 	blessProgMmap          = "mmap"
+	blessProgMount         = "mount"
+	blessProgMoveMount     = "move_mount"
 	blessProgMprotect      = "mprotect"
 	blessProgOpen          = "open"
 	blessProgPtrace        = "ptrace"
 	blessProgReadFile      = "read_file"
+	blessProgRemoveAcl     = "remove_acl"
 	blessProgRemovexattr   = "removexattr"
 	blessProgRename        = "rename"
 	blessProgRmdir         = "rmdir"
+	blessProgSetAcl        = "set_acl"
 	blessProgSetattr       = "setattr"
 	blessProgSetattrCompat = "setattr_compat"
 	blessProgSetxattr      = "setxattr"
@@ -270,19 +283,25 @@ type blessProgramSpecs struct {
 	BpfProgFd     *ebpf.ProgramSpec `ebpf:"bpf_prog_fd"`
 	CheckSecurity *ebpf.ProgramSpec `ebpf:"check_security"`
 	CredsForExec  *ebpf.ProgramSpec `ebpf:"creds_for_exec"`
+	FileSetattr   *ebpf.ProgramSpec `ebpf:"file_setattr"`
 	Fork          *ebpf.ProgramSpec `ebpf:"fork"`
 	Ioctl         *ebpf.ProgramSpec `ebpf:"ioctl"`
+	KernMount     *ebpf.ProgramSpec `ebpf:"kern_mount"`
 	LabelTasks    *ebpf.ProgramSpec `ebpf:"label_tasks"`
 	Link          *ebpf.ProgramSpec `ebpf:"link"`
 	LoadData      *ebpf.ProgramSpec `ebpf:"load_data"`
 	Mmap          *ebpf.ProgramSpec `ebpf:"mmap"`
+	Mount         *ebpf.ProgramSpec `ebpf:"mount"`
+	MoveMount     *ebpf.ProgramSpec `ebpf:"move_mount"`
 	Mprotect      *ebpf.ProgramSpec `ebpf:"mprotect"`
 	Open          *ebpf.ProgramSpec `ebpf:"open"`
 	Ptrace        *ebpf.ProgramSpec `ebpf:"ptrace"`
 	ReadFile      *ebpf.ProgramSpec `ebpf:"read_file"`
+	RemoveAcl     *ebpf.ProgramSpec `ebpf:"remove_acl"`
 	Removexattr   *ebpf.ProgramSpec `ebpf:"removexattr"`
 	Rename        *ebpf.ProgramSpec `ebpf:"rename"`
 	Rmdir         *ebpf.ProgramSpec `ebpf:"rmdir"`
+	SetAcl        *ebpf.ProgramSpec `ebpf:"set_acl"`
 	Setattr       *ebpf.ProgramSpec `ebpf:"setattr"`
 	SetattrCompat *ebpf.ProgramSpec `ebpf:"setattr_compat"`
 	Setxattr      *ebpf.ProgramSpec `ebpf:"setxattr"`
@@ -400,19 +419,25 @@ type blessPrograms struct {
 	BpfProgFd     *ebpf.Program `ebpf:"bpf_prog_fd"`
 	CheckSecurity *ebpf.Program `ebpf:"check_security"`
 	CredsForExec  *ebpf.Program `ebpf:"creds_for_exec"`
+	FileSetattr   *ebpf.Program `ebpf:"file_setattr"`
 	Fork          *ebpf.Program `ebpf:"fork"`
 	Ioctl         *ebpf.Program `ebpf:"ioctl"`
+	KernMount     *ebpf.Program `ebpf:"kern_mount"`
 	LabelTasks    *ebpf.Program `ebpf:"label_tasks"`
 	Link          *ebpf.Program `ebpf:"link"`
 	LoadData      *ebpf.Program `ebpf:"load_data"`
 	Mmap          *ebpf.Program `ebpf:"mmap"`
+	Mount         *ebpf.Program `ebpf:"mount"`
+	MoveMount     *ebpf.Program `ebpf:"move_mount"`
 	Mprotect      *ebpf.Program `ebpf:"mprotect"`
 	Open          *ebpf.Program `ebpf:"open"`
 	Ptrace        *ebpf.Program `ebpf:"ptrace"`
 	ReadFile      *ebpf.Program `ebpf:"read_file"`
+	RemoveAcl     *ebpf.Program `ebpf:"remove_acl"`
 	Removexattr   *ebpf.Program `ebpf:"removexattr"`
 	Rename        *ebpf.Program `ebpf:"rename"`
 	Rmdir         *ebpf.Program `ebpf:"rmdir"`
+	SetAcl        *ebpf.Program `ebpf:"set_acl"`
 	Setattr       *ebpf.Program `ebpf:"setattr"`
 	SetattrCompat *ebpf.Program `ebpf:"setattr_compat"`
 	Setxattr      *ebpf.Program `ebpf:"setxattr"`
@@ -429,19 +454,25 @@ func (p *blessPrograms) Close() error {
 		p.BpfProgFd,
 		p.CheckSecurity,
 		p.CredsForExec,
+		p.FileSetattr,
 		p.Fork,
 		p.Ioctl,
+		p.KernMount,
 		p.LabelTasks,
 		p.Link,
 		p.LoadData,
 		p.Mmap,
+		p.Mount,
+		p.MoveMount,
 		p.Mprotect,
 		p.Open,
 		p.Ptrace,
 		p.ReadFile,
+		p.RemoveAcl,
 		p.Removexattr,
 		p.Rename,
 		p.Rmdir,
+		p.SetAcl,
 		p.Setattr,
 		p.SetattrCompat,
 		p.Setxattr,

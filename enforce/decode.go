@@ -37,6 +37,7 @@ var operations = map[blessOp]string{
 	blessOpOP_MODULE:    "module",
 	blessOpOP_SOCKET:    "socket",
 	blessOpOP_UMOUNT:    "umount",
+	blessOpOP_MOUNT:     "mount",
 }
 
 var reasons = map[blessReason]string{

@@ -13,6 +13,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/cilium/ebpf"
@@ -97,6 +98,9 @@ func Open(o Options) (*Enforcer, error) {
 	return e, nil
 }
 
+// laterHooks are not in every kernel: what they watch over came with them.
+var laterHooks = []string{"inode_set_acl", "inode_remove_acl", "inode_file_setattr"}
+
 // newSpec is the collection fitted to the running kernel.
 func newSpec() (*ebpf.CollectionSpec, error) {
 	spec, err := ebpf.LoadCollectionSpecFromReader(bytes.NewReader(_BlessBytes))
@@ -112,7 +116,12 @@ func newSpec() (*ebpf.CollectionSpec, error) {
 			continue
 		}
 		var hook *btf.Func
-		if err := kernel.TypeByName("bpf_lsm_"+p.AttachTo, &hook); err != nil {
+		err := kernel.TypeByName("bpf_lsm_"+p.AttachTo, &hook)
+		if errors.Is(err, btf.ErrNotFound) && slices.Contains(laterHooks, p.AttachTo) {
+			delete(spec.Programs, name)
+			continue
+		}
+		if err != nil {
 			return nil, fmt.Errorf("%s: LSM hook %s: %w: %w", name, p.AttachTo, err, ErrNotSupported)
 		}
 		if p.AttachTo == "inode_setattr" {
@@ -245,6 +254,26 @@ func (e *Enforcer) dropOthers(keep string) error {
 		}
 		if err := os.RemoveAll(filepath.Join(e.options.Pins, d.Name())); err != nil {
 			return err
+		}
+	}
+	// Ids are never given again: those of programs that are gone only take room.
+	var gone []uint64
+	var key uint64
+	var object uint8
+	for it := e.maps["objects"].Iterate(); it.Next(&key, &object); {
+		if key>>32 == 0 {
+			continue
+		}
+		p, err := ebpf.NewProgramFromID(ebpf.ProgramID(key))
+		if errors.Is(err, fs.ErrNotExist) {
+			gone = append(gone, key)
+		} else if err := errors.Join(err, p.Close()); err != nil {
+			return fmt.Errorf("program %d: %w", uint32(key), err)
+		}
+	}
+	for _, key := range gone {
+		if err := e.maps["objects"].Delete(key); err != nil {
+			return fmt.Errorf("objects: %w", err)
 		}
 	}
 	return nil

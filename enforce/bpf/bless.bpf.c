@@ -9,11 +9,12 @@
  *   file_mprotect         code made in memory
  *   file_open             files an interpreter is about to read; and the write guard
  * Hooks that follow a container: task_alloc, iter/task.
- * Hooks that keep what was judged as it was: file_open, inode_setattr, inode_setxattr,
- *   inode_removexattr, inode_unlink, inode_rename, inode_link, file_ioctl.
+ * Hooks that keep what was judged as it was: file_open, inode_setattr, inode_file_setattr,
+ *   inode_setxattr, inode_removexattr, inode_set_acl, inode_remove_acl, inode_unlink,
+ *   inode_rename, inode_link, file_ioctl.
  * Hooks that close ways around: ptrace_access_check, ptrace_traceme, kernel_load_data,
- *   kernel_read_file, socket_create.
- * Hooks that protect these programs: bpf, bpf_map, bpf_prog, sb_umount.
+ *   kernel_read_file, socket_create, sb_kern_mount.
+ * Hooks that protect these programs: bpf, bpf_map, bpf_prog, sb_mount, move_mount, sb_umount.
  *
  * A hook filters and extracts; judge() finds the reason; verdict() alone says -EPERM.
  * After a denial the kernel runs no further BPF program of that hook, so none
@@ -95,7 +96,7 @@ struct { /* the domain of a task; inherited, never cleared */
 	__uint(type, BPF_MAP_TYPE_TASK_STORAGE);
 	__uint(map_flags, BPF_F_NO_PREALLOC);
 	__type(key, int);
-	__type(value, __u32);
+	__type(value, struct label);
 } labels SEC(".maps");
 
 /* As large as the largest of xattr.Signer.Bless, RSA with 4096 bits, and some more. */
@@ -112,7 +113,7 @@ struct { /* room to verify a signature in: a task that sleeps can be overtaken o
 	__type(value, struct signature);
 } signatures SEC(".maps");
 
-struct { /* files found good */
+struct { /* files found good; and, all zero, files of lower layers that were opened through an overlay */
 	__uint(type, BPF_MAP_TYPE_INODE_STORAGE);
 	__uint(map_flags, BPF_F_NO_PREALLOC);
 	__type(key, int);
@@ -314,12 +315,12 @@ static __always_inline int verdict(struct facts *f, __u32 reason, struct inode *
 /* labelled fills f with the domain of the current task; false: it has none. */
 static __always_inline bool labelled(struct facts *f, __u32 op)
 {
-	__u32 *label = bpf_task_storage_get(&labels, bpf_get_current_task_btf(), NULL, 0);
+	struct label *label = bpf_task_storage_get(&labels, bpf_get_current_task_btf(), NULL, 0);
 
-	if (!label || !*label)
+	if (!label || !label->domain)
 		return false;
 	f->op = op;
-	f->id = *label;
+	f->id = label->domain;
 	f->domain = bpf_map_lookup_elem(&domains, &f->id);
 	return true;
 }
@@ -354,10 +355,10 @@ static __always_inline __u32 by_cgroup(struct task_struct *task)
 
 static __always_inline void set_label(struct task_struct *task, __u32 id)
 {
-	__u32 *label = bpf_task_storage_get(&labels, task, &id, BPF_LOCAL_STORAGE_GET_F_CREATE);
+	struct label *label = bpf_task_storage_get(&labels, task, NULL, BPF_LOCAL_STORAGE_GET_F_CREATE);
 
 	if (label)
-		*label = id;
+		label->domain = id;
 }
 
 /*
@@ -790,8 +791,49 @@ static __always_inline __u32 write_reason(struct facts *f, struct file *file)
 		return REASON_ALLOWED;
 	case BINFMTFS_MAGIC:
 		return REASON_HARDENED;
+	case CGROUP_SUPER_MAGIC: /* a program that the kernel runs outside of the container */
+		if (named(dentry, "release_agent", 14))
+			return REASON_HARDENED;
 	}
 	return guarded(f, inode, dentry) ? REASON_GUARDED : REASON_ALLOWED;
+}
+
+/* container_file tells whether the file is of a container's root filesystem. */
+static __always_inline bool container_file(struct inode *inode)
+{
+	__u32 dev;
+
+	if (!overlay(inode->i_sb))
+		return false;
+	dev = inode->i_sb->s_dev;
+	return bpf_map_lookup_elem(&roots, &dev);
+}
+
+/*
+ * The same data can be reached below the overlay: in the host's mount
+ * namespace, or by open_by_handle_at on a volume of the same filesystem. So
+ * the file below is guarded, too. Which it is, only overlayfs says, when it
+ * opens it within the open of the one above.
+ */
+static __always_inline void expect_below(struct file *file)
+{
+	struct label *label;
+
+	if (file->f_mode & FMODE_WRITE || (file->f_inode->i_mode & S_IFMT) != S_IFREG || upper_dentry(file->f_inode))
+		return;
+	label = bpf_task_storage_get(&labels, bpf_get_current_task_btf(), NULL, BPF_LOCAL_STORAGE_GET_F_CREATE);
+	if (label)
+		label->below = 1;
+}
+
+static __always_inline void opens_below(struct inode *inode)
+{
+	struct label *label = bpf_task_storage_get(&labels, bpf_get_current_task_btf(), NULL, 0);
+
+	if (!label || !label->below)
+		return;
+	label->below = 0;
+	bpf_inode_storage_get(&verdicts, inode, NULL, BPF_LOCAL_STORAGE_GET_F_CREATE);
 }
 
 SEC("lsm.s/file_open")
@@ -801,9 +843,13 @@ int BPF_PROG(open, struct file *file)
 	__u32 reason;
 
 	/* overlayfs opens the file below; the task opened the one above, which was judged. */
-	if (file->f_mode & FMODE_NOACCOUNT)
+	if (file->f_mode & FMODE_NOACCOUNT) {
+		opens_below(file->f_inode);
 		return 0;
+	}
 	if (!labelled(&f, OP_READ_CODE)) {
+		if (container_file(file->f_inode))
+			expect_below(file);
 		if (!(file->f_mode & FMODE_WRITE) || !blinding(file))
 			return 0;
 		f.op = OP_WRITE;
@@ -813,6 +859,8 @@ int BPF_PROG(open, struct file *file)
 		f.op = OP_WRITE;
 		return verdict(&f, write_reason(&f, file), file->f_inode, file, NULL);
 	}
+	if (overlay(file->f_inode->i_sb))
+		expect_below(file);
 	if (!f.domain || !(f.domain->flags & DOMAIN_INTERPRETERS) || (file->f_inode->i_mode & S_IFMT) != S_IFREG ||
 	    !code_suffix(file->f_path.dentry))
 		return 0;
@@ -826,15 +874,15 @@ int BPF_PROG(open, struct file *file)
 SEC("lsm/task_alloc")
 int BPF_PROG(fork, struct task_struct *task, unsigned long clone_flags)
 {
-	__u32 *label = bpf_task_storage_get(&labels, bpf_get_current_task_btf(), NULL, 0);
-	__u32 id;
+	struct label *label = bpf_task_storage_get(&labels, bpf_get_current_task_btf(), NULL, 0);
+	struct label own = {};
 
-	if (!label || !*label)
+	if (!label || !label->domain)
 		return 0;
-	id = *label;
-	if (bpf_task_storage_get(&labels, task, &id, BPF_LOCAL_STORAGE_GET_F_CREATE))
+	own.domain = label->domain;
+	if (bpf_task_storage_get(&labels, task, &own, BPF_LOCAL_STORAGE_GET_F_CREATE))
 		return 0;
-	struct facts f = { .id = id, .op = OP_EXEC };
+	struct facts f = { .id = own.domain, .op = OP_EXEC };
 	return verdict(&f, REASON_NO_DOMAIN, NULL, NULL, NULL); /* out of memory: no child without its label */
 }
 
@@ -843,12 +891,13 @@ SEC("iter/task")
 int label_tasks(struct bpf_iter__task *ctx)
 {
 	struct task_struct *task = ctx->task;
-	__u32 id, *label;
+	struct label *label;
+	__u32 id;
 
 	if (!task)
 		return 0;
 	label = bpf_task_storage_get(&labels, task, NULL, 0);
-	if (label && *label)
+	if (label && label->domain)
 		return 0;
 	id = by_cgroup(task);
 	if (id)
@@ -891,6 +940,26 @@ SEC("lsm/inode_removexattr")
 int BPF_PROG(removexattr, void *idmap, struct dentry *dentry)
 {
 	return guard(OP_XATTR, dentry->d_inode, dentry);
+}
+
+/* Where these hooks are missing, the loader leaves them out: access lists go through inode_setxattr before 6.2. */
+SEC("lsm/inode_set_acl")
+int BPF_PROG(set_acl, void *idmap, struct dentry *dentry)
+{
+	return guard(OP_XATTR, dentry->d_inode, dentry);
+}
+
+SEC("lsm/inode_remove_acl")
+int BPF_PROG(remove_acl, void *idmap, struct dentry *dentry)
+{
+	return guard(OP_XATTR, dentry->d_inode, dentry);
+}
+
+/* file_setattr(2), 6.17; the ioctl does the same on every kernel. */
+SEC("lsm/inode_file_setattr")
+int BPF_PROG(file_setattr, struct dentry *dentry)
+{
+	return guard(OP_IOCTL, dentry->d_inode, dentry);
 }
 
 SEC("lsm/inode_link")
@@ -986,14 +1055,13 @@ int BPF_PROG(bpf_call, int cmd)
 }
 
 SEC("lsm/bpf_map")
-int BPF_PROG(bpf_map_fd, struct bpf_map *map, unsigned int fmode)
+int BPF_PROG(bpf_map_fd, struct bpf_map *map)
 {
 	struct facts f = {};
 	__u64 key = map->id;
 	__u8 *object;
 
-	if (!(fmode & FMODE_WRITE))
-		return 0;
+	/* For reading, too: a program that is loaded with the descriptor can write (seen on 6.12). */
 	object = bpf_map_lookup_elem(&objects, &key);
 	if (!object)
 		return 0;
@@ -1025,6 +1093,26 @@ int BPF_PROG(umount, struct vfsmount *mnt, int flags)
 	if (!pins_inode || mnt->mnt_sb->s_dev != pins_dev)
 		return 0;
 	return self(OP_UMOUNT, NULL);
+}
+
+/* Something mounted over the pins would hide them from the next agent. */
+static __always_inline int mount_over(struct dentry *dentry)
+{
+	if (!pins_inode || BPF_CORE_READ(dentry, d_inode, i_sb, s_dev) != pins_dev)
+		return 0;
+	return self(OP_MOUNT, dentry);
+}
+
+SEC("lsm/sb_mount")
+int BPF_PROG(mount, const char *dev_name, struct path *path)
+{
+	return mount_over(path->dentry);
+}
+
+SEC("lsm/move_mount")
+int BPF_PROG(move_mount, struct path *from_path, struct path *to_path)
+{
+	return mount_over(to_path->dentry);
 }
 
 /* ---- Hooks: hardening of enforced containers ---- */
@@ -1068,6 +1156,13 @@ SEC("lsm/kernel_read_file")
 int BPF_PROG(read_file, struct file *file, __u32 id)
 {
 	return kernel_code(id);
+}
+
+/* A release agent is an option of this mount, besides a file in it: a program that the kernel runs on the host. */
+SEC("lsm/sb_kern_mount")
+int BPF_PROG(kern_mount, struct super_block *sb)
+{
+	return sb->s_magic == CGROUP_SUPER_MAGIC ? harden(OP_MOUNT) : 0;
 }
 
 SEC("lsm/socket_create")

@@ -21,6 +21,7 @@ enum op {
 	OP_MODULE,
 	OP_SOCKET,
 	OP_UMOUNT,
+	OP_MOUNT,
 };
 
 /* Why it was decided so. The counters' index too. */
@@ -70,6 +71,12 @@ struct domain {
 	__u32 host_dev;	  /* s_dev of the host's root filesystem */
 	__u32 reserved;
 	__u64 max_size;	  /* larger files are denied; 0: no limit */
+};
+
+/* What task storage keeps. */
+struct label {
+	__u32 domain; /* 0: none */
+	__u32 below;  /* overlayfs is about to open a lower layer's file for this task */
 };
 
 struct mount_key {
