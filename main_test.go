@@ -6,7 +6,6 @@ package main
 // docs/output.md, each tried on the real command.
 
 import (
-	"context"
 	"crypto/x509"
 	"io"
 	"log"
@@ -24,7 +23,7 @@ import (
 
 func TestMain(m *testing.M) {
 	testscript.Main(m, map[string]func(){
-		"sbom-bless": func() { os.Exit(run(context.Background(), os.Args, os.Stdin, os.Stdout, os.Stderr)) },
+		"sbom-bless": main,
 		"mkimage":    func() { os.Exit(testimage.Main(os.Args[1:], os.Stdout, os.Stderr)) },
 	})
 }

@@ -433,6 +433,32 @@ func TestRecompression(t *testing.T) {
 	}
 }
 
+// What describes the bytes of a layer is not true of the blessed one.
+func TestStaleTablesOfContentsAreDropped(t *testing.T) {
+	signer, _ := newSigner(t)
+	blessed, r := mustBless(t, lay(t, caseNamed(t, "stargz")), signer, bless.Options{})
+	if len(r.Notices) != 1 || !strings.Contains(r.Notices[0], "layer 1") || !strings.Contains(r.Notices[0], "stargz/toc.digest") {
+		t.Errorf("notices: %q", r.Notices)
+	}
+	index, err := layout.ImageIndexFromPath(strings.TrimPrefix(blessed, "oci:"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	image, err := index.Image(r.Descriptor.Digest)
+	if err != nil {
+		t.Fatal(err)
+	}
+	manifest, err := image.Manifest()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for what, got := range map[string]map[string]string{"manifest": manifest.Layers[0].Annotations, "result": r.Images[0].Layers[0].Blessed.Annotations} {
+		if diff := cmp.Diff(map[string]string{"com.example/what": "base"}, got); diff != "" {
+			t.Errorf("%s: %s", what, diff)
+		}
+	}
+}
+
 func TestVerifyNamesWhatIsWrong(t *testing.T) {
 	signer, pub := newSigner(t)
 	_, stranger := newSigner(t)

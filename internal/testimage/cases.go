@@ -160,6 +160,14 @@ func goodCases() []Case {
 			}
 			return Image{Layers: []Layer{{Tar: content, Compression: "gzip", Compressed: blob}}}.Build()
 		}),
+		good("stargz", "a layer with the annotations of eStargz and zstd:chunked, and one of its own", func() *Bundle {
+			return Image{Layers: []Layer{{Tar: Tar(typical()...), Compression: "gzip", Annotations: map[string]string{
+				"containerd.io/snapshot/stargz/toc.digest":            "sha256:" + strings.Repeat("0", 64),
+				"io.github.containers.zstd-chunked.manifest-position": "1:2:3:1",
+				"io.github.containers.zstd-chunked.manifest-checksum": "sha256:" + strings.Repeat("0", 64),
+				"com.example/what": "base",
+			}}}}.Build()
+		}),
 		good("large-file", "one file of 100 MiB that hardly compresses, one of zeros", func() *Bundle {
 			return one(File("random", 0o644, noise(32<<20)), File("zeros", 0o644, make([]byte, 68<<20)))
 		}),
