@@ -3,6 +3,7 @@ module github.com/sbom-bless/sbom-bless
 go 1.26.8
 
 require (
+	filippo.io/nistec v0.0.4
 	github.com/CycloneDX/cyclonedx-go v0.12.0
 	github.com/ThalesGroup/crypto11 v1.6.2
 	github.com/anchore/stereoscope v0.4.1

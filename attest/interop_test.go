@@ -35,36 +35,19 @@ import (
 	"github.com/sigstore/sigstore/pkg/signature"
 
 	"github.com/sbom-bless/sbom-bless/attest"
+	"github.com/sbom-bless/sbom-bless/internal/gotool"
 	"github.com/sbom-bless/sbom-bless/transport"
 )
 
-// Programs that are built from their Go modules.
-const (
-	cosignModule = "github.com/sigstore/cosign/v3/cmd/cosign@v3.1.3"
-	buildxModule = "github.com/docker/buildx/cmd/buildx@v0.38.2"
-)
-
-// program finds a program, or builds it once from its Go module.
+// program finds a program of another project.
 func program(t *testing.T, module string) string {
 	t.Helper()
 	if testing.Short() {
 		t.Skip("runs a program that is built from its module the first time")
 	}
-	pkg, version, _ := strings.Cut(module, "@")
-	cache, err := os.UserCacheDir()
+	path, err := gotool.Path(t.Context(), module)
 	if err != nil {
 		t.Fatal(err)
-	}
-	bin := filepath.Join(cache, "sbom-bless", "bin", version)
-	path := filepath.Join(bin, filepath.Base(pkg))
-	if _, err := os.Stat(path); err == nil {
-		return path
-	}
-	cmd := exec.Command("go", "install", module)
-	cmd.Dir = t.TempDir()
-	cmd.Env = append(os.Environ(), "GOBIN="+bin, "GOFLAGS=-mod=mod")
-	if out, err := cmd.CombinedOutput(); err != nil {
-		t.Fatalf("building %s: %v\n%s", module, err, out)
 	}
 	return path
 }
@@ -180,7 +163,7 @@ var predicateTypes = map[string]string{
 }
 
 func TestCosignVerifies(t *testing.T) {
-	bin := program(t, cosignModule)
+	bin := program(t, gotool.Cosign)
 	for where, start := range registries {
 		for _, kind := range []string{"ecdsa-p256", "ecdsa-p384", "rsa-2048"} {
 			t.Run(kind+", "+where, func(t *testing.T) {
@@ -221,7 +204,7 @@ func TestCosignVerifies(t *testing.T) {
 
 // TestCosignRefusesTampering changes one byte in a signed statement.
 func TestCosignRefusesTampering(t *testing.T) {
-	bin := program(t, cosignModule)
+	bin := program(t, gotool.Cosign)
 	key := newKey(t, "ecdsa-p256")
 	p := push(t, key, serve(t, true))
 	for _, a := range p.artifacts {
@@ -360,7 +343,7 @@ func TestReferrerList(t *testing.T) {
 
 // TestBuildxShowsAttestations puts BuildKit's manifest into an index and has buildx read it.
 func TestBuildxShowsAttestations(t *testing.T) {
-	bin := program(t, buildxModule)
+	bin := program(t, gotool.Buildx)
 	ctx := context.Background()
 	p := push(t, newKey(t, "ecdsa-p256"), serve(t, true))
 	desc, err := remote.Head(p.Tag("1"))

@@ -18,6 +18,7 @@ import (
 	"path/filepath"
 	"runtime"
 
+	"github.com/sbom-bless/sbom-bless/internal/gotool"
 	"github.com/sbom-bless/sbom-bless/internal/testimage"
 )
 
@@ -50,6 +51,9 @@ func run(ctx context.Context, names []string) error {
 	if _, err := measure(build); err != nil {
 		return err
 	}
+	if b.syft, err = gotool.Path(ctx, gotool.Syft); err != nil {
+		return err
+	}
 	if _, err := measure(exec.CommandContext(ctx, b.program, "keygen", "--out", b.key)); err != nil {
 		return err
 	}
@@ -71,7 +75,7 @@ func run(ctx context.Context, names []string) error {
 
 // bench is one run of the benchmark.
 type bench struct {
-	tmp, program, key string
+	tmp, program, syft, key string
 }
 
 // image measures everything on one image.
@@ -85,6 +89,11 @@ func (b *bench) image(ctx context.Context, name, layout string) (row, error) {
 	defer os.RemoveAll(blessed)
 	defer os.RemoveAll(cache)
 	if _, err := measure(b.bless(ctx, layout, blessed, "--cache", cache, "--no-attestations")); err != nil {
+		return row{}, err
+	}
+	attested := filepath.Join(b.tmp, "attested")
+	defer os.RemoveAll(attested)
+	if _, err := measure(b.bless(ctx, layout, attested, "--cache", cache)); err != nil {
 		return row{}, err
 	}
 	out, err := readLayout(blessed)
@@ -106,6 +115,12 @@ func (b *bench) image(ctx context.Context, name, layout string) (row, error) {
 		}},
 		{"verify", func(string) (usage, error) {
 			return measure(exec.CommandContext(ctx, b.program, "verify", "oci:"+blessed+":"+testimage.Tag, "--key", b.key+".pub", "--files-only", "--quiet"))
+		}},
+		{"syft", func(string) (usage, error) {
+			return measure(exec.CommandContext(ctx, b.syft, "scan", "--quiet", "oci-dir:"+layout, "-o", "spdx-json="+filepath.Join(b.tmp, "syft.spdx.json"), "-o", "cyclonedx-json="+filepath.Join(b.tmp, "syft.cdx.json")))
+		}},
+		{"verify all", func(string) (usage, error) {
+			return measure(exec.CommandContext(ctx, b.program, "verify", "oci:"+attested+":"+testimage.Tag, "--key", b.key+".pub", "--quiet"))
 		}},
 		{"gunzip+sha256", func(string) (usage, error) { return gunzipHash(ctx, out) }},
 	}

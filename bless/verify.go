@@ -8,6 +8,7 @@ import (
 	"bytes"
 	"context"
 	"crypto"
+	"crypto/ecdsa"
 	"encoding/base64"
 	"encoding/hex"
 	"fmt"
@@ -18,6 +19,7 @@ import (
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/sbom-bless/sbom-bless/internal/p256"
 	"github.com/sbom-bless/sbom-bless/transport"
 	"github.com/sbom-bless/sbom-bless/tree"
 	"github.com/sbom-bless/sbom-bless/xattr"
@@ -182,6 +184,19 @@ func trustedKeys(images []*node, o VerifyOptions) []crypto.PublicKey {
 		}
 		if key, err := o.Certified(der); err == nil {
 			keys = append(keys, key)
+		}
+	}
+	return quick(keys)
+}
+
+// quick makes tables for the keys that can have one: an image has a signature or two for each of
+// its files, all by the same key.
+func quick(keys []crypto.PublicKey) []crypto.PublicKey {
+	for i, key := range keys {
+		if pub, ok := key.(*ecdsa.PublicKey); ok {
+			if k, err := p256.New(pub); err == nil { // else: of another curve
+				keys[i] = k
+			}
 		}
 	}
 	return keys

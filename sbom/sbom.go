@@ -86,7 +86,7 @@ func Scan(ctx context.Context, img v1.Image) (_ *Inventory, err error) {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
-	read := image.New(img, file.NewTempDirGenerator("sbom-bless"), dir)
+	read := image.New(quickImage{img}, file.NewTempDirGenerator("sbom-bless"), dir)
 	defer func() { err = errors.Join(err, read.Cleanup()) }()
 	if err := read.Read(ctx); err != nil {
 		return nil, fmt.Errorf("layers: %w", err)

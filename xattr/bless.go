@@ -76,7 +76,7 @@ func VerifyBless(pub crypto.PublicKey, b []byte, d Digest) error {
 	if err != nil {
 		return err
 	}
-	if want, err := newBlessEncoder(pub, nil); err != nil || !bytes.Equal(want.algorithm, e.algorithm) {
+	if want, err := newBlessEncoder(bare(pub), nil); err != nil || !bytes.Equal(want.algorithm, e.algorithm) {
 		return errSignature
 	}
 	content := Statement(d)

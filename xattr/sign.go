@@ -45,7 +45,7 @@ func tail(id []byte) KeyID { return KeyID(id[len(id)-len(KeyID{}):]) }
 
 // subjectKeyID is the SHA-1 of the subjectPublicKey bits.
 func subjectKeyID(pub crypto.PublicKey) ([]byte, error) {
-	der, err := x509.MarshalPKIXPublicKey(pub)
+	der, err := x509.MarshalPKIXPublicKey(bare(pub))
 	if err != nil {
 		return nil, err
 	}
@@ -137,12 +137,32 @@ func (s *Signer) sign(sum []byte, h crypto.Hash) ([]byte, error) {
 	return sig, nil
 }
 
+// Verifier is a public key that verifies signatures by itself, as crypto/ecdsa does, only
+// faster. It can stand for the key wherever signatures are verified.
+type Verifier interface {
+	PublicKey() *ecdsa.PublicKey
+	VerifyASN1(hash, sig []byte) bool
+}
+
+// bare is the key itself.
+func bare(pub crypto.PublicKey) crypto.PublicKey {
+	if v, ok := pub.(Verifier); ok {
+		return v.PublicKey()
+	}
+	return pub
+}
+
 var errSignature = errors.New("signature does not verify")
 
 // verify checks a signature as the kernel's public_key_verify_signature does:
 // PKCS#1 v1.5 for RSA, X9.62 (DER) for ECDSA.
 func verify(pub crypto.PublicKey, h crypto.Hash, sum, sig []byte) error {
 	switch pub := pub.(type) {
+	case Verifier:
+		if !pub.VerifyASN1(sum, sig) {
+			return errSignature
+		}
+		return nil
 	case *ecdsa.PublicKey:
 		if !ecdsa.VerifyASN1(pub, sum, sig) {
 			return errSignature
