@@ -34,33 +34,46 @@ func (w *Writer) index(at, end int) {
 	s := &w.search
 	at = max(at, int(s.next-w.outOff), 0)
 	end = min(end, len(w.out)-hashed)
-	x, out, base := s.index, w.out, uint32(w.outOff)
-	for at < end {
-		// The byte before the place, and those that stand there. In a run of one byte
-		// nothing is indexed: then these are all the same.
-		var v uint64
-		n := 1
-		switch {
-		case at == 0:
-			v = uint64(binary.LittleEndian.Uint32(out))<<8 | uint64(^out[0])
-		case at+4 <= end && at+7 <= len(out):
-			v = binary.LittleEndian.Uint64(out[at-1:])
-			n = 4
-		default:
-			v = uint64(binary.LittleEndian.Uint32(out[at:]))<<8 | uint64(out[at-1])
+	x, out, place := s.index, w.out, uint32(w.outOff)+uint32(at)
+	if at == 0 && at < end {
+		x.add(place, binary.LittleEndian.Uint32(out))
+		at++
+		place++
+	}
+	// In a run of one byte nothing is indexed: same is zero where a byte is the one
+	// before it, and four such bytes in a row are a place in a run.
+	for ; at+4 <= end && at+7 <= len(out); at += 4 {
+		v := binary.LittleEndian.Uint64(out[at-1:])
+		same := v ^ v>>8
+		if uint32(same) != 0 {
+			x.add(place, uint32(v>>8))
 		}
-		for place := base + uint32(at); n > 0; n-- {
-			if uint32(v^v>>8) != 0 {
-				h := hash(uint32(v >> 8))
-				x.prev[place%window] = x.head[h]
-				x.head[h] = place
-			}
-			v >>= 8
-			place++
-			at++
+		if uint32(same>>8) != 0 {
+			x.add(place+1, uint32(v>>16))
 		}
+		if uint32(same>>16) != 0 {
+			x.add(place+2, uint32(v>>24))
+		}
+		if uint32(same>>24) != 0 {
+			x.add(place+3, uint32(v>>32))
+		}
+		place += 4
+	}
+	for ; at < end; at++ {
+		v := binary.LittleEndian.Uint32(out[at:])
+		if out[at-1] != byte(v) || v != bits.RotateLeft32(v, 8) {
+			x.add(place, v)
+		}
+		place++
 	}
 	s.next = max(s.next, w.outOff+int64(at))
+}
+
+// add adds the place where v stands.
+func (x *index) add(place, v uint32) {
+	h := hash(v)
+	x.prev[place%window] = x.head[h]
+	x.head[h] = place
 }
 
 // find gives the longest match for out[at:], whose bytes before at are indexed, or
