@@ -192,8 +192,10 @@ func Make(ctx context.Context, b Blessing, s Bundler) ([]Artifact, error) {
 		}
 		raw := newBlob(sbom.MediaType, f.file, sbom.Raw)
 		out = append(out, b.artifact(b.Image, sbom.MediaType, nil, raw))
-		if err := attest(f.predicateType, sbom.Short); err != nil {
-			return nil, err
+		if len(sbom.Short) <= maxInBundle { // else the packages alone are too many: the reference says where they are
+			if err := attest(f.predicateType, sbom.Short); err != nil {
+				return nil, err
+			}
 		}
 		reference, err := b.reference(raw.Descriptor)
 		if err != nil {

@@ -1,0 +1,118 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package attest_test
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha1"
+	"crypto/sha256"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/partial"
+	"github.com/google/go-containerregistry/pkg/v1/random"
+
+	"github.com/sbom-bless/sbom-bless/attest"
+	"github.com/sbom-bless/sbom-bless/sbom"
+	"github.com/sbom-bless/sbom-bless/tree"
+)
+
+// kyverno is the size of the largest attestation that Kyverno reads; other readers take more.
+const kyverno = 10 << 20
+
+// TestBundlesStayReadableWhateverTheNumberOfFiles attests images of few and many files,
+// with SBOMs as they are really written.
+func TestBundlesStayReadableWhateverTheNumberOfFiles(t *testing.T) {
+	ctx := context.Background()
+	key := newKey(t, "ecdsa-p256")
+	img, err := random.Image(100, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	inventory, err := sbom.Scan(ctx, img)
+	if err != nil {
+		t.Fatal(err)
+	}
+	desc, err := partial.Descriptor(img)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct{ files, references int }{{1000, 0}, {14_000, 1}, {100_000, 2}} {
+		t.Run(fmt.Sprint(c.files), func(t *testing.T) {
+			files := &tree.Tree{}
+			for i := range c.files {
+				name := fmt.Sprintf("srv/app/node_modules/package-%06d/lib/index.js", i)
+				s256, s1 := sha256.Sum256([]byte(name)), sha1.Sum([]byte(name))
+				files.Files = append(files.Files, tree.Entry{File: tree.File{Name: name, Type: '0', Mode: 0o644, SHA256: s256[:], SHA1: s1[:]}})
+			}
+			doc, err := inventory.Document(files, sbom.Options{Digest: desc.Digest, DiffIDs: []v1.Hash{hash("diff")}, Created: time.Unix(1_700_000_000, 0)})
+			if err != nil {
+				t.Fatal(err)
+			}
+			b := blessing(t, "image")
+			b.SBOMs = []attest.SBOM{{MediaType: attest.MediaTypeSPDX, Raw: doc.SPDX, Short: doc.SPDXShort}, {MediaType: attest.MediaTypeCycloneDX, Raw: doc.CycloneDX, Short: doc.CycloneDXShort}}
+			b.Counts.Files = c.files
+			if b.FileList, err = attest.FileList(files, nil, nil); err != nil {
+				t.Fatal(err)
+			}
+			artifacts := makeArtifacts(t, b, key)
+			for _, a := range artifacts {
+				if n := len(a.Blobs[0].Content); a.Descriptor.ArtifactType == attest.MediaTypeBundle && n > kyverno {
+					t.Errorf("bundle %v of %d bytes", a.Descriptor.Annotations, n)
+				}
+			}
+			v, err := attest.Verify(ctx, writeDir(t, artifacts), b.Image.Digest, trust(key))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := attest.CheckFiles(v.Files, files); err != nil {
+				t.Error(err)
+			}
+			references := 0
+			for _, a := range v.Attestations {
+				if a.Statement.PredicateType == attest.PredicateReference {
+					references++
+				}
+			}
+			if references != c.references {
+				t.Errorf("%d references, want %d (SPDX of %d bytes, CycloneDX of %d)", references, c.references, len(doc.SPDX), len(doc.CycloneDX))
+			}
+			for _, s := range b.SBOMs {
+				raw, err := v.SBOM(ctx, s.MediaType)
+				if err != nil || !bytes.Equal(raw, s.Raw) {
+					t.Errorf("%s: %d bytes of %d, %v", s.MediaType, len(raw), len(s.Raw), err)
+				} else if err := sbom.Check(raw, files); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+}
+
+// TestSBOMWithTooManyPackages has a short form that is too big as well.
+func TestSBOMWithTooManyPackages(t *testing.T) {
+	ctx := context.Background()
+	key := newKey(t, "ecdsa-p256")
+	b := blessing(t, "image")
+	big := func(what string) []byte {
+		return []byte(`{"spdxVersion":"SPDX-2.3","comment":"` + what + strings.Repeat("x", 8<<20) + `"}`)
+	}
+	b.SBOMs[0].Raw, b.SBOMs[0].Short = big("whole"), big("short")
+	artifacts := makeArtifacts(t, b, key)
+	for _, a := range artifacts {
+		if n := len(a.Blobs[0].Content); a.Descriptor.ArtifactType == attest.MediaTypeBundle && n > kyverno {
+			t.Errorf("bundle %v of %d bytes", a.Descriptor.Annotations, n)
+		}
+	}
+	v, err := attest.Verify(ctx, writeDir(t, artifacts), b.Image.Digest, trust(key))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if raw, err := v.SBOM(ctx, attest.MediaTypeSPDX); err != nil || !bytes.Equal(raw, b.SBOMs[0].Raw) {
+		t.Errorf("%d bytes, %v", len(raw), err)
+	}
+}
