@@ -7,6 +7,8 @@ package main
 
 import (
 	"context"
+	"crypto"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"slices"
@@ -160,6 +162,31 @@ func (c *chain) image(ctx context.Context, img bless.ImageCheck) (all []attestat
 		problems = append(problems, bless.Problem{Reason: "attestation: " + none.Error()})
 	}
 	return all, slices.Compact(problems), nil
+}
+
+// keysOf is the key that the blessing of an image names, for those who trust an identity
+// and no key: the identity vouches for it. Without a blessing there is none, and
+// check says why.
+func (c *chain) keysOf(ctx context.Context, manifest v1.Descriptor) []crypto.PublicKey {
+	var v *attest.Verified
+	err := error(attest.ErrNone)
+	if c.store != nil {
+		v, err = attest.VerifyFiles(ctx, c.store, manifest.Digest, c.trust)
+	}
+	if err != nil {
+		within, e := embedded.Open(ctx, c.src, manifest)
+		if e != nil {
+			return nil
+		}
+		if v, err = attest.VerifyFiles(ctx, within, within.Image.Digest, c.trust); err != nil {
+			return nil
+		}
+	}
+	cert, err := x509.ParseCertificate(v.Blessing.Key.Certificate)
+	if err != nil {
+		return nil // a key that has no certificate
+	}
+	return []crypto.PublicKey{cert.PublicKey}
 }
 
 // demands holds a blessing against what the user asked of it: not every true one will do.

@@ -138,6 +138,9 @@ func runBless(ctx context.Context, c *cli.Context) error {
 		a.attributes, a.files = nil, attest.Key{}
 	case signer != nil:
 		a.files.ID = signer.KeyID().String()
+		if k.Cert != nil {
+			a.files.Certificate = k.Cert.Raw
+		}
 	}
 	if err := a.choose(ctx, c, k); err != nil {
 		return err

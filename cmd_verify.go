@@ -26,7 +26,9 @@ its attributes, each attribute against the key; then the attestations: that the
 layers without our records are the source's, and that file list and SBOMs are the
 files of the image. One line on stderr for each thing that is wrong; exit code 3 then.
 
-   sbom-bless verify registry.example/app:1.2 --key bless.crt`
+   sbom-bless verify registry.example/app:1.2 --key bless.crt
+   sbom-bless verify registry.example/app:1.2 --certificate-identity ci@example.com \
+      --certificate-oidc-issuer https://issuer.example`
 
 func newVerify() *cli.Command {
 	return &cli.Command{
@@ -57,8 +59,10 @@ func runVerify(ctx context.Context, c *cli.Context) error {
 	switch {
 	case len(c.StringSlice("key")) > 0 && c.Bool("hash-only"):
 		return usagef("--hash-only checks digests without a key: leave --key out")
-	case len(c.StringSlice("key")) == 0 && !c.Bool("hash-only") && !(identity && c.Bool("detached")):
-		return usagef("verify needs --key, or --hash-only, or --detached with --certificate-identity")
+	case len(c.StringSlice("key")) == 0 && !c.Bool("hash-only") && !identity:
+		return usagef("verify needs --key, or --certificate-identity, or --hash-only")
+	case len(c.StringSlice("key")) == 0 && identity && c.Bool("files-only"):
+		return usagef("--files-only needs --key: an identity vouches for the key of the files in the attestations")
 	case c.Bool("detached") && (c.Bool("files-only") || c.Bool("hash-only") && !identity):
 		return usagef("--detached checks an image by its attestations alone: they cannot be left out")
 	}
@@ -90,6 +94,9 @@ func runVerify(ctx context.Context, c *cli.Context) error {
 		return err
 	}
 	o.Files = links != nil
+	if len(o.Keys) == 0 && !c.Bool("hash-only") && links != nil {
+		o.KeysOf = links.keysOf
+	}
 	progress := newProgress(c, common.quiet)
 	o.Progress = progress
 	result, err := bless.Verify(ctx, src, o)
@@ -156,6 +163,8 @@ func verifySummary(w io.Writer, r *bless.VerifyResult, o bless.VerifyOptions) {
 		switch {
 		case o.Detached:
 			what = "no attributes asked for"
+		case len(o.Keys) == 0 && o.KeysOf != nil:
+			what = "all signed by the key that the identity vouches for"
 		case len(o.Keys) == 0:
 			what = "all as their digests say"
 		}

@@ -33,6 +33,8 @@ type VerifyOptions struct {
 	// Certified checks the certificate that a delegated run recorded in the image
 	// config and returns its key; nil: such keys are not trusted.
 	Certified func(der []byte) (crypto.PublicKey, error)
+	// KeysOf gives keys that are trusted because of what is said of the image with this manifest; may be nil.
+	KeysOf func(ctx context.Context, manifest v1.Descriptor) []crypto.PublicKey
 	// BPFFiles says which files must have security.bpf.bless; BPFCode if empty.
 	BPFFiles BPFFiles
 	// EVM demands security.evm on every regular file.
@@ -123,14 +125,14 @@ func Verify(ctx context.Context, src transport.Source, o VerifyOptions) (*Verify
 	if err != nil {
 		return nil, err
 	}
+	result.Problems = append(result.Problems, r.unread...)
+	keys := trustedKeys(ctx, images, o)
 	if o.BPFFiles == "" {
 		o.BPFFiles = BPFCode
 	}
-	if len(o.Keys) == 0 {
+	if len(keys) == 0 {
 		o.BPFFiles = BPFNone
 	}
-	result.Problems = append(result.Problems, r.unread...)
-	keys := trustedKeys(images, o)
 	checks := map[*layerJob]*LayerCheck{}
 	var mu sync.Mutex
 	r.workers = newWorkers(r.opts.Jobs)
@@ -171,9 +173,12 @@ func Verify(ctx context.Context, src transport.Source, o VerifyOptions) (*Verify
 // trustedKeys are the given keys, and those that they certified for the runs that
 // made the images. A certificate that no trusted key signed adds none: what its
 // key signed is reported then, file by file.
-func trustedKeys(images []*node, o VerifyOptions) []crypto.PublicKey {
+func trustedKeys(ctx context.Context, images []*node, o VerifyOptions) []crypto.PublicKey {
 	keys := slices.Clone(o.Keys)
 	for _, n := range images {
+		if o.KeysOf != nil {
+			keys = append(keys, o.KeysOf(ctx, n.desc)...)
+		}
 		label := n.image.file.Config.Labels[CertificateLabel]
 		if label == "" || o.Certified == nil {
 			continue
