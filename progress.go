@@ -19,10 +19,11 @@ import (
 
 // progress is the bless.Progress of the commands.
 type progress struct {
-	w    io.Writer
-	mu   sync.Mutex
-	bars *mpb.Progress // on a terminal
-	mute bool
+	w     io.Writer
+	mu    sync.Mutex
+	bars  *mpb.Progress // on a terminal
+	later []string      // what to say below the bars
+	mute  bool
 }
 
 func newProgress(c *cli.Context, quiet bool) *progress {
@@ -62,12 +63,25 @@ func (p *progress) line(format string, a ...any) {
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	fmt.Fprintf(p.w, format+"\n", a...)
+	text := fmt.Sprintf(format+"\n", a...)
+	if p.bars != nil { // they would be drawn over it
+		p.later = append(p.later, text)
+		return
+	}
+	io.WriteString(p.w, text)
 }
 
 // close leaves the bars as they stand.
 func (p *progress) close() {
-	if p.bars != nil {
-		p.bars.Wait()
+	if p.bars == nil {
+		return
 	}
+	p.bars.Wait()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.bars = nil
+	for _, text := range p.later {
+		io.WriteString(p.w, text)
+	}
+	p.later = nil
 }
