@@ -5,6 +5,7 @@
 package enforce
 
 import (
+	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -99,7 +100,8 @@ func (e *Enforcer) add(d Domain, set Set) (Domain, error) {
 	if err := e.maps["cgroups"].Put(cgroup, d.ID); err != nil {
 		return d, fmt.Errorf("cgroups: %w", err)
 	}
-	return d, e.labelTasks()
+	_, err = e.labelTasks()
+	return d, err
 }
 
 // kernel gives the domain's rules in the kernel's terms, and the device
@@ -187,15 +189,20 @@ func (e *Enforcer) Remove(d Domain) error {
 	return errors.Join(errs...)
 }
 
-// Sweep forgets the containers whose cgroup is empty or gone. One that was
-// added less than a minute ago may be about to start.
+// Sweep forgets the containers whose tasks are all gone: their cgroup is empty,
+// or gone, and no task that left it has their label. One that was added less than a
+// minute ago may be about to start.
 func (e *Enforcer) Sweep() error {
 	domains, err := e.Domains()
 	if err != nil {
 		return err
 	}
+	alive, err := e.labelTasks()
+	if err != nil {
+		return err
+	}
 	for _, d := range domains {
-		if e.canary != nil && d.ID == e.canary.ID || time.Since(d.Added) < time.Minute {
+		if e.canary != nil && d.ID == e.canary.ID || time.Since(d.Added) < time.Minute || alive[d.ID] {
 			continue
 		}
 		empty, err := d.Empty()
@@ -221,24 +228,30 @@ func copyKey(key any) any {
 	panic("enforce: key of another type")
 }
 
-// labelTasks labels the tasks that are in registered cgroups. Twice: a task
-// forked meanwhile by one that had no label yet is caught by the second pass.
-func (e *Enforcer) labelTasks() error {
+// labelTasks labels the tasks that are in registered cgroups, and tells which
+// domains have tasks. Twice: a task forked meanwhile by one that had no label
+// yet is caught by the second pass.
+func (e *Enforcer) labelTasks() (alive map[uint32]bool, err error) {
+	alive = map[uint32]bool{}
 	for range 2 {
 		it, err := link.AttachIter(link.IterOptions{Program: e.label})
 		if err != nil {
-			return fmt.Errorf("label tasks: %w", err)
+			return nil, fmt.Errorf("label tasks: %w", err)
 		}
+		var ids []byte
 		r, err := it.Open()
 		if err == nil {
-			_, err = io.Copy(io.Discard, r)
+			ids, err = io.ReadAll(r)
 			err = errors.Join(err, r.Close())
 		}
 		if err := errors.Join(err, it.Close()); err != nil {
-			return fmt.Errorf("label tasks: %w", err)
+			return nil, fmt.Errorf("label tasks: %w", err)
+		}
+		for id := range slices.Chunk(ids, 4) {
+			alive[binary.NativeEndian.Uint32(id)] = true
 		}
 	}
-	return nil
+	return alive, nil
 }
 
 // addSet loads a set, unless one of the same name is loaded, and gives its id.

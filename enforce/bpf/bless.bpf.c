@@ -817,13 +817,13 @@ static __always_inline bool container_file(struct inode *inode)
  */
 static __always_inline void expect_below(struct file *file)
 {
-	struct label *label;
+	struct inode *inode = file->f_inode;
+	bool lower = !(file->f_mode & FMODE_WRITE) && (inode->i_mode & S_IFMT) == S_IFREG && !upper_dentry(inode);
+	struct label *label = bpf_task_storage_get(&labels, bpf_get_current_task_btf(), NULL,
+						   lower ? BPF_LOCAL_STORAGE_GET_F_CREATE : 0);
 
-	if (file->f_mode & FMODE_WRITE || (file->f_inode->i_mode & S_IFMT) != S_IFREG || upper_dentry(file->f_inode))
-		return;
-	label = bpf_task_storage_get(&labels, bpf_get_current_task_btf(), NULL, BPF_LOCAL_STORAGE_GET_F_CREATE);
 	if (label)
-		label->below = 1;
+		label->below = lower;
 }
 
 static __always_inline void opens_below(struct inode *inode)
@@ -855,12 +855,12 @@ int BPF_PROG(open, struct file *file)
 		f.op = OP_WRITE;
 		return verdict(&f, REASON_SELF, file->f_inode, file, NULL);
 	}
+	if (overlay(file->f_inode->i_sb))
+		expect_below(file);
 	if (file->f_mode & FMODE_WRITE) {
 		f.op = OP_WRITE;
 		return verdict(&f, write_reason(&f, file), file->f_inode, file, NULL);
 	}
-	if (overlay(file->f_inode->i_sb))
-		expect_below(file);
 	if (!f.domain || !(f.domain->flags & DOMAIN_INTERPRETERS) || (file->f_inode->i_mode & S_IFMT) != S_IFREG ||
 	    !code_suffix(file->f_path.dentry))
 		return 0;
@@ -886,7 +886,10 @@ int BPF_PROG(fork, struct task_struct *task, unsigned long clone_flags)
 	return verdict(&f, REASON_NO_DOMAIN, NULL, NULL, NULL); /* out of memory: no child without its label */
 }
 
-/* Run by the agent: labels the tasks that were in a container before it was registered. */
+/*
+ * Run by the agent: labels the tasks that were in a container before it was
+ * registered, and gives it the domain of every task that has one.
+ */
 SEC("iter/task")
 int label_tasks(struct bpf_iter__task *ctx)
 {
@@ -897,11 +900,14 @@ int label_tasks(struct bpf_iter__task *ctx)
 	if (!task)
 		return 0;
 	label = bpf_task_storage_get(&labels, task, NULL, 0);
-	if (label && label->domain)
-		return 0;
-	id = by_cgroup(task);
+	id = label ? label->domain : 0;
+	if (!id) {
+		id = by_cgroup(task);
+		if (id)
+			set_label(task, id);
+	}
 	if (id)
-		set_label(task, id);
+		bpf_seq_write(ctx->meta->seq, &id, sizeof(id));
 	return 0;
 }
 
@@ -1055,7 +1061,7 @@ int BPF_PROG(bpf_call, int cmd)
 }
 
 SEC("lsm/bpf_map")
-int BPF_PROG(bpf_map_fd, struct bpf_map *map)
+int BPF_PROG(bpf_map_fd, struct bpf_map *map, unsigned int fmode)
 {
 	struct facts f = {};
 	__u64 key = map->id;
@@ -1070,7 +1076,7 @@ int BPF_PROG(bpf_map_fd, struct bpf_map *map)
 	 * always become the agent, who could as well overwrite the old one's
 	 * file; but not unseen.
 	 */
-	if (*object == OBJECT_AGENTS && !labelled(&f, OP_BPF) && !agent()) {
+	if (*object == OBJECT_AGENTS && fmode & FMODE_WRITE && !labelled(&f, OP_BPF) && !agent()) {
 		f.op = OP_BPF;
 		count(REASON_TAKEOVER);
 		report(&f, REASON_TAKEOVER, false, NULL, NULL, NULL);

@@ -203,7 +203,12 @@ struct bpf_prog {
 	struct bpf_prog_aux *aux;
 };
 
+struct seq_file;
+struct bpf_iter_meta {
+	struct seq_file *seq;
+};
 struct bpf_iter__task {
+	struct bpf_iter_meta *meta;
 	struct task_struct *task;
 };
 

@@ -144,6 +144,56 @@ func testAgent(t *testing.T, k vm.Kernel) {
 		}
 	})
 
+	t.Run("a container lives as long as a task of it, wherever that went", func(t *testing.T) {
+		c := newContainer(t)
+		id, err := e.Add(enforce.Domain{Name: "left", Cgroup: c.cgroup, Root: c.root, Rules: rules}, set)
+		if err != nil {
+			t.Fatal(err)
+		}
+		cmd, err := c.command(context.Background(), "attacker", early.name)
+		must(err)
+		in, err := cmd.StdinPipe()
+		must(err)
+		out, err := cmd.StdoutPipe()
+		must(err)
+		must(cmd.Start())
+		if _, err := out.Read(make([]byte, 6)); err != nil {
+			t.Fatal(err)
+		}
+		must(os.WriteFile("/sys/fs/cgroup/cgroup.procs", fmt.Append(nil, cmd.Process.Pid), 0))
+		sweep := func() bool {
+			domains, err := e.Domains()
+			must(err)
+			i := slices.IndexFunc(domains, func(d enforce.Domain) bool { return d.ID == id })
+			domains[i].Added = time.Now().Add(-time.Hour) // only those are swept
+			b, err := json.Marshal(domains[i])
+			must(err)
+			must(os.WriteFile(fmt.Sprintf("%s/domains/%d.json", enforce.DefaultState, id), b, 0o600))
+			if err := e.Sweep(); err != nil {
+				t.Fatal(err)
+			}
+			domains, err = e.Domains()
+			must(err)
+			return !slices.ContainsFunc(domains, func(d enforce.Domain) bool { return d.ID == id })
+		}
+		if sweep() {
+			t.Error("forgotten while a task of it lives")
+		}
+		_, err = in.Write([]byte{'\n'})
+		must(err)
+		var o outcome
+		if err := json.NewDecoder(out).Decode(&o); err != nil {
+			t.Fatal(err)
+		}
+		must(cmd.Wait())
+		if o.Errno != syscall.EPERM || o.Control != "" {
+			t.Errorf("%+v", o)
+		}
+		if !sweep() {
+			t.Error("not forgotten when the last task of it was gone")
+		}
+	})
+
 	t.Run("audit", func(t *testing.T) {
 		c := newContainer(t)
 		if _, err := e.Add(enforce.Domain{Name: "audited", Cgroup: c.cgroup, Root: c.root}, set); err != nil {
