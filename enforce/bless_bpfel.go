@@ -20,6 +20,13 @@ type blessAgent struct {
 	Inode uint64
 }
 
+type blessBelowKey struct {
+	_          structs.HostLayout
+	Dev        uint32
+	Generation uint32
+	Inode      uint64
+}
+
 type blessDomain struct {
 	_          structs.HostLayout
 	Flags      uint32
@@ -81,16 +88,16 @@ type blessGood struct {
 	Ctime      uint64
 }
 
-type blessLabel struct {
-	_      structs.HostLayout
-	Domain uint32
-	Below  uint32
-}
-
 type blessMountKey struct {
 	_      structs.HostLayout
 	Domain uint32
 	Dev    uint32
+}
+
+type blessNearest struct {
+	_      structs.HostLayout
+	Epoch  uint32
+	Domain uint32
 }
 
 type blessObject uint32
@@ -156,6 +163,13 @@ type blessRecentKey struct {
 	Inode  uint64
 }
 
+type blessSettings struct {
+	_            structs.HostLayout
+	Keyring      int32
+	Interpreters uint32
+	Epoch        uint32
+}
+
 type blessSignature struct {
 	_         structs.HostLayout
 	Statement struct {
@@ -185,17 +199,19 @@ type blessSuffixKey struct {
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
 	blessMapAgents         = "agents"
+	blessMapBelow          = "below"
 	blessMapCgroups        = "cgroups"
 	blessMapCounters       = "counters"
 	blessMapDomains        = "domains"
 	blessMapEvents         = "events"
-	blessMapKeyrings       = "keyrings"
 	blessMapLabels         = "labels"
 	blessMapMounts         = "mounts"
+	blessMapNear           = "near"
 	blessMapObjects        = "objects"
 	blessMapRecent         = "recent"
 	blessMapRoots          = "roots"
 	blessMapSets           = "sets"
+	blessMapSetting        = "setting"
 	blessMapSignatures     = "signatures"
 	blessMapSignedDigests  = "signed_digests"
 	blessMapSuffixes       = "suffixes"
@@ -231,6 +247,8 @@ const (
 	blessProgTraceme       = "traceme"
 	blessProgUmount        = "umount"
 	blessProgUnlink        = "unlink"
+	blessVarOvlEntry       = "ovl_entry"
+	blessVarOvlLower       = "ovl_lower"
 	blessVarPinsDev        = "pins_dev"
 	blessVarPinsInode      = "pins_inode"
 	blessVarTypes          = "types"
@@ -316,17 +334,19 @@ type blessProgramSpecs struct {
 // It can be passed ebpf.CollectionSpec.Assign.
 type blessMapSpecs struct {
 	Agents        *ebpf.MapSpec `ebpf:"agents"`
+	Below         *ebpf.MapSpec `ebpf:"below"`
 	Cgroups       *ebpf.MapSpec `ebpf:"cgroups"`
 	Counters      *ebpf.MapSpec `ebpf:"counters"`
 	Domains       *ebpf.MapSpec `ebpf:"domains"`
 	Events        *ebpf.MapSpec `ebpf:"events"`
-	Keyrings      *ebpf.MapSpec `ebpf:"keyrings"`
 	Labels        *ebpf.MapSpec `ebpf:"labels"`
 	Mounts        *ebpf.MapSpec `ebpf:"mounts"`
+	Near          *ebpf.MapSpec `ebpf:"near"`
 	Objects       *ebpf.MapSpec `ebpf:"objects"`
 	Recent        *ebpf.MapSpec `ebpf:"recent"`
 	Roots         *ebpf.MapSpec `ebpf:"roots"`
 	Sets          *ebpf.MapSpec `ebpf:"sets"`
+	Setting       *ebpf.MapSpec `ebpf:"setting"`
 	Signatures    *ebpf.MapSpec `ebpf:"signatures"`
 	SignedDigests *ebpf.MapSpec `ebpf:"signed_digests"`
 	Suffixes      *ebpf.MapSpec `ebpf:"suffixes"`
@@ -337,6 +357,8 @@ type blessMapSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type blessVariableSpecs struct {
+	OvlEntry  *ebpf.VariableSpec `ebpf:"ovl_entry"`
+	OvlLower  *ebpf.VariableSpec `ebpf:"ovl_lower"`
 	PinsDev   *ebpf.VariableSpec `ebpf:"pins_dev"`
 	PinsInode *ebpf.VariableSpec `ebpf:"pins_inode"`
 	Types     *ebpf.VariableSpec `ebpf:"types"`
@@ -363,17 +385,19 @@ func (o *blessObjects) Close() error {
 // It can be passed to loadBlessObjects or ebpf.CollectionSpec.LoadAndAssign.
 type blessMaps struct {
 	Agents        *ebpf.Map `ebpf:"agents"`
+	Below         *ebpf.Map `ebpf:"below"`
 	Cgroups       *ebpf.Map `ebpf:"cgroups"`
 	Counters      *ebpf.Map `ebpf:"counters"`
 	Domains       *ebpf.Map `ebpf:"domains"`
 	Events        *ebpf.Map `ebpf:"events"`
-	Keyrings      *ebpf.Map `ebpf:"keyrings"`
 	Labels        *ebpf.Map `ebpf:"labels"`
 	Mounts        *ebpf.Map `ebpf:"mounts"`
+	Near          *ebpf.Map `ebpf:"near"`
 	Objects       *ebpf.Map `ebpf:"objects"`
 	Recent        *ebpf.Map `ebpf:"recent"`
 	Roots         *ebpf.Map `ebpf:"roots"`
 	Sets          *ebpf.Map `ebpf:"sets"`
+	Setting       *ebpf.Map `ebpf:"setting"`
 	Signatures    *ebpf.Map `ebpf:"signatures"`
 	SignedDigests *ebpf.Map `ebpf:"signed_digests"`
 	Suffixes      *ebpf.Map `ebpf:"suffixes"`
@@ -383,17 +407,19 @@ type blessMaps struct {
 func (m *blessMaps) Close() error {
 	return _BlessClose(
 		m.Agents,
+		m.Below,
 		m.Cgroups,
 		m.Counters,
 		m.Domains,
 		m.Events,
-		m.Keyrings,
 		m.Labels,
 		m.Mounts,
+		m.Near,
 		m.Objects,
 		m.Recent,
 		m.Roots,
 		m.Sets,
+		m.Setting,
 		m.Signatures,
 		m.SignedDigests,
 		m.Suffixes,
@@ -405,6 +431,8 @@ func (m *blessMaps) Close() error {
 //
 // It can be passed to loadBlessObjects or ebpf.CollectionSpec.LoadAndAssign.
 type blessVariables struct {
+	OvlEntry  *ebpf.Variable `ebpf:"ovl_entry"`
+	OvlLower  *ebpf.Variable `ebpf:"ovl_lower"`
 	PinsDev   *ebpf.Variable `ebpf:"pins_dev"`
 	PinsInode *ebpf.Variable `ebpf:"pins_inode"`
 	Types     *ebpf.Variable `ebpf:"types"`

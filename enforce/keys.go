@@ -39,19 +39,19 @@ func (e *Enforcer) SetKeys(certs []*x509.Certificate) error {
 		return err
 	}
 	defer unlock()
-	var old int32
-	if err := e.maps["keyrings"].Lookup(uint32(0), &old); err != nil {
-		return fmt.Errorf("keyrings: %w", err)
+	old, err := e.settings()
+	if err != nil {
+		return err
 	}
 	ring, err := newKeyring(certs)
 	if err != nil {
 		return err
 	}
-	if err := e.maps["keyrings"].Put(uint32(0), int32(ring)); err != nil {
-		return errors.Join(fmt.Errorf("keyrings: %w", err), dropKeyring(ring))
+	if err := e.change(func(s *blessSettings) { s.Keyring = int32(ring) }); err != nil {
+		return errors.Join(err, dropKeyring(ring))
 	}
-	if old != 0 {
-		if err := dropKeyring(int(old)); err != nil {
+	if old.Keyring != 0 {
+		if err := dropKeyring(int(old.Keyring)); err != nil {
 			return err
 		}
 	}
@@ -110,23 +110,20 @@ func dropKeyring(ring int) error {
 
 // dropKeys lets go of the keyring that is in use.
 func (e *Enforcer) dropKeys() error {
-	var ring int32
-	if err := e.maps["keyrings"].Lookup(uint32(0), &ring); err != nil {
-		return fmt.Errorf("keyrings: %w", err)
+	s, err := e.settings()
+	if err != nil || s.Keyring == 0 {
+		return err
 	}
-	if ring == 0 {
-		return nil
-	}
-	return dropKeyring(int(ring))
+	return dropKeyring(int(s.Keyring))
 }
 
 // checkKeys tells why no file can be verified, if none can.
 func (e *Enforcer) checkKeys() error {
-	var ring int32
-	if err := e.maps["keyrings"].Lookup(uint32(0), &ring); err != nil {
-		return fmt.Errorf("keyrings: %w", err)
+	s, err := e.settings()
+	if err != nil {
+		return err
 	}
-	if ring == 0 {
+	if s.Keyring == 0 {
 		return errNoKeys
 	}
 	return canVerify()

@@ -132,6 +132,9 @@ func newSpec() (*ebpf.CollectionSpec, error) {
 			}
 		}
 	}
+	if err := setOverlay(spec); err != nil && !errors.Is(err, btf.ErrNotFound) {
+		return nil, err
+	}
 	return spec, nil
 }
 

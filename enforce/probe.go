@@ -70,6 +70,8 @@ func Probe() []Ability {
 			"trust modes keyring and both, and the kernel's own IMA, need RSA keys here", false, false, probeECDSA},
 		{"overlayfs", "files of the image are told from those written later",
 			"load the module overlay", false, false, probeOverlay},
+		{"layout of overlayfs", "files of the image are guarded below the overlay, too",
+			"load the module overlay before the agent starts; CONFIG_DEBUG_INFO_BTF_MODULES describes it", false, false, probeLayout},
 	}
 	var out []Ability
 	for _, p := range probes {
@@ -148,6 +150,14 @@ func probeLoad() error {
 		return err
 	}
 	return e.Close()
+}
+
+func probeLayout() error {
+	spec, err := loadBless()
+	if err != nil {
+		return err
+	}
+	return setOverlay(spec)
 }
 
 func probeOverlay() error {

@@ -100,6 +100,15 @@ func (e *Enforcer) add(d Domain, set Set) (Domain, error) {
 	if err := e.maps["cgroups"].Put(cgroup, d.ID); err != nil {
 		return d, fmt.Errorf("cgroups: %w", err)
 	}
+	err = e.change(func(s *blessSettings) {
+		s.Epoch++
+		if d.Interpreters {
+			s.Interpreters = 1
+		}
+	})
+	if err != nil {
+		return d, err
+	}
 	_, err = e.labelTasks()
 	return d, err
 }
@@ -181,6 +190,13 @@ func (e *Enforcer) Remove(d Domain) error {
 	drop("roots", byID, new(uint32), new(uint32))
 	drop("mounts", func(key, _ any) bool { return key.(*blessMountKey).Domain == d.ID }, new(blessMountKey), new(uint8))
 	errs = append(errs, e.maps["domains"].Delete(d.ID), e.forget(d))
+	others, err := e.Domains()
+	errs = append(errs, err, e.change(func(s *blessSettings) {
+		s.Epoch++
+		if err == nil && e.options.State != "" && !slices.ContainsFunc(others, func(o Domain) bool { return o.Interpreters }) {
+			s.Interpreters = 0
+		}
+	}))
 	if filepath.Dir(d.Cgroup) == ownCgroups {
 		if err := os.Remove(d.Cgroup); !errors.Is(err, fs.ErrNotExist) {
 			errs = append(errs, err)

@@ -71,12 +71,26 @@ struct { /* set id -> its digests; one set per image, shared by its containers *
 	__array(values, struct digest_set);
 } sets SEC(".maps");
 
-struct { /* the keyring that security.bpf.bless is verified with; 0: none */
+struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__type(key, __u32);
-	__type(value, __s32);
+	__type(value, struct settings);
 	__uint(max_entries, 1);
-} keyrings SEC(".maps");
+} setting SEC(".maps");
+
+struct { /* cgroup id -> what was found of it */
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__type(key, __u64);
+	__type(value, struct nearest);
+	__uint(max_entries, 8192);
+} near SEC(".maps");
+
+struct { /* files found good, where the overlay has them from */
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__type(key, struct below_key);
+	__type(value, __u8);
+	__uint(max_entries, 32768);
+} below SEC(".maps");
 
 struct { /* what was verified, in whatever container */
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
@@ -96,7 +110,7 @@ struct { /* the domain of a task; inherited, never cleared */
 	__uint(type, BPF_MAP_TYPE_TASK_STORAGE);
 	__uint(map_flags, BPF_F_NO_PREALLOC);
 	__type(key, int);
-	__type(value, struct label);
+	__type(value, __u32);
 } labels SEC(".maps");
 
 /* As large as the largest of xattr.Signer.Bless, RSA with 4096 bits, and some more. */
@@ -113,7 +127,7 @@ struct { /* room to verify a signature in: a task that sleeps can be overtaken o
 	__type(value, struct signature);
 } signatures SEC(".maps");
 
-struct { /* files found good; and, all zero, files of lower layers that were opened through an overlay */
+struct { /* files found good */
 	__uint(type, BPF_MAP_TYPE_INODE_STORAGE);
 	__uint(map_flags, BPF_F_NO_PREALLOC);
 	__type(key, int);
@@ -165,6 +179,14 @@ struct { /* ids of our maps (high half 0) and programs (high half 1) -> enum obj
 /* s_dev and inode of the directory of our pins; 0: no pins. */
 const volatile __u32 pins_dev;
 const volatile __u64 pins_inode;
+
+/*
+ * Where overlayfs keeps the lower dentry: at ovl_lower behind the address that is
+ * at ovl_entry behind the inode (6.5 and later), or behind the inode itself
+ * when that is 0. ovl_lower 0: not known.
+ */
+const volatile __u32 ovl_entry;
+const volatile __u32 ovl_lower;
 
 /* Never set: it makes these types known to the code generated for the loader. */
 const volatile struct {
@@ -315,50 +337,78 @@ static __always_inline int verdict(struct facts *f, __u32 reason, struct inode *
 /* labelled fills f with the domain of the current task; false: it has none. */
 static __always_inline bool labelled(struct facts *f, __u32 op)
 {
-	struct label *label = bpf_task_storage_get(&labels, bpf_get_current_task_btf(), NULL, 0);
+	__u32 *label = bpf_task_storage_get(&labels, bpf_get_current_task_btf(), NULL, 0);
 
-	if (!label || !label->domain)
+	if (!label || !*label)
 		return false;
 	f->op = op;
-	f->id = label->domain;
+	f->id = *label;
 	f->domain = bpf_map_lookup_elem(&domains, &f->id);
 	return true;
 }
 
-/*
- * by_cgroup finds the domain of the cgroup that task is in, or of one above
- * it. A task that still has the host's root is the runtime preparing the
- * container, and has none yet.
- */
-static __always_inline __u32 by_cgroup(struct task_struct *task)
+static __always_inline struct settings *settings(void)
 {
-	struct cgroup *cgroup = BPF_CORE_READ(task, cgroups, dfl_cgrp);
+	__u32 zero = 0;
 
+	return bpf_map_lookup_elem(&setting, &zero);
+}
+
+/* registered finds the domain of a cgroup, or of one above it. */
+static __always_inline __u32 registered(struct cgroup *cgroup)
+{
 	for (int i = 0; i < 8 && cgroup; i++) {
 		__u64 id = BPF_CORE_READ(cgroup, kn, id);
 		__u32 *found = bpf_map_lookup_elem(&cgroups, &id);
 
-		if (found) {
-			__u32 value = *found;
-			struct domain *d = bpf_map_lookup_elem(&domains, &value);
-
-			if (d && !(d->flags & DOMAIN_HOST_ROOT) &&
-			    BPF_CORE_READ(task, fs, root.mnt, mnt_sb, s_dev) == d->host_dev)
-				return 0;
-			return value;
-		}
+		if (found)
+			return *found;
 		/* struct cgroup begins with its css. */
 		cgroup = (struct cgroup *)BPF_CORE_READ(cgroup, self.parent);
 	}
 	return 0;
 }
 
+/*
+ * by_cgroup finds the domain that the task's cgroup gives it. A task that
+ * still has the host's root is the runtime preparing the container, and has
+ * none yet.
+ */
+static __always_inline __u32 by_cgroup(struct task_struct *task)
+{
+	struct cgroup *cgroup = task->cgroups->dfl_cgrp;
+	struct settings *now = settings();
+	struct nearest *known, fresh = {};
+	struct domain *d;
+	__u64 cgroup_id;
+	__u32 id;
+
+	if (!now || !cgroup)
+		return 0;
+	cgroup_id = cgroup->kn->id;
+	known = bpf_map_lookup_elem(&near, &cgroup_id);
+	if (known && known->epoch == now->epoch) {
+		id = known->domain;
+	} else {
+		fresh.epoch = now->epoch;
+		id = registered(cgroup);
+		fresh.domain = id;
+		bpf_map_update_elem(&near, &cgroup_id, &fresh, BPF_ANY);
+	}
+	if (!id)
+		return 0;
+	d = bpf_map_lookup_elem(&domains, &id);
+	if (d && !(d->flags & DOMAIN_HOST_ROOT) && BPF_CORE_READ(task, fs, root.mnt, mnt_sb, s_dev) == d->host_dev)
+		return 0;
+	return id;
+}
+
 static __always_inline void set_label(struct task_struct *task, __u32 id)
 {
-	struct label *label = bpf_task_storage_get(&labels, task, NULL, BPF_LOCAL_STORAGE_GET_F_CREATE);
+	__u32 *label = bpf_task_storage_get(&labels, task, NULL, BPF_LOCAL_STORAGE_GET_F_CREATE);
 
 	if (label)
-		label->domain = id;
+		*label = id;
 }
 
 /*
@@ -419,6 +469,31 @@ static __always_inline struct dentry *upper_dentry(struct inode *inode)
 	return upper;
 }
 
+/*
+ * lower_inode is the one that an overlay inode shows, if nothing was copied up:
+ * of the first of its lower layers. The way there was found in the type
+ * information of overlayfs; 0: it has none.
+ */
+static __always_inline struct inode *lower_inode(struct inode *inode)
+{
+	void *at = inode, *dentry = NULL;
+
+	if (!ovl_lower)
+		return NULL;
+	if (ovl_entry && bpf_probe_read_kernel(&at, sizeof(at), (void *)inode + ovl_entry))
+		return NULL;
+	if (bpf_probe_read_kernel(&dentry, sizeof(dentry), at + ovl_lower))
+		return NULL;
+	return BPF_CORE_READ((struct dentry *)dentry, d_inode);
+}
+
+static __always_inline void name_below(struct below_key *key, struct inode *inode)
+{
+	key->dev = BPF_CORE_READ(inode, i_sb, s_dev);
+	key->generation = BPF_CORE_READ(inode, i_generation);
+	key->inode = BPF_CORE_READ(inode, i_ino);
+}
+
 static __always_inline bool overlay(struct super_block *sb)
 {
 	return sb->s_magic == OVERLAYFS_SUPER_MAGIC;
@@ -427,8 +502,7 @@ static __always_inline bool overlay(struct super_block *sb)
 /* writable tells whether somebody holds inode open for writing, or mapped shared and writable. */
 static __always_inline bool writable(struct inode *inode)
 {
-	return BPF_CORE_READ(inode, i_writecount.counter) > 0 ||
-	       BPF_CORE_READ(inode, i_mapping, i_mmap_writable.counter) > 0;
+	return inode->i_writecount.counter > 0 || inode->i_mapping->i_mmap_writable.counter > 0;
 }
 
 static __always_inline bool allowed_mount(struct facts *f, __u32 dev)
@@ -442,6 +516,7 @@ static __always_inline bool allowed_mount(struct facts *f, __u32 dev)
 static __always_inline __u32 provenance(struct facts *f, struct inode *inode)
 {
 	struct super_block *sb = inode->i_sb;
+	struct inode *upper_inode;
 	struct dentry *upper;
 
 	if (rejected_fs(sb))
@@ -458,7 +533,9 @@ static __always_inline __u32 provenance(struct facts *f, struct inode *inode)
 			return REASON_ALLOWED;
 		if (!(f->domain->flags & DOMAIN_SOFT))
 			return REASON_WRITABLE_LAYER;
-		if (writable(BPF_CORE_READ(upper, d_inode)))
+		upper_inode = BPF_CORE_READ(upper, d_inode);
+		if (BPF_CORE_READ(upper_inode, i_writecount.counter) > 0 ||
+		    BPF_CORE_READ(upper_inode, i_mapping, i_mmap_writable.counter) > 0)
 			return REASON_WRITER;
 	}
 	return writable(inode) ? REASON_WRITER : REASON_ALLOWED;
@@ -471,10 +548,10 @@ static __always_inline __u64 ctime(struct inode *inode)
 	struct inode___v6_1 *old = (void *)inode;
 
 	if (bpf_core_field_exists(new->i_ctime_sec))
-		return BPF_CORE_READ(new, i_ctime_sec) * 1000000000ull + BPF_CORE_READ(new, i_ctime_nsec);
+		return new->i_ctime_sec * 1000000000ull + new->i_ctime_nsec;
 	if (bpf_core_field_exists(mid->__i_ctime))
-		return BPF_CORE_READ(mid, __i_ctime.tv_sec) * 1000000000ull + BPF_CORE_READ(mid, __i_ctime.tv_nsec);
-	return BPF_CORE_READ(old, i_ctime.tv_sec) * 1000000000ull + BPF_CORE_READ(old, i_ctime.tv_nsec);
+		return mid->__i_ctime.tv_sec * 1000000000ull + mid->__i_ctime.tv_nsec;
+	return old->i_ctime.tv_sec * 1000000000ull + old->i_ctime.tv_nsec;
 }
 
 /* hash asks the kernel for the file's SHA-256. */
@@ -501,15 +578,6 @@ static __always_inline __u32 listed(struct facts *f)
 		return REASON_NOT_LISTED;
 	f->file = *found;
 	return REASON_ALLOWED;
-}
-
-/* keyring gives the serial number of the agent's keyring, 0 where there is none. */
-static __always_inline __s32 keyring(void)
-{
-	__u32 zero = 0;
-	__s32 *serial = bpf_map_lookup_elem(&keyrings, &zero);
-
-	return serial ? *serial : 0;
 }
 
 /*
@@ -566,6 +634,26 @@ static __always_inline __u32 signature_of(struct facts *f, struct file *file, __
 }
 
 /*
+ * guard_below has the file below the overlay guarded, too: it can be reached
+ * in the host's mount namespace, or by open_by_handle_at on a volume of the
+ * same filesystem.
+ */
+static __always_inline void guard_below(struct inode *inode)
+{
+	struct below_key key = {};
+	struct inode *lower;
+	__u8 one = 1;
+
+	if (!overlay(inode->i_sb) || upper_dentry(inode))
+		return;
+	lower = lower_inode(inode);
+	if (!lower)
+		return;
+	name_below(&key, lower);
+	bpf_map_update_elem(&below, &key, &one, BPF_ANY);
+}
+
+/*
  * judge answers the one question: may this domain run code from this file?
  * Anything unknown is a reason to deny. Only good files are remembered, and
  * provenance is asked again each time.
@@ -573,6 +661,7 @@ static __always_inline __u32 signature_of(struct facts *f, struct file *file, __
 static __always_inline __u32 judge(struct facts *f, struct file *file)
 {
 	struct inode *inode = file->f_inode;
+	struct settings *set = settings();
 	struct good *cached, now = {};
 	__u32 reason;
 
@@ -581,8 +670,8 @@ static __always_inline __u32 judge(struct facts *f, struct file *file)
 	reason = provenance(f, inode);
 	if (reason)
 		return reason;
-	if (f->domain->flags & DOMAIN_SIGNED)
-		now.keyring = keyring();
+	if (f->domain->flags & DOMAIN_SIGNED && set)
+		now.keyring = set->keyring;
 	now.set = f->domain->set;
 	now.generation = f->domain->generation;
 	now.size = inode->i_size;
@@ -611,6 +700,7 @@ static __always_inline __u32 judge(struct facts *f, struct file *file)
 	if (reason)
 		return reason;
 	bpf_inode_storage_get(&verdicts, inode, &now, BPF_LOCAL_STORAGE_GET_F_CREATE);
+	guard_below(inode);
 	f->fresh = true;
 	return REASON_ALLOWED;
 }
@@ -665,7 +755,13 @@ static __always_inline bool guarded(struct facts *f, struct inode *inode, struct
 		return false;
 	if (bpf_inode_storage_get(&verdicts, inode, NULL, 0))
 		return true;
-	if (inode->i_sb->s_dev != f->domain->root_dev || !overlay(inode->i_sb) || upper_dentry(inode))
+	if (!overlay(inode->i_sb)) {
+		struct below_key key = {};
+
+		name_below(&key, inode);
+		return bpf_map_lookup_elem(&below, &key);
+	}
+	if (inode->i_sb->s_dev != f->domain->root_dev || upper_dentry(inode))
 		return false;
 	return f->domain->flags & DOMAIN_GUARD_ALL || inode->i_mode & S_IXUGO || code_suffix(dentry) ||
 	       library(dentry);
@@ -798,66 +894,27 @@ static __always_inline __u32 write_reason(struct facts *f, struct file *file)
 	return guarded(f, inode, dentry) ? REASON_GUARDED : REASON_ALLOWED;
 }
 
-/* container_file tells whether the file is of a container's root filesystem. */
-static __always_inline bool container_file(struct inode *inode)
-{
-	__u32 dev;
-
-	if (!overlay(inode->i_sb))
-		return false;
-	dev = inode->i_sb->s_dev;
-	return bpf_map_lookup_elem(&roots, &dev);
-}
-
-/*
- * The same data can be reached below the overlay: in the host's mount
- * namespace, or by open_by_handle_at on a volume of the same filesystem. So
- * the file below is guarded, too. Which it is, only overlayfs says, when it
- * opens it within the open of the one above.
- */
-static __always_inline void expect_below(struct file *file)
-{
-	struct inode *inode = file->f_inode;
-	bool lower = !(file->f_mode & FMODE_WRITE) && (inode->i_mode & S_IFMT) == S_IFREG && !upper_dentry(inode);
-	struct label *label = bpf_task_storage_get(&labels, bpf_get_current_task_btf(), NULL,
-						   lower ? BPF_LOCAL_STORAGE_GET_F_CREATE : 0);
-
-	if (label)
-		label->below = lower;
-}
-
-static __always_inline void opens_below(struct inode *inode)
-{
-	struct label *label = bpf_task_storage_get(&labels, bpf_get_current_task_btf(), NULL, 0);
-
-	if (!label || !label->below)
-		return;
-	label->below = 0;
-	bpf_inode_storage_get(&verdicts, inode, NULL, BPF_LOCAL_STORAGE_GET_F_CREATE);
-}
-
 SEC("lsm.s/file_open")
 int BPF_PROG(open, struct file *file)
 {
+	bool write = file->f_mode & FMODE_WRITE;
 	struct facts f = {};
-	__u32 reason;
+	struct settings *set;
 
 	/* overlayfs opens the file below; the task opened the one above, which was judged. */
-	if (file->f_mode & FMODE_NOACCOUNT) {
-		opens_below(file->f_inode);
+	if (file->f_mode & FMODE_NOACCOUNT)
 		return 0;
-	}
+	/* Most opens are for reading, and most nodes have no rule about those. */
+	set = settings();
+	if (!write && (!set || !set->interpreters))
+		return 0;
 	if (!labelled(&f, OP_READ_CODE)) {
-		if (container_file(file->f_inode))
-			expect_below(file);
-		if (!(file->f_mode & FMODE_WRITE) || !blinding(file))
+		if (!write || !blinding(file))
 			return 0;
 		f.op = OP_WRITE;
 		return verdict(&f, REASON_SELF, file->f_inode, file, NULL);
 	}
-	if (overlay(file->f_inode->i_sb))
-		expect_below(file);
-	if (file->f_mode & FMODE_WRITE) {
+	if (write) {
 		f.op = OP_WRITE;
 		return verdict(&f, write_reason(&f, file), file->f_inode, file, NULL);
 	}
@@ -865,8 +922,7 @@ int BPF_PROG(open, struct file *file)
 	    !code_suffix(file->f_path.dentry))
 		return 0;
 	/* The file is not open yet, so the kernel cannot hash it: where it came from decides. */
-	reason = provenance(&f, file->f_inode);
-	return verdict(&f, reason, file->f_inode, file, NULL);
+	return verdict(&f, provenance(&f, file->f_inode), file->f_inode, file, NULL);
 }
 
 /* ---- Hooks: identity ---- */
@@ -874,15 +930,15 @@ int BPF_PROG(open, struct file *file)
 SEC("lsm/task_alloc")
 int BPF_PROG(fork, struct task_struct *task, unsigned long clone_flags)
 {
-	struct label *label = bpf_task_storage_get(&labels, bpf_get_current_task_btf(), NULL, 0);
-	struct label own = {};
+	__u32 *label = bpf_task_storage_get(&labels, bpf_get_current_task_btf(), NULL, 0);
+	__u32 id;
 
-	if (!label || !label->domain)
+	if (!label || !*label)
 		return 0;
-	own.domain = label->domain;
-	if (bpf_task_storage_get(&labels, task, &own, BPF_LOCAL_STORAGE_GET_F_CREATE))
+	id = *label;
+	if (bpf_task_storage_get(&labels, task, &id, BPF_LOCAL_STORAGE_GET_F_CREATE))
 		return 0;
-	struct facts f = { .id = own.domain, .op = OP_EXEC };
+	struct facts f = { .id = id, .op = OP_EXEC };
 	return verdict(&f, REASON_NO_DOMAIN, NULL, NULL, NULL); /* out of memory: no child without its label */
 }
 
@@ -894,13 +950,12 @@ SEC("iter/task")
 int label_tasks(struct bpf_iter__task *ctx)
 {
 	struct task_struct *task = ctx->task;
-	struct label *label;
-	__u32 id;
+	__u32 id, *label;
 
 	if (!task)
 		return 0;
 	label = bpf_task_storage_get(&labels, task, NULL, 0);
-	id = label ? label->domain : 0;
+	id = label ? *label : 0;
 	if (!id) {
 		id = by_cgroup(task);
 		if (id)

@@ -73,10 +73,24 @@ struct domain {
 	__u64 max_size;	  /* larger files are denied; 0: no limit */
 };
 
-/* What task storage keeps. */
-struct label {
-	__u32 domain; /* 0: none */
-	__u32 below;  /* overlayfs is about to open a lower layer's file for this task */
+/* The one value that concerns every hook; written by the agent. */
+struct settings {
+	__s32 keyring;	    /* what security.bpf.bless is verified with; 0: none */
+	__u32 interpreters; /* some domain has DOMAIN_INTERPRETERS */
+	__u32 epoch;	    /* of the registered cgroups: what was found in another is void */
+};
+
+/* What was found of a cgroup: the domain of it, or of the nearest above; 0: none. */
+struct nearest {
+	__u32 epoch;
+	__u32 domain;
+};
+
+/* A file of a lower layer, on its own filesystem. Numbers are given again, generations are not. */
+struct below_key {
+	__u32 dev;
+	__u32 generation;
+	__u64 inode;
 };
 
 struct mount_key {

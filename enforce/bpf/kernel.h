@@ -107,6 +107,7 @@ struct inode {
 	struct address_space *i_mapping;
 	unsigned long i_ino;
 	long long i_size;
+	__u32 i_generation;
 	atomic_t i_writecount;
 };
 
