@@ -46,7 +46,7 @@ func newEnforce() *cli.Command {
 			&cli.BoolFlag{Name: "interpreters", Usage: "also judge opening of *.py, *.sh, *.js and so on (overlay only)"},
 			&cli.BoolFlag{Name: "guard-all", Usage: "guard every file of the image against change, not code alone"},
 			&cli.Uint64Flag{Name: "max-size", Usage: "deny larger files (bytes; default: no limit)"},
-			&cli.StringSliceFlag{Name: "mount", Usage: "directory on another filesystem that listed files may run from; may stand several times"},
+			&cli.StringSliceFlag{Name: "mount", Usage: "directory, as the container sees it, on another filesystem that listed files may run from; may stand several times"},
 		}, identityFlags()...)
 	}
 	return &cli.Command{

@@ -127,6 +127,9 @@ func givenSet(list string) (enforce.Set, error) {
 	if err != nil {
 		return enforce.Set{}, fmt.Errorf("%s: %w", list, err)
 	}
+	if len(set.Files) == 0 {
+		return enforce.Set{}, fmt.Errorf("%s: lists no file", list)
+	}
 	return set, nil
 }
 

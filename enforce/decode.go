@@ -183,6 +183,7 @@ func wall(ns uint64) time.Time {
 type names struct {
 	e       *Enforcer
 	domains map[uint32]*known
+	updates uint32 // of e when they were read
 }
 
 type known struct {
@@ -214,6 +215,10 @@ func (n *names) fill(ev *Event, file uint32) error {
 }
 
 func (n *names) domain(id uint32) (*known, error) {
+	if updates := n.e.updates.Load(); updates != n.updates {
+		clear(n.domains)
+		n.updates = updates
+	}
 	if d, ok := n.domains[id]; ok || n.e.options.State == "" || id == 0 {
 		return d, nil
 	}
@@ -225,7 +230,7 @@ func (n *names) domain(id uint32) (*known, error) {
 		if d.ID != id {
 			continue
 		}
-		var set Set // with trust keyring there is none
+		var set Set // without a list there is none
 		if d.SetID != 0 {
 			set, err = n.e.set(d.SetID, d.Image)
 		}

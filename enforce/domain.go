@@ -70,7 +70,7 @@ type Rules struct {
 	Interpreters bool `json:"interpreters,omitempty"`
 	// GuardAll guards every file of the image against change, not code alone.
 	GuardAll bool `json:"guardAll,omitempty"`
-	// Mounts are directories on further filesystems that listed files may be run from.
+	// Mounts are directories in Root on further filesystems that listed files may be run from.
 	Mounts []string `json:"mounts,omitempty"`
 	// MaxSize denies larger files, unless 0.
 	MaxSize uint64 `json:"maxSize,omitempty"`

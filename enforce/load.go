@@ -15,6 +15,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/btf"
@@ -40,6 +41,7 @@ type Enforcer struct {
 	label   *ebpf.Program
 	links   []link.Link
 	canary  *canary
+	updates atomic.Uint32 // counts what Update did
 	// Adopted tells that the verifier was in force before this Load.
 	Adopted bool
 }

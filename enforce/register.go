@@ -32,6 +32,7 @@ var Suffixes = []string{
 // Add puts the container d under the set and gives its id; with trust keyring
 // no file of the set counts, only its name. The tasks that are
 // in its cgroup already are labelled; what they have mapped is not judged again.
+// A set without files is no list at all: under it nothing is good.
 func (e *Enforcer) Add(d Domain, set Set) (uint32, error) {
 	if d.Trust.Signed() {
 		if err := e.checkKeys(); err != nil {
@@ -149,11 +150,11 @@ func (d *Domain) kernel() (rules blessDomain, mounts []uint32, err error) {
 		}
 	}
 	for _, m := range d.Mounts {
-		var st unix.Stat_t
-		if err := stat(m, &st); err != nil {
-			return rules, nil, err
+		dev, err := devIn(d.Root, m)
+		if err != nil {
+			return rules, nil, fmt.Errorf("mount %s: %w", m, err)
 		}
-		mounts = append(mounts, kernelDev(st.Dev))
+		mounts = append(mounts, kernelDev(dev))
 	}
 	return blessDomain{
 		Flags:      uint32(flags),
@@ -273,7 +274,7 @@ func (e *Enforcer) labelTasks() (alive map[uint32]bool, err error) {
 // addSet loads a set, unless one of the same name is loaded, and gives its id.
 func (e *Enforcer) addSet(set Set) (uint32, error) {
 	if len(set.Files) == 0 {
-		return 0, errors.New("lists no file")
+		return 0, nil
 	}
 	domains, err := e.Domains()
 	if err != nil {
@@ -325,7 +326,12 @@ func (e *Enforcer) remember(d Domain) error {
 	if err != nil {
 		return err
 	}
-	return os.WriteFile(e.statePath("domains", d.ID, ".json"), b, 0o600)
+	// Readers take no lock: they see the old file or the new.
+	name := e.statePath("domains", d.ID, ".json")
+	if err := os.WriteFile(name+".new", b, 0o600); err != nil {
+		return err
+	}
+	return os.Rename(name+".new", name)
 }
 
 func (e *Enforcer) rememberSet(id uint32, set Set) error {
@@ -346,16 +352,21 @@ func (e *Enforcer) forget(d Domain) error {
 			return err
 		}
 	}
-	others, err := e.Domains()
+	return e.dropSet(d.SetID)
+}
+
+// dropSet drops a set unless a domain has it.
+func (e *Enforcer) dropSet(id uint32) error {
+	domains, err := e.Domains()
 	if err != nil {
 		return err
 	}
-	if d.SetID == 0 || slices.ContainsFunc(others, func(o Domain) bool { return o.SetID == d.SetID }) {
+	if id == 0 || slices.ContainsFunc(domains, func(d Domain) bool { return d.SetID == id }) {
 		return nil
 	}
-	err = e.maps["sets"].Delete(d.SetID)
+	err = e.maps["sets"].Delete(id)
 	if e.options.State != "" {
-		err = errors.Join(err, os.Remove(e.statePath("sets", d.SetID, ".list")))
+		err = errors.Join(err, os.Remove(e.statePath("sets", id, ".list")))
 	}
 	return err
 }
@@ -405,6 +416,24 @@ func cgroupID(dir string) (uint64, error) {
 		return 0, err
 	}
 	return st.Ino, nil
+}
+
+// devIn gives the device of a directory in root, whose symbolic links lead
+// nowhere else.
+func devIn(root, name string) (uint64, error) {
+	dir, err := unix.Open(root, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return 0, fmt.Errorf("%s: %w", root, err)
+	}
+	defer unix.Close(dir)
+	fd, err := unix.Openat2(dir, name, &unix.OpenHow{Flags: unix.O_PATH | unix.O_CLOEXEC, Resolve: unix.RESOLVE_IN_ROOT})
+	if err != nil {
+		return 0, err
+	}
+	defer unix.Close(fd)
+	var st unix.Stat_t
+	err = unix.Fstat(fd, &st)
+	return st.Dev, err
 }
 
 func stat(name string, st *unix.Stat_t) error {

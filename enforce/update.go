@@ -1,0 +1,61 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build linux
+
+package enforce
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/cilium/ebpf"
+)
+
+// Update changes the rules and the set of a container that is registered, at
+// once for all of its tasks: what was judged before is judged again when it is
+// next used. Of d, the fields that Add set must be as Domains gives them.
+func (e *Enforcer) Update(d Domain, set Set) error {
+	unlock, err := e.lock()
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	before := d.SetID
+	if d.SetID, err = e.addSet(set); err != nil {
+		return fmt.Errorf("set %s: %w", set.Name, err)
+	}
+	d.Image = set.Name
+	rules, mounts, err := d.kernel()
+	if err != nil {
+		return err
+	}
+	// The new mounts before the rules, the old ones go after them.
+	wanted := map[uint32]bool{}
+	for _, dev := range mounts {
+		wanted[dev] = true
+		if err := e.maps["mounts"].Put(blessMountKey{Domain: d.ID, Dev: dev}, uint8(1)); err != nil {
+			return fmt.Errorf("mounts: %w", err)
+		}
+	}
+	if err := e.maps["domains"].Update(d.ID, rules, ebpf.UpdateExist); err != nil {
+		return fmt.Errorf("domain %d: %w", d.ID, err)
+	}
+	var gone []blessMountKey
+	var key blessMountKey
+	var value uint8
+	for it := e.maps["mounts"].Iterate(); it.Next(&key, &value); {
+		if key.Domain == d.ID && !wanted[key.Dev] {
+			gone = append(gone, key)
+		}
+	}
+	var errs []error
+	for _, key := range gone {
+		errs = append(errs, e.maps["mounts"].Delete(key))
+	}
+	errs = append(errs, e.remember(d))
+	if before != d.SetID && e.options.State != "" {
+		errs = append(errs, e.dropSet(before))
+	}
+	e.updates.Add(1)
+	return errors.Join(errs...)
+}
