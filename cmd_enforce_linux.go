@@ -5,6 +5,7 @@ package main
 // enforce: the node side. The one place where a file list becomes trust.
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -12,19 +13,21 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"sync"
 	"syscall"
 	"time"
 
 	"github.com/urfave/cli/v2"
 
 	"github.com/sbom-bless/sbom-bless/enforce"
+	"github.com/sbom-bless/sbom-bless/node"
 )
 
 const enforceUsage = `Loads eBPF programs into the kernel that let a container execute only the files its
 image lists, unmodified. docs/enforce.md has the details and the limits.
 
    sbom-bless enforce check                                   what this kernel can do
-   sbom-bless enforce run                                     load, watch, print events
+   sbom-bless enforce run --policy /etc/sbom-bless/policy.yaml  watch what containers run, print events
    sbom-bless enforce exec --files app.sha256 -- /opt/app/run try it on one process tree`
 
 func newEnforce() *cli.Command {
@@ -49,19 +52,20 @@ func newEnforce() *cli.Command {
 			&cli.StringSliceFlag{Name: "mount", Usage: "directory, as the container sees it, on another filesystem that listed files may run from; may stand several times"},
 		}, identityFlags()...)
 	}
-	return &cli.Command{
+	command := &cli.Command{
 		Name:        "enforce",
 		Usage:       "let the kernel execute only what an image lists",
 		ArgsUsage:   "COMMAND",
 		Description: enforceUsage,
 		Subcommands: []*cli.Command{
 			{Name: "check", Usage: "what this kernel can do, one line per ability; exit code 3 when it cannot enforce",
-				Flags: []cli.Flag{output, trust}, Action: enforceCheck},
+				Flags:  []cli.Flag{output, trust, &cli.StringFlag{Name: "policy", Usage: "also check this policy file, and whether this kernel can enforce it"}},
+				Action: enforceCheck},
 			{Name: "run", Usage: "load the verifier, or adopt the one in force, and print its events as JSON lines",
-				Flags: []cli.Flag{pins, state,
+				Flags: append([]cli.Flag{pins, state,
 					&cli.DurationFlag{Name: "canary", Value: time.Minute, Usage: "how often to prove that the verifier is in force"},
 					&cli.StringSliceFlag{Name: "key", Usage: "certificate whose signatures count in trust modes keyring and both; may stand several times"},
-					&cli.BoolFlag{Name: "denials", Usage: "print only what was, or would have been, denied"}},
+					&cli.BoolFlag{Name: "denials", Usage: "print only what was, or would have been, denied"}}, agentFlags()...),
 				Action: enforceRun},
 			{Name: "exec", Usage: "run a command under a file list", ArgsUsage: "[--image IMAGE --key KEY | --files LIST | --root DIR] -- COMMAND [ARGUMENT...]",
 				Flags: append([]cli.Flag{pins, state,
@@ -74,6 +78,8 @@ func newEnforce() *cli.Command {
 			{Name: "unload", Usage: "take the verifier away: nothing is denied from then on", Flags: []cli.Flag{pins, state}, Action: enforceUnload},
 		},
 	}
+	command.Subcommands = append(command.Subcommands, agentCommands(state)...)
+	return command
 }
 
 func enforceOptions(c *cli.Context) enforce.Options {
@@ -156,13 +162,31 @@ func enforceRun(c *cli.Context) error {
 		what = "adopted"
 	}
 	fmt.Fprintf(c.App.ErrWriter, "verifier %s at %s\n", what, c.String("pins"))
+	ctx, cancel := context.WithCancel(c.Context)
+	defer cancel()
+	out := &eventStream{out: json.NewEncoder(c.App.Writer), denials: c.Bool("denials")}
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	defer cancel()
+	if c.String("policy") != "" {
+		out.agent, err = startAgent(ctx, c, e, out.notice)
+		if err != nil {
+			return err
+		}
+		wg.Go(func() {
+			serveAgent(ctx, c, out.agent, func(err error) { fmt.Fprintln(c.App.ErrWriter, "sbom-bless:", err) })
+		})
+	}
 	failed := make(chan error, 1)
-	go func() { failed <- enforceEvents(c, e) }()
+	go func() { failed <- e.Events(time.Time{}, out.event) }()
+	if err := notifySystemd("READY=1"); err != nil {
+		return err
+	}
 	tick := time.NewTicker(c.Duration("canary"))
 	defer tick.Stop()
 	for {
 		select {
-		case <-c.Context.Done():
+		case <-ctx.Done():
 			fmt.Fprintln(c.App.ErrWriter, "the verifier stays in force; `sbom-bless enforce unload` takes it away")
 			return nil
 		case err := <-failed:
@@ -175,14 +199,32 @@ func enforceRun(c *cli.Context) error {
 	}
 }
 
-func enforceEvents(c *cli.Context, e *enforce.Enforcer) error {
-	out := json.NewEncoder(c.App.Writer)
-	return e.Events(time.Time{}, func(ev enforce.Event) error {
-		if ev.Image == enforce.CanarySet || c.Bool("denials") && ev.Action == "allowed" {
-			return nil
-		}
-		return out.Encode(ev)
-	})
+// eventStream writes what the verifier and the agent report, a line each.
+type eventStream struct {
+	mu      sync.Mutex
+	out     *json.Encoder
+	denials bool
+	agent   *node.Agent // nil without a policy
+}
+
+func (s *eventStream) event(e enforce.Event) error {
+	if e.Image == enforce.CanarySet {
+		return nil
+	}
+	if s.agent != nil && !s.agent.Event(e) || s.denials && e.Action == "allowed" {
+		return nil
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.out.Encode(e)
+}
+
+// notice writes what the agent has to say. Who reads events learns of a closed
+// pipe from those of the verifier.
+func (s *eventStream) notice(n node.Notice) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	_ = s.out.Encode(n)
 }
 
 func enforceRules(c *cli.Context) enforce.Rules {

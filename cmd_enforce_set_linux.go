@@ -27,6 +27,7 @@ import (
 	"github.com/sbom-bless/sbom-bless/attest/embedded"
 	"github.com/sbom-bless/sbom-bless/enforce"
 	"github.com/sbom-bless/sbom-bless/key"
+	"github.com/sbom-bless/sbom-bless/node"
 	"github.com/sbom-bless/sbom-bless/transport"
 )
 
@@ -76,16 +77,7 @@ func attestedSet(c *cli.Context, image string) (enforce.Set, error) {
 	if err != nil {
 		return enforce.Set{}, fmt.Errorf("%s: %w", image, err)
 	}
-	l := verified.Files
-	set := enforce.Set{Name: image, Files: make([]enforce.File, l.Len())}
-	for i := range set.Files {
-		f := l.File(i)
-		set.Files[i] = enforce.File{Path: "/" + f.Path, SHA256: f.SHA256}
-		if f.Package >= 0 {
-			set.Files[i].Package = l.Packages()[f.Package].String()
-		}
-	}
-	return set, nil
+	return node.Set(image, verified), nil
 }
 
 // nodeAttestation finds what a trusted key says of the files of subject: in the

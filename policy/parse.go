@@ -183,7 +183,7 @@ func parseSource(n *yaml.Node, p *Policy) error {
 			err = at(n, fmt.Sprintf("directory %q is no absolute path", s.Path), "write it from the root, as in \"- directory: /var/lib/sbom-bless/attestations\"")
 		}
 	} else {
-		err = choice(&s.Kind, Embedded, Registry)(n)
+		err = choice(&s.Kind, Registry)(n)
 	}
 	p.Attestations = append(p.Attestations, s)
 	return err

@@ -48,11 +48,9 @@ const (
 // Kind is a kind of place to find attestations in.
 type Kind string
 
-// Directory is one on the node, Embedded is in the image itself, Registry is
-// beside the image in its registry.
+// Directory is one on the node, Registry is beside the image in its registry.
 const (
 	Directory Kind = "directory"
-	Embedded  Kind = "embedded"
 	Registry  Kind = "registry"
 )
 

@@ -1,0 +1,328 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build linux
+
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/sbom-bless/sbom-bless/enforce"
+	"github.com/sbom-bless/sbom-bless/policy"
+)
+
+// Options are what an agent is made of. All but BreakGlass is required.
+type Options struct {
+	Verifier Verifier
+	// Prepare reads the keys that a policy names and tells whether this kernel can
+	// enforce it. An error means that the policy is not taken.
+	Prepare func(ctx context.Context, p *policy.Policy) (Lists, error)
+	// Policy is the file.
+	Policy string
+	// State is a directory on a tmpfs, Store one that survives reboots.
+	State, Store string
+	// BreakGlass is a file: while it is there, nothing is denied.
+	BreakGlass string
+	// Notify gets what there is to tell.
+	Notify func(Notice)
+}
+
+// Agent decides under what each container runs.
+type Agent struct {
+	o     Options
+	tally *Tally
+
+	mu      sync.Mutex // of what follows
+	force   *inForce
+	records map[string]*record
+	confirm *time.Timer // the policy in force awaits its confirmation
+
+	reload sync.Mutex // one change of policy at a time
+}
+
+// New makes an agent that has read what one before it left. Start puts its
+// policy in force.
+func New(o Options) (*Agent, error) {
+	a := &Agent{o: o, records: map[string]*record{}}
+	for _, dir := range []string{filepath.Join(o.State, "containers"), o.Store} {
+		if err := os.MkdirAll(dir, 0o700); err != nil {
+			return nil, err
+		}
+	}
+	var err error
+	if a.tally, err = OpenTally(o.Store); err != nil {
+		return nil, err
+	}
+	return a, a.readRecords()
+}
+
+// Refused says that the policy forbids a container to start.
+type Refused struct {
+	Container, Image string
+	Because          *Unblessed
+}
+
+func (r *Refused) Error() string {
+	return fmt.Sprintf("container %s of %s may not start: %s: %v", r.Container, r.Image, r.Because.Reason, r.Because)
+}
+
+// Stage is where in its life a container is admitted.
+type Stage int
+
+// A starting container can be refused. One that runs cannot; its processes are
+// looked at if it may have run anything yet.
+const (
+	Starting Stage = iota
+	Created
+	Running
+)
+
+// Admit puts a container under what the policy says, or changes that. A
+// *Refused error means that it must not start; any other one, that the verifier
+// could not be told.
+func (a *Agent) Admit(ctx context.Context, c Container, stage Stage) error {
+	for {
+		a.mu.Lock()
+		force := a.force
+		a.mu.Unlock()
+		d := force.decide(ctx, &c)
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		a.mu.Lock()
+		if a.force != force { // meanwhile, the policy changed
+			a.mu.Unlock()
+			continue
+		}
+		domain, err := a.apply(&c, &d, stage)
+		a.mu.Unlock()
+		var refused *Refused
+		if err == nil && stage == Running && domain != 0 && d.watch {
+			a.drift(&c, domain, &d)
+		}
+		if err != nil && !errors.As(err, &refused) {
+			return fmt.Errorf("container %s: %w", c.Name, err)
+		}
+		return err
+	}
+}
+
+// apply makes a decision so, and tells of it. It gives the container's domain; 0 is
+// none.
+func (a *Agent) apply(c *Container, d *decision, stage Stage) (uint32, error) {
+	old := a.records[c.key()]
+	ino, err := inode(c.Cgroup)
+	if err != nil {
+		return 0, err
+	}
+	if old != nil && old.Inode != ino { // an earlier life of it
+		if err := a.remove(old); err != nil {
+			return 0, err
+		}
+		old = nil
+	}
+	if d.refuse && stage == Starting && old == nil {
+		a.tell(c, d, 0)
+		return 0, &Refused{c.Name, c.image(), d.unblessed}
+	}
+	if old == nil && !d.watch {
+		a.tell(c, d, 0)
+		return 0, nil
+	}
+	r := &record{Container: *c, Inode: ino, Silent: !d.watch}
+	if d.unblessed != nil {
+		r.Reason = d.unblessed.Reason
+	}
+	if old != nil {
+		r.Domain = old.Domain
+		err = a.update(c, d, r.Domain)
+	}
+	if old == nil || errors.Is(err, errDomainGone) {
+		r.Domain, err = a.add(c, d)
+	}
+	if err != nil && d.unblessed == nil && old == nil {
+		return a.cannot(c, d, stage, err)
+	}
+	if err != nil {
+		return 0, err
+	}
+	if old == nil || old.Silent != r.Silent || old.Reason != r.Reason {
+		a.tell(c, d, r.Domain)
+	}
+	a.tally.Image(d.set)
+	return r.Domain, a.keep(r)
+}
+
+// cannot is a container that the verifier does not take as the policy wants it,
+// because its root is no overlay or a mount is not there. The policy's word on
+// unblessed containers holds for it.
+func (a *Agent) cannot(c *Container, d *decision, stage Stage, why error) (uint32, error) {
+	rules, _ := a.force.rules.For(c.match())
+	answer := rules.Unblessed
+	if a.force.glass && answer == policy.AnswerDeny {
+		answer = policy.AnswerAudit
+	}
+	n := d.without(answer)
+	n.unblessed = &Unblessed{ReasonNotEnforced, why}
+	n.rules.Soft, n.rules.Interpreters, n.rules.Mounts = true, false, nil
+	return a.apply(c, &n, stage)
+}
+
+func (a *Agent) add(c *Container, d *decision) (uint32, error) {
+	return a.o.Verifier.Add(enforce.Domain{Name: c.Name, Cgroup: c.Cgroup, Root: c.Root, Rules: d.rules}, d.set)
+}
+
+func (a *Agent) update(c *Container, d *decision, id uint32) error {
+	domains, err := a.o.Verifier.Domains()
+	if err != nil {
+		return err
+	}
+	for _, known := range domains {
+		if known.ID != id {
+			continue
+		}
+		known.Rules, known.Root = d.rules, c.Root
+		if !d.watch { // it stays, and says nothing
+			known.Rules = enforce.Rules{Soft: true, JIT: true}
+		}
+		return a.o.Verifier.Update(known, d.set)
+	}
+	return errDomainGone
+}
+
+var errDomainGone = errors.New("the verifier does not know it")
+
+// remove forgets a container whose tasks are gone.
+func (a *Agent) remove(r *record) error {
+	domains, err := a.o.Verifier.Domains()
+	if err != nil {
+		return err
+	}
+	for _, d := range domains {
+		if d.ID == r.Domain {
+			err = a.o.Verifier.Remove(d)
+		}
+	}
+	return errors.Join(err, a.drop(r.Container.key()))
+}
+
+// Gone tells that a container ended. It is left to Sweep if a task of it lives.
+func (a *Agent) Gone(key string) error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	r := a.records[key]
+	if r == nil {
+		return nil
+	}
+	d := enforce.Domain{Cgroup: r.Container.Cgroup}
+	if empty, err := d.Empty(); err != nil || !empty {
+		return err
+	}
+	return a.remove(r)
+}
+
+// Sweep forgets what the verifier has forgotten, and asks again for lists that could
+// not be had.
+func (a *Agent) Sweep(ctx context.Context) error {
+	a.mu.Lock()
+	domains, err := a.o.Verifier.Domains()
+	if err != nil {
+		a.mu.Unlock()
+		return err
+	}
+	known := map[uint32]bool{}
+	for _, d := range domains {
+		known[d.ID] = true
+	}
+	var errs []error
+	var again []Container
+	for key, r := range a.records {
+		switch {
+		case !known[r.Domain]:
+			errs = append(errs, a.drop(key))
+		case r.Reason == ReasonUnreachable:
+			again = append(again, r.Container)
+		}
+	}
+	a.mu.Unlock()
+	for _, c := range again {
+		errs = append(errs, a.Admit(ctx, c, Running))
+	}
+	return errors.Join(append(errs, a.tally.Save())...)
+}
+
+// Known tells whether the verifier has the container already.
+func (a *Agent) Known(key string) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.records[key] != nil
+}
+
+// Warm fetches the list of a container that is about to be made.
+func (a *Agent) Warm(ctx context.Context, c Container) {
+	a.mu.Lock()
+	force := a.force
+	a.mu.Unlock()
+	force.decide(ctx, &c)
+}
+
+// Event looks at an event of the verifier and tells whether anybody wants to
+// see it.
+func (a *Agent) Event(e enforce.Event) bool {
+	a.mu.Lock()
+	silent := false
+	for _, r := range a.records {
+		silent = silent || r.Domain == e.Domain && r.Silent
+	}
+	a.mu.Unlock()
+	if e.Action == "allowed" {
+		a.tally.Used(e)
+	}
+	return !silent
+}
+
+// tell reports what becomes of a container.
+func (a *Agent) tell(c *Container, d *decision, domain uint32) {
+	n := Notice{
+		Operation: "container", Container: c.Name, Image: c.image(), Domain: domain, Mode: string(d.mode), PID: c.PID,
+	}
+	switch {
+	case d.unblessed == nil && !d.watch:
+		n.Action, n.Message = "ignored", "the policy leaves it alone"
+	case d.unblessed == nil:
+		n.Action, n.Message = "listed", fmt.Sprintf("may run the %d files of its image", len(d.set.Files))
+	default:
+		n.Reason = d.unblessed.Reason
+		n.Action = map[policy.Answer]string{policy.AnswerAllow: "allowed", policy.AnswerAudit: "reported", policy.AnswerDeny: "denied"}[d.answer]
+		n.Message = d.unblessed.Error()
+	}
+	n.Message = fmt.Sprintf("%s: container %s of %s: %s", n.Action, n.Container, n.Image, n.Message)
+	a.notify(n)
+}
+
+func (a *Agent) notify(n Notice) {
+	n.Time = time.Now().UTC()
+	a.o.Notify(n)
+}
+
+// problem reports what could not be done for a container.
+func (a *Agent) problem(container string, err error) {
+	var refused *Refused
+	if errors.As(err, &refused) {
+		return // told of already
+	}
+	a.notify(Notice{Operation: "container", Action: "failed", Container: container, Message: "failed: " + err.Error()})
+}
+
+// closed tells whether containers must not start while no agent answers.
+func (a *Agent) closed() bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.force.rules.WithoutAgent == policy.AnswerDeny && !a.force.glass
+}

@@ -1,0 +1,521 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build linux
+
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/sbom-bless/sbom-bless/enforce"
+	"github.com/sbom-bless/sbom-bless/policy"
+)
+
+// kernel is a verifier without one: it remembers what it was told.
+type kernel struct {
+	mu      sync.Mutex
+	next    uint32
+	domains map[uint32]enforce.Domain
+	files   map[uint32]int
+	refuse  string // name of a container that it does not take
+}
+
+func (k *kernel) Add(d enforce.Domain, s enforce.Set) (uint32, error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if d.Name == k.refuse && !d.Soft {
+		return 0, errors.New("no")
+	}
+	k.next++
+	d.ID, d.Image = k.next, s.Name
+	k.domains[d.ID], k.files[d.ID] = d, len(s.Files)
+	return d.ID, nil
+}
+
+func (k *kernel) Update(d enforce.Domain, s enforce.Set) error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if d.Name == k.refuse && d.GuardAll {
+		return errors.New("no")
+	}
+	if _, ok := k.domains[d.ID]; !ok {
+		return fmt.Errorf("domain %d", d.ID)
+	}
+	d.Image = s.Name
+	k.domains[d.ID], k.files[d.ID] = d, len(s.Files)
+	return nil
+}
+
+func (k *kernel) Remove(d enforce.Domain) error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	delete(k.domains, d.ID)
+	return nil
+}
+
+func (k *kernel) Domains() ([]enforce.Domain, error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	var list []enforce.Domain
+	for _, d := range k.domains {
+		list = append(list, d)
+	}
+	return list, nil
+}
+
+// state says in a word what becomes of a container: "enforce 2", "audit 0", "" for none;
+// the number is that of its listed files.
+func (k *kernel) state(name string) string {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	for id, d := range k.domains {
+		if d.Name == name {
+			mode := "audit"
+			if d.Enforce {
+				mode = "enforce"
+			}
+			return mode + " " + strconv.Itoa(k.files[id])
+		}
+	}
+	return ""
+}
+
+// rig is an agent with what it stands on.
+type rig struct {
+	*Agent
+	t       *testing.T
+	dir     string
+	kernel  *kernel
+	mu      sync.Mutex
+	notices []Notice
+	lists   Lists
+}
+
+func newRig(t *testing.T) *rig {
+	r := &rig{t: t, dir: t.TempDir(), kernel: &kernel{domains: map[uint32]enforce.Domain{}, files: map[uint32]int{}}}
+	r.lists = func(_ context.Context, c *Container) (enforce.Set, error) {
+		if strings.HasPrefix(c.Image, "blessed") {
+			return enforce.Set{Files: make([]enforce.File, 2)}, nil
+		}
+		return enforce.Set{}, &Unblessed{ReasonNoAttestation, errors.New("nobody vouches for it")}
+	}
+	return r
+}
+
+// start starts an agent on what the one before it left.
+func (r *rig) start(policyText string) {
+	r.t.Helper()
+	r.write(policyText)
+	a, err := New(Options{
+		Verifier: r.kernel, Policy: r.dir + "/policy", State: r.dir + "/state", Store: r.dir + "/store", BreakGlass: r.dir + "/glass",
+		Prepare: func(_ context.Context, p *policy.Policy) (Lists, error) {
+			if slices.Contains(p.Keys, "missing") {
+				return nil, errors.New("key missing: no such file")
+			}
+			return func(ctx context.Context, c *Container) (enforce.Set, error) { return r.lists(ctx, c) }, nil
+		},
+		Notify: func(n Notice) {
+			r.mu.Lock()
+			defer r.mu.Unlock()
+			r.notices = append(r.notices, n)
+		},
+	})
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	r.Agent = a
+	if err := a.Start(r.t.Context()); err != nil {
+		r.t.Fatal(err)
+	}
+}
+
+func (r *rig) write(policyText string) {
+	r.t.Helper()
+	if err := os.WriteFile(r.dir+"/policy", []byte(policyText), 0o600); err != nil {
+		r.t.Fatal(err)
+	}
+}
+
+// container makes one whose only process is this one.
+func (r *rig) container(name, image string) Container {
+	r.t.Helper()
+	dir := filepath.Join(r.dir, "cgroup", name)
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		r.t.Fatal(err)
+	}
+	for file, text := range map[string]string{"cgroup.procs": strconv.Itoa(os.Getpid()), "cgroup.events": "populated 1\n"} {
+		if err := os.WriteFile(filepath.Join(dir, file), []byte(text), 0o600); err != nil {
+			r.t.Fatal(err)
+		}
+	}
+	return Container{
+		Runtime: "test", ID: name, Name: name, Image: image, Cgroup: dir, PID: os.Getpid(), Root: "/",
+		Digest: "sha256:" + strings.Repeat("1", 64), Created: time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC),
+	}
+}
+
+// said tells whether there was a notice with this operation, action and reason.
+func (r *rig) said(operation, action, reason string) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return slices.ContainsFunc(r.notices, func(n Notice) bool { return n.Operation == operation && n.Action == action && n.Reason == reason })
+}
+
+func TestAdmit(t *testing.T) {
+	const pinned = `digests: ["sha256:2222222222222222222222222222222222222222222222222222222222222222"]`
+	for _, c := range []struct {
+		rules, image string
+		stage        Stage
+		state        string // of the kernel
+		said         string // action and reason
+		refused      bool
+	}{
+		{"mode: enforce", "blessed", Starting, "enforce 2", "listed ", false},
+		{"mode: audit", "blessed", Starting, "audit 2", "listed ", false},
+		{"mode: ignore", "blessed", Starting, "", "ignored ", false},
+		{"mode: enforce, unblessed: allow", "other", Starting, "", "allowed no-attestation", false},
+		{"mode: enforce", "other", Starting, "audit 0", "reported no-attestation", false},
+		{"mode: enforce, unblessed: deny", "other", Starting, "", "denied no-attestation", true},
+		{"mode: enforce, unblessed: deny", "other", Running, "enforce 0", "denied no-attestation", false},
+		{"mode: enforce, unblessed: deny, " + pinned, "blessed", Starting, "", "denied other-digest", true},
+		{"mode: enforce, not-before: 2026-02-01", "blessed", Starting, "audit 0", "reported too-old", false},
+		{"mode: enforce, not-before: 2025-02-01", "blessed", Starting, "enforce 2", "listed ", false},
+		{"mode: enforce", "blessed-unfit", Starting, "audit 0", "reported not-enforceable", false},
+		{"mode: enforce, unblessed: deny", "blessed-unfit", Starting, "", "denied not-enforceable", true},
+	} {
+		t.Run(fmt.Sprintf("%s of %s at %d", c.rules, c.image, c.stage), func(t *testing.T) {
+			r := newRig(t)
+			r.start("keys: [k]\nmatches: [{image: '**', " + c.rules + "}]\n")
+			if c.image == "blessed-unfit" {
+				r.kernel.refuse = "x"
+			}
+			err := r.Admit(t.Context(), r.container("x", c.image), c.stage)
+			var refused *Refused
+			if errors.As(err, &refused) != c.refused || err != nil && !c.refused {
+				t.Errorf("%v", err)
+			}
+			if s := r.kernel.state("x"); s != c.state {
+				t.Errorf("in the kernel: %q, want %q", s, c.state)
+			}
+			action, reason, _ := strings.Cut(c.said, " ")
+			if !r.said("container", action, reason) {
+				t.Errorf("%+v", r.notices)
+			}
+		})
+	}
+}
+
+func TestNoDigest(t *testing.T) {
+	r := newRig(t)
+	r.start("keys: [k]\n")
+	c := r.container("x", "blessed")
+	c.Digest, c.Problem = "", "the image was built here"
+	if err := r.Admit(t.Context(), c, Starting); err != nil || !r.said("container", "reported", ReasonNoImage) {
+		t.Errorf("%v %+v", err, r.notices)
+	}
+}
+
+// A container is told of twice, or comes again under its name.
+func TestAdmitAgain(t *testing.T) {
+	r := newRig(t)
+	r.start("keys: [k]\nmode: enforce\n")
+	c := r.container("x", "blessed")
+	for _, stage := range []Stage{Created, Running, Running} {
+		if err := r.Admit(t.Context(), c, stage); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if r.kernel.next != 1 {
+		t.Errorf("%d domains were made for one container", r.kernel.next)
+	}
+	if err := os.Rename(c.Cgroup, c.Cgroup+".old"); err != nil {
+		t.Fatal(err)
+	}
+	if err := r.Admit(t.Context(), r.container("x", "blessed"), Starting); err != nil {
+		t.Fatal(err)
+	}
+	if r.kernel.next != 2 || len(r.kernel.domains) != 1 {
+		t.Errorf("%d domains were made, %d are there", r.kernel.next, len(r.kernel.domains))
+	}
+	if err := r.Gone(c.key()); err != nil || len(r.kernel.domains) != 1 {
+		t.Errorf("it is gone while a process of it lives: %v", err)
+	}
+	if err := os.WriteFile(c.Cgroup+"/cgroup.events", []byte("populated 0\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := r.Gone(c.key()); err != nil || len(r.kernel.domains) != 0 || r.Known(c.key()) {
+		t.Errorf("it stays: %v", err)
+	}
+}
+
+func TestReload(t *testing.T) {
+	r := newRig(t)
+	r.start("keys: [k]\nmode: audit\n")
+	for _, c := range []Container{r.container("a", "blessed"), r.container("b", "blessed"), r.container("c", "other")} {
+		if err := r.Admit(t.Context(), c, Running); err != nil {
+			t.Fatal(err)
+		}
+	}
+	states := func() string {
+		return strings.Join([]string{r.kernel.state("a"), r.kernel.state("b"), r.kernel.state("c")}, ", ")
+	}
+	step := func(text, wantErr, want string) {
+		t.Helper()
+		r.write(text)
+		err := r.Reload(t.Context(), 0)
+		if (err == nil) != (wantErr == "") || err != nil && !strings.Contains(err.Error(), wantErr) {
+			t.Errorf("%s: %v, want %q", text, err, wantErr)
+		}
+		if s := states(); s != want {
+			t.Errorf("%s: %s, want %s", text, s, want)
+		}
+	}
+	step("keys: [k]\nmode: enforce\n", "", "enforce 2, enforce 2, audit 0")
+	step("keys: [k]\nmode: enforced\n", "policy:2: mode:", "enforce 2, enforce 2, audit 0")
+	step("keys: [missing]\nmode: audit\n", "key missing", "enforce 2, enforce 2, audit 0")
+	step("keys: [k]\nmode: enforce\nunblessed: deny\n", "", "enforce 2, enforce 2, enforce 0")
+	step("keys: [k]\nmode: ignore\n", "", "audit 0, audit 0, audit 0")
+	if r.Event(enforce.Event{Domain: 1}) {
+		t.Error("events of an ignored container are shown")
+	}
+	step("keys: [k]\nmode: enforce\n", "", "enforce 2, enforce 2, audit 0")
+	if !r.Event(enforce.Event{Domain: 1}) {
+		t.Error("events of a container that is watched again are dropped")
+	}
+	// One container cannot have it: none gets it.
+	r.kernel.refuse = "b"
+	step("keys: [k]\nguard-all: true\n", "container b: no", "enforce 2, enforce 2, audit 0")
+	if got, _ := r.force.rules.For(policy.Container{}); got.GuardAll {
+		t.Error("the policy that was refused is in force")
+	}
+	inForce, err := os.ReadFile(PolicyInForce(r.dir + "/state"))
+	if d := cmp.Diff("keys: [k]\nmode: enforce\n", string(inForce)); d != "" || err != nil {
+		t.Error(d, err)
+	}
+}
+
+func TestConfirm(t *testing.T) {
+	r := newRig(t)
+	r.start("keys: [k]\nmode: enforce\n")
+	if err := r.Admit(t.Context(), r.container("a", "blessed"), Running); err != nil {
+		t.Fatal(err)
+	}
+	if err := r.Confirm(); !errors.Is(err, ErrNothingToConfirm) {
+		t.Errorf("%v", err)
+	}
+	const audit = "keys: [k]\nmode: audit\n"
+	wait := func(want string) {
+		t.Helper()
+		for end := time.Now().Add(10 * time.Second); r.kernel.state("a") != want; time.Sleep(5 * time.Millisecond) {
+			if time.Now().After(end) {
+				t.Fatalf("%q, want %q", r.kernel.state("a"), want)
+			}
+		}
+	}
+	try := func(confirm time.Duration) {
+		t.Helper()
+		r.write(audit)
+		if err := r.Reload(t.Context(), confirm); err != nil {
+			t.Fatal(err)
+		}
+	}
+	t.Run("not confirmed", func(t *testing.T) {
+		try(50 * time.Millisecond)
+		wait("enforce 2")
+	})
+	t.Run("and the agent starts anew", func(t *testing.T) {
+		for end := time.Now().Add(10 * time.Second); !r.said("policy", "rolled-back", ""); time.Sleep(5 * time.Millisecond) {
+			if time.Now().After(end) {
+				t.Fatal("no notice")
+			}
+		}
+		r.start(audit)
+		wait("enforce 2")
+	})
+	t.Run("killed while it waits", func(t *testing.T) {
+		try(time.Hour)
+		wait("audit 2")
+		r.start(audit)
+		wait("audit 2")
+		if err := r.Confirm(); err != nil {
+			t.Error(err)
+		}
+	})
+	t.Run("confirmed", func(t *testing.T) {
+		r.start(audit)
+		wait("audit 2")
+		if err := r.Confirm(); !errors.Is(err, ErrNothingToConfirm) {
+			t.Errorf("%v", err)
+		}
+	})
+	t.Run("bad policy", func(t *testing.T) {
+		r.write("mode: audit\n")
+		if err := r.Reload(t.Context(), time.Hour); err == nil {
+			t.Error("taken")
+		}
+		if err := r.Confirm(); !errors.Is(err, ErrNothingToConfirm) {
+			t.Errorf("%v", err)
+		}
+	})
+}
+
+// A bad file does not keep an agent from starting that has something to go on with.
+func TestStartWithBadPolicy(t *testing.T) {
+	r := newRig(t)
+	r.start("keys: [k]\nmode: enforce\n")
+	if err := r.Admit(t.Context(), r.container("a", "blessed"), Running); err != nil {
+		t.Fatal(err)
+	}
+	r.start("what: ever\n")
+	if s := r.kernel.state("a"); s != "enforce 2" || !r.said("policy", "refused", "") {
+		t.Errorf("%q %+v", s, r.notices)
+	}
+	a, err := New(Options{Verifier: r.kernel, Policy: r.dir + "/policy", State: t.TempDir(), Store: t.TempDir(), Notify: func(Notice) {}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := a.Start(t.Context()); err == nil {
+		t.Error("an agent starts with nothing to go on")
+	}
+}
+
+func TestBreakGlass(t *testing.T) {
+	r := newRig(t)
+	r.start("keys: [k]\nmode: enforce\nunblessed: deny\nwithout-agent: deny\n")
+	if err := r.Admit(t.Context(), r.container("a", "blessed"), Running); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(r.dir+"/glass", []byte("incident 7\nmore"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := r.Glass(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := r.Admit(t.Context(), r.container("b", "other"), Starting); err != nil {
+		t.Errorf("refused: %v", err)
+	}
+	if a, b := r.kernel.state("a"), r.kernel.state("b"); a != "audit 2" || b != "audit 0" || r.closed() {
+		t.Errorf("%q %q, closed %v", a, b, r.closed())
+	}
+	if !slices.ContainsFunc(r.notices, func(n Notice) bool { return n.Action == "broken" && strings.HasSuffix(n.Message, `: "incident 7"`) }) {
+		t.Errorf("%+v", r.notices)
+	}
+	if err := os.Remove(r.dir + "/glass"); err != nil {
+		t.Fatal(err)
+	}
+	if err := r.Glass(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if a, b := r.kernel.state("a"), r.kernel.state("b"); a != "enforce 2" || b != "enforce 0" || !r.said("break-glass", "closed", "") {
+		t.Errorf("%q %q", a, b)
+	}
+}
+
+// A list that could not be had is asked for again.
+func TestUnreachable(t *testing.T) {
+	r := newRig(t)
+	lists := r.lists
+	r.lists = func(context.Context, *Container) (enforce.Set, error) {
+		return enforce.Set{}, &Unblessed{ReasonUnreachable, errors.New("connection refused")}
+	}
+	r.start("keys: [k]\nmode: enforce\n")
+	if err := r.Admit(t.Context(), r.container("a", "blessed"), Starting); err != nil {
+		t.Fatal(err)
+	}
+	r.lists = lists
+	if err := r.Sweep(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if s := r.kernel.state("a"); s != "enforce 2" {
+		t.Errorf("%q", s)
+	}
+}
+
+// Everything at once: for the race detector, and no container may be left under a policy that
+// is no longer in force.
+func TestConcurrency(t *testing.T) {
+	r := newRig(t)
+	r.start("keys: [k]\nmode: audit\n")
+	var wg sync.WaitGroup
+	for i := range 20 {
+		c := r.container(fmt.Sprint("c", i), "blessed")
+		wg.Go(func() {
+			for _, stage := range []Stage{Created, Running} {
+				if err := r.Admit(t.Context(), c, stage); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	r.write("keys: [k]\nmode: enforce\n")
+	for range 3 {
+		wg.Go(func() {
+			if err := errors.Join(r.Reload(t.Context(), 0), r.Sweep(t.Context()), r.Glass(t.Context())); err != nil {
+				t.Error(err)
+			}
+			r.Event(enforce.Event{Action: "allowed", Image: "blessed"})
+		})
+	}
+	wg.Wait()
+	for i := range 20 {
+		if s := r.kernel.state(fmt.Sprint("c", i)); s != "enforce 2" {
+			t.Errorf("container %d: %q", i, s)
+		}
+	}
+	if r.kernel.next != 20 {
+		t.Errorf("%d domains for 20 containers", r.kernel.next)
+	}
+}
+
+func TestTally(t *testing.T) {
+	dir := t.TempDir()
+	tally, err := OpenTally(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	tally.Image(enforce.Set{Name: "i@1", Files: []enforce.File{{Package: "deb a 1"}, {Package: "deb a 1"}, {Package: "deb b 2"}, {}}})
+	at := time.Date(2026, 11, 25, 0, 0, 0, 0, time.UTC)
+	for _, e := range []enforce.Event{
+		{Image: "i@1", Package: "deb a 1", SHA256: "0123456789", Time: at},
+		{Image: "i@1", Package: "deb a 1", SHA256: "0123456789", Time: at.Add(time.Hour)},
+		{Image: "i@1", Package: "deb c 3", SHA256: "0123456789", Time: at},
+		{Image: "other", Package: "deb a 1", SHA256: "0123456789", Time: at},
+	} {
+		tally.Used(e)
+	}
+	if err := tally.Save(); err != nil {
+		t.Fatal(err)
+	}
+	if tally, err = OpenTally(dir); err != nil {
+		t.Fatal(err)
+	}
+	images := tally.Images()
+	if len(images) != 1 {
+		t.Fatalf("%d images", len(images))
+	}
+	if d := cmp.Diff([][]string{{"deb a 1", "deb b 2"}, {"deb a 1"}}, [][]string{images[0].Named(), images[0].Used()}); d != "" {
+		t.Error(d)
+	}
+	want := &PackageTally{Files: 2, Ran: []string{"01234567"}, First: at, Last: at.Add(time.Hour)}
+	if d := cmp.Diff(want, images[0].Packages["deb a 1"]); d != "" {
+		t.Error(d)
+	}
+	for i := range maxImages + 1 {
+		tally.Image(enforce.Set{Name: fmt.Sprint(i), Files: make([]enforce.File, 1)})
+	}
+	if n := len(tally.Images()); n != maxImages {
+		t.Errorf("%d images are kept", n)
+	}
+}

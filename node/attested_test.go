@@ -1,0 +1,245 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build linux
+
+package node
+
+import (
+	"bytes"
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io"
+	"log"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/types"
+
+	ggcr "github.com/google/go-containerregistry/pkg/registry"
+
+	"github.com/sbom-bless/sbom-bless/attest"
+	"github.com/sbom-bless/sbom-bless/attest/filelist"
+	"github.com/sbom-bless/sbom-bless/enforce"
+	"github.com/sbom-bless/sbom-bless/policy"
+	"github.com/sbom-bless/sbom-bless/transport"
+)
+
+// blessed is an image in a registry, and the artifacts of its blessing.
+type blessed struct {
+	key       *ecdsa.PrivateKey
+	image     v1.Descriptor
+	raw       []byte
+	artifacts []attest.Artifact
+}
+
+func bless(t *testing.T, name string) *blessed {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	config := []byte("{}")
+	raw := fmt.Appendf(nil, `{"schemaVersion":2,"mediaType":%q,"config":{"mediaType":%q,"size":2,"digest":"%s"},"layers":[],"annotations":{"name":%q}}`,
+		types.OCIManifestSchema1, types.OCIConfigJSON, sum(config), name)
+	b := &blessed{key: key, raw: raw, image: v1.Descriptor{MediaType: types.OCIManifestSchema1, Size: int64(len(raw)), Digest: sum(raw)}}
+	list, err := filelist.Encode([]filelist.File{
+		{Path: "usr/bin/x", SHA256: sha256.Sum256([]byte("x")), Mode: 0o755, Flags: filelist.Code, Package: 0},
+		{Path: "usr/bin/y", SHA256: sha256.Sum256([]byte("y")), Mode: 0o755, Package: -1},
+	}, []filelist.Package{{Type: "deb", Name: "x", Version: "1"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	signer, err := attest.NewSigner(key, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.artifacts, err = attest.Make(context.Background(), attest.Blessing{
+		Image: b.image, Name: "registry.example/" + name, Source: attest.Source{Name: "source", Digest: sum([]byte("source"))},
+		FileList: list, Counts: attest.Counts{Files: 2, Code: 1, Packages: 1}, SBOMs: []attest.SBOM{{MediaType: attest.MediaTypeSPDX, Raw: []byte(`{"spdxVersion":"SPDX-2.3"}`)}},
+	}, signer)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+func sum(b []byte) v1.Hash {
+	h, _, _ := v1.SHA256(bytes.NewReader(b))
+	return h
+}
+
+// dir writes the artifacts to a directory.
+func (b *blessed) dir(t *testing.T) policy.Source {
+	t.Helper()
+	dir := t.TempDir()
+	if err := attest.WriteDir(t.Context(), dir, b.artifacts); err != nil {
+		t.Fatal(err)
+	}
+	return policy.Source{Kind: policy.Directory, Path: dir}
+}
+
+// push puts image and artifacts into a registry and gives the name there.
+func (b *blessed) push(t *testing.T, server string) string {
+	t.Helper()
+	name := strings.TrimPrefix(server, "http://") + "/app:1"
+	dst, err := transport.Create(t.Context(), name, transport.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer dst.Close()
+	open := func() (io.ReadCloser, error) { return io.NopCloser(strings.NewReader("{}")), nil }
+	config := v1.Descriptor{MediaType: types.OCIConfigJSON, Size: 2, Digest: sum([]byte("{}"))}
+	err = errors.Join(dst.PutBlob(t.Context(), config, open), dst.PutManifest(t.Context(), b.image, b.raw))
+	if err == nil {
+		_, err = dst.Commit(t.Context(), b.image)
+	}
+	if err == nil {
+		err = attest.Push(t.Context(), dst, b.artifacts)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return name
+}
+
+func (b *blessed) trust() attest.Trust { return attestTrust(b) }
+
+func attestTrust(by ...*blessed) (t attest.Trust) {
+	for _, b := range by {
+		t.Keys = append(t.Keys, b.key.Public())
+	}
+	return t
+}
+
+func TestAttested(t *testing.T) {
+	b, other := bless(t, "app"), bless(t, "other")
+	want := enforce.Set{Name: "registry.example/app@" + b.image.Digest.String(), Files: []enforce.File{
+		{Path: "/usr/bin/x", SHA256: sha256.Sum256([]byte("x")), Package: "deb x 1"},
+		{Path: "/usr/bin/y", SHA256: sha256.Sum256([]byte("y"))},
+	}}
+	damaged := b.dir(t)
+	if err := os.WriteFile(filepath.Join(damaged.Path, "blobs/sha256", fileList(b)), []byte("x"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for name, c := range map[string]struct {
+		trust   attest.Trust
+		sources []policy.Source
+		reason  string
+	}{
+		"directory":              {b.trust(), []policy.Source{b.dir(t)}, ""},
+		"second directory":       {b.trust(), []policy.Source{other.dir(t), b.dir(t)}, ""},
+		"second key":             {attestTrust(other, b), []policy.Source{b.dir(t)}, ""},
+		"of another image":       {attestTrust(other, b), []policy.Source{other.dir(t)}, ReasonNoAttestation},
+		"no directory":           {b.trust(), []policy.Source{{Kind: policy.Directory, Path: "/nonexistent"}}, ReasonNoAttestation},
+		"another key":            {other.trust(), []policy.Source{b.dir(t)}, ReasonUntrusted},
+		"another key, then none": {other.trust(), []policy.Source{b.dir(t), other.dir(t)}, ReasonUntrusted},
+		"damaged":                {b.trust(), []policy.Source{damaged}, ReasonDamaged},
+		"damaged, then whole":    {b.trust(), []policy.Source{damaged, b.dir(t)}, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			a := &Attested{Trust: c.trust, Sources: c.sources, Store: t.TempDir()}
+			got, err := a.List(t.Context(), &Container{Image: "registry.example/app:1", Digest: b.image.Digest.String()})
+			expect(t, err, c.reason)
+			if c.reason == "" {
+				if d := cmp.Diff(want, got); d != "" {
+					t.Error(d)
+				}
+			}
+		})
+	}
+}
+
+func expect(t *testing.T, err error, reason string) {
+	t.Helper()
+	got := ""
+	var u *Unblessed
+	if errors.As(err, &u) {
+		got = u.Reason
+	}
+	if got != reason || (err == nil) != (reason == "") {
+		t.Errorf("%q: %v, want %q", got, err, reason)
+	}
+}
+
+// fileList is the name of the blob that holds the list.
+func fileList(b *blessed) string {
+	for _, a := range b.artifacts {
+		if strings.Contains(string(a.Descriptor.ArtifactType), "filelist") {
+			return a.Blobs[0].Descriptor.Digest.Hex
+		}
+	}
+	return ""
+}
+
+// What came from a registry is there when the registry is not; and it is verified anew,
+// so that a key that is trusted no more has no say.
+func TestAttestedStore(t *testing.T) {
+	server := httptest.NewServer(ggcr.New(ggcr.Logger(log.New(io.Discard, "", 0))))
+	defer server.Close()
+	b, other := bless(t, "app"), bless(t, "other")
+	c := &Container{Image: b.push(t, server.URL), Digest: b.image.Digest.String()}
+	store := t.TempDir()
+	list := func(trust attest.Trust, store string) error {
+		a := &Attested{Trust: trust, Sources: []policy.Source{{Kind: policy.Registry}}, Store: store}
+		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+		defer cancel()
+		set, err := a.List(ctx, c)
+		if err == nil && len(set.Files) != 2 {
+			t.Errorf("%d files", len(set.Files))
+		}
+		return err
+	}
+	expect(t, list(other.trust(), store), ReasonUntrusted)
+	expect(t, list(b.trust(), store), "")
+	server.Close()
+	expect(t, list(b.trust(), store), "")
+	expect(t, list(other.trust(), store), ReasonUnreachable)
+	expect(t, list(b.trust(), t.TempDir()), ReasonUnreachable)
+}
+
+func TestUnreachableRegistries(t *testing.T) {
+	for name, handler := range map[string]http.HandlerFunc{
+		"empty":   ggcr.New(ggcr.Logger(log.New(io.Discard, "", 0))).ServeHTTP,
+		"refuses": func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusForbidden) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			server := httptest.NewServer(handler)
+			defer server.Close()
+			b := bless(t, "app")
+			a := &Attested{Trust: b.trust(), Sources: []policy.Source{{Kind: policy.Registry}}, Store: t.TempDir()}
+			_, err := a.List(t.Context(), &Container{Image: strings.TrimPrefix(server.URL, "http://") + "/app:1", Digest: b.image.Digest.String()})
+			expect(t, err, ReasonUnreachable)
+		})
+	}
+}
+
+// The store keeps those that were used last.
+func TestAttestedStoreIsBounded(t *testing.T) {
+	store := t.TempDir()
+	for i := range maxKept + 2 {
+		dir := filepath.Join(store, "attestations", fmt.Sprintf("%04d", i))
+		at := time.Now().Add(time.Duration(-i) * time.Hour)
+		if err := errors.Join(os.MkdirAll(dir, 0o700), os.Chtimes(dir, at, at)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := (&Attested{Store: store}).clean(); err != nil {
+		t.Fatal(err)
+	}
+	left, err := os.ReadDir(filepath.Join(store, "attestations"))
+	if err != nil || len(left) != maxKept || left[maxKept-1].Name() != fmt.Sprintf("%04d", maxKept-1) {
+		t.Errorf("%d left, %v", len(left), err)
+	}
+}

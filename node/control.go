@@ -1,0 +1,184 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build linux
+
+package node
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
+)
+
+// request is what another process of the host's root asks the agent: one of them.
+type request struct {
+	// Hook is the state that a runtime gave an OCI hook.
+	Hook *specs.State `json:"hook,omitempty"`
+	// Reload puts the policy file in force.
+	Reload *Reload `json:"reload,omitempty"`
+	// Confirm keeps the policy on trial.
+	Confirm bool `json:"confirm,omitempty"`
+}
+
+// Reload says how.
+type Reload struct {
+	// Confirm is the time in which the policy must be confirmed; 0 means that it need not be.
+	Confirm time.Duration `json:"confirm,omitempty"`
+}
+
+type answer struct {
+	Error string `json:"error,omitempty"`
+	// Refused: the error is the policy's word, not a failure.
+	Refused bool `json:"refused,omitempty"`
+}
+
+// SocketPath is where an agent listens.
+func SocketPath(state string) string { return filepath.Join(state, "agent.sock") }
+
+// Server answers requests over a socket that only root can use.
+type Server struct {
+	Agent *Agent
+	// Containerd may be nil.
+	Containerd *Containerd
+	State      string
+}
+
+// Serve answers until ctx is done.
+func (s *Server) Serve(ctx context.Context) error {
+	path := SocketPath(s.State)
+	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	l, err := net.Listen("unix", path)
+	if err != nil {
+		return err
+	}
+	defer l.Close()
+	if err := os.Chmod(path, 0o600); err != nil {
+		return err
+	}
+	stop := context.AfterFunc(ctx, func() { l.Close() })
+	defer stop()
+	for {
+		conn, err := l.Accept()
+		if ctx.Err() != nil {
+			return nil
+		}
+		if err != nil {
+			return fmt.Errorf("%s: %w", path, err)
+		}
+		go s.talk(ctx, conn.(*net.UnixConn))
+	}
+}
+
+// talk answers one request.
+func (s *Server) talk(ctx context.Context, conn *net.UnixConn) {
+	defer conn.Close()
+	if err := fromRoot(conn); err != nil {
+		return
+	}
+	_ = conn.SetReadDeadline(time.Now().Add(10 * time.Second)) // a deadline on an open socket cannot fail
+	var req request
+	if err := json.NewDecoder(conn).Decode(&req); err != nil {
+		return
+	}
+	err := s.do(ctx, &req)
+	var a answer
+	if err != nil {
+		var refused *Refused
+		a = answer{Error: err.Error(), Refused: errors.As(err, &refused)}
+	}
+	_ = json.NewEncoder(conn).Encode(a) // who asked is gone, then
+}
+
+func (s *Server) do(ctx context.Context, req *request) error {
+	switch {
+	case req.Hook != nil:
+		c, err := fromHook(ctx, req.Hook, s.Containerd)
+		if err != nil {
+			return fmt.Errorf("container %s: %w", req.Hook.ID, err)
+		}
+		return s.Agent.Admit(ctx, c, Starting)
+	case req.Reload != nil:
+		return s.Agent.Reload(ctx, req.Reload.Confirm)
+	case req.Confirm:
+		return s.Agent.Confirm()
+	}
+	return errors.New("a request of another version")
+}
+
+// fromRoot tells whether the other side is the host's root.
+func fromRoot(conn *net.UnixConn) error {
+	raw, err := conn.SyscallConn()
+	if err != nil {
+		return err
+	}
+	var cred *unix.Ucred
+	var failed error
+	err = raw.Control(func(fd uintptr) { cred, failed = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED) })
+	if err := errors.Join(err, failed); err != nil {
+		return err
+	}
+	if int(cred.Uid) != os.Geteuid() {
+		return errors.New("not root")
+	}
+	return nil
+}
+
+// ErrNoAgent says that no agent answers.
+var ErrNoAgent = errors.New("no agent answers")
+
+// ErrRefused says that the policy forbids a container to start.
+var ErrRefused = errors.New("refused by the policy")
+
+// ask sends a request to the agent of the state directory.
+func ask(ctx context.Context, state string, req request) error {
+	var d net.Dialer
+	conn, err := d.DialContext(ctx, "unix", SocketPath(state))
+	if err != nil {
+		return fmt.Errorf("%w: %w", ErrNoAgent, err)
+	}
+	defer conn.Close()
+	stop := context.AfterFunc(ctx, func() { conn.Close() })
+	defer stop()
+	var a answer
+	if err := json.NewEncoder(conn).Encode(req); err != nil {
+		return fmt.Errorf("%w: %w", ErrNoAgent, err)
+	}
+	if err := json.NewDecoder(conn).Decode(&a); err != nil {
+		if ctx.Err() != nil {
+			err = context.Cause(ctx)
+		}
+		return fmt.Errorf("%w: %w", ErrNoAgent, err)
+	}
+	switch {
+	case a.Refused:
+		return fmt.Errorf("%w: %s", ErrRefused, a.Error)
+	case a.Error != "":
+		return errors.New(a.Error)
+	}
+	return nil
+}
+
+// AskHook has the agent decide about a container that is being created.
+func AskHook(ctx context.Context, state string, container *specs.State) error {
+	return ask(ctx, state, request{Hook: container})
+}
+
+// AskReload has the agent put its policy file in force.
+func AskReload(ctx context.Context, state string, confirm time.Duration) error {
+	return ask(ctx, state, request{Reload: &Reload{confirm}})
+}
+
+// AskConfirm has the agent keep the policy on trial.
+func AskConfirm(ctx context.Context, state string) error {
+	return ask(ctx, state, request{Confirm: true})
+}

@@ -1,0 +1,130 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build linux
+
+package node
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+	"github.com/opencontainers/runtime-spec/specs-go"
+)
+
+func TestServer(t *testing.T) {
+	r := newRig(t)
+	r.start("keys: [k]\nmode: enforce\nunblessed: deny\n")
+	state := r.dir + "/state"
+	if err := AskConfirm(t.Context(), state); !errors.Is(err, ErrNoAgent) {
+		t.Errorf("%v", err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- (&Server{Agent: r.Agent, State: state}).Serve(ctx) }()
+	for end := time.Now().Add(10 * time.Second); ; time.Sleep(5 * time.Millisecond) {
+		if _, err := os.Stat(SocketPath(state)); err == nil {
+			break
+		}
+		if time.Now().After(end) {
+			t.Fatal("no socket")
+		}
+	}
+	if err := AskConfirm(t.Context(), state); err == nil || err.Error() != ErrNothingToConfirm.Error() {
+		t.Errorf("%v", err)
+	}
+	r.write("mode: [audit]")
+	if err := AskReload(t.Context(), state, 0); err == nil || !strings.Contains(err.Error(), "policy:1: mode: a list") {
+		t.Errorf("%v", err)
+	}
+	r.write("keys: [k]\nmode: enforce\nunblessed: deny\n# again")
+	if err := errors.Join(AskReload(t.Context(), state, time.Hour), AskConfirm(t.Context(), state)); err != nil {
+		t.Error(err)
+	}
+	if err := AskHook(t.Context(), state, &specs.State{ID: "x", Bundle: "/nonexistent"}); err == nil || errors.Is(err, ErrRefused) || errors.Is(err, ErrNoAgent) {
+		t.Errorf("%v", err)
+	}
+	container := &specs.State{ID: "x", Pid: os.Getpid(), Bundle: bundle(t, t.TempDir(), specs.Spec{Annotations: map[string]string{AnnotationImage: "i@sha256:" + strings.Repeat("1", 64)}})}
+	if err := AskHook(t.Context(), state, container); !errors.Is(err, ErrRefused) || !strings.Contains(err.Error(), "no-attestation") {
+		t.Errorf("%v", err)
+	}
+	cancel()
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+}
+
+// bundle writes a bundle's config.json.
+func bundle(t *testing.T, rootfs string, spec specs.Spec) string {
+	t.Helper()
+	dir := t.TempDir()
+	spec.Root = &specs.Root{Path: rootfs}
+	b, err := json.Marshal(spec)
+	if err == nil {
+		err = os.WriteFile(filepath.Join(dir, "config.json"), b, 0o600)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return dir
+}
+
+// What an OCI hook is told becomes a container. The files are as podman 4.3 and CRI-O write them.
+func TestFromHook(t *testing.T) {
+	root := t.TempDir()
+	const id = "f00d"
+	for name, text := range map[string]string{
+		"overlay-containers/containers.json": `[{"id":"f00d","names":["web"],"image":"cafe","layer":"top","metadata":"{\"image-name\":\"registry.example/app:2\",\"name\":\"web\"}"},
+			{"id":"strange","names":["strange"],"image":"cafe","layer":"other"},{"id":"built","names":["built"],"image":"local","layer":"top"}]`,
+		"overlay-containers/volatile-containers.json": `[{"id":"brief","names":["brief"],"image":"cafe","layer":"top"}]`,
+		"overlay-images/images.json": `[{"id":"cafe","digest":"sha256:1111","names":["registry.example/app:1","registry.example/app:2"],"layer":"base","created":"2026-11-01T00:00:00Z"},
+			{"id":"local","names":["localhost/x:1"],"layer":"base"}]`,
+		"overlay-layers/layers.json": `[{"id":"base"},{"id":"top","parent":"base"},{"id":"other","parent":"elsewhere"}]`,
+	} {
+		name = filepath.Join(root, name)
+		if err := errors.Join(os.MkdirAll(filepath.Dir(name), 0o700), os.WriteFile(name, []byte(text), 0o600)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	rootfs := filepath.Join(root, "overlay/top/merged")
+	created := time.Date(2026, 11, 1, 0, 0, 0, 0, time.UTC)
+	for _, c := range []struct {
+		id, rootfs  string
+		annotations map[string]string
+		want        Container
+	}{
+		{id, rootfs, nil, Container{Runtime: "podman", Name: "web", Image: "registry.example/app:2", Digest: "sha256:1111", Created: created}},
+		{"brief", rootfs, nil, Container{Runtime: "podman", Name: "brief", Image: "registry.example/app:1", Digest: "sha256:1111", Created: created}},
+		{"built", rootfs, nil, Container{Runtime: "podman", Name: "built", Image: "localhost/x:1", Problem: "image localhost/x:1 has no manifest: it was built here"}},
+		{"strange", rootfs, nil, Container{
+			Runtime: "podman", Name: "strange", Image: "registry.example/app:1", Created: created,
+			Problem: "the layer of container strange does not lie on image cafe",
+		}},
+		{"unknown", rootfs, nil, Container{Runtime: "podman", Name: "unknown", Problem: errNotStored.Error()}},
+		{id, rootfs, map[string]string{
+			"io.container.manager": "cri-o", "io.kubernetes.cri-o.Labels": `{"io.kubernetes.pod.namespace":"shop","io.kubernetes.container.name":"front","team":"red"}`,
+		}, Container{Runtime: "cri-o", Name: "front", Namespace: "shop", Image: "registry.example/app:2", Digest: "sha256:1111", Created: created}},
+		{"plain", "rootfs", map[string]string{AnnotationImage: "r/app@sha256:22"}, Container{Runtime: "oci", Name: "plain", Image: "r/app", Digest: "sha256:22"}},
+		{"bare", "rootfs", nil, Container{Runtime: "oci", Name: "bare", Problem: "no image store knows it, and annotation org.sbom-bless.image does not name NAME@sha256:…"}},
+	} {
+		state := &specs.State{ID: c.id, Pid: os.Getpid(), Bundle: bundle(t, c.rootfs, specs.Spec{Annotations: c.annotations})}
+		got, err := fromHook(t.Context(), state, nil)
+		if err != nil {
+			t.Errorf("%s: %v", c.id, err)
+		}
+		c.want.ID, c.want.PID = c.id, os.Getpid()
+		if d := cmp.Diff(c.want, got, cmpopts.IgnoreFields(Container{}, "Labels", "Root", "Cgroup")); d != "" {
+			t.Errorf("%s: %s", c.id, d)
+		}
+		if !strings.HasPrefix(got.Cgroup, "/sys/fs/cgroup") || c.annotations["io.kubernetes.cri-o.Labels"] != "" && got.Labels["team"] != "red" {
+			t.Errorf("%s: %+v", c.id, got)
+		}
+	}
+}

@@ -1,0 +1,111 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build linux
+
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/sbom-bless/sbom-bless/enforce"
+	"github.com/sbom-bless/sbom-bless/policy"
+)
+
+// patience is how long a list may take to come. NRI gives a plugin two seconds
+// by default; what comes later is there for the next attempt.
+const patience = 20 * time.Second
+
+// inForce is a policy with what it was made ready with. It does not change.
+type inForce struct {
+	text  []byte
+	rules *policy.Policy
+	lists Lists
+	// glass: break-glass, nothing is denied.
+	glass bool
+}
+
+// decision is what becomes of a container.
+type decision struct {
+	// watch: it is put under set with rules. Otherwise it is left alone.
+	watch bool
+	rules enforce.Rules
+	set   enforce.Set
+	// refuse: it must not start. One that runs already is put under set all the same.
+	refuse bool
+	// unblessed is nil for a container under its image's list.
+	unblessed *Unblessed
+	answer    policy.Answer
+	mode      policy.Mode
+}
+
+// decide asks policy and attestations. It may wait for a registry.
+func (f *inForce) decide(ctx context.Context, c *Container) decision {
+	rules, _ := f.rules.For(c.match())
+	if f.glass {
+		if rules.Mode == policy.Enforce {
+			rules.Mode = policy.Audit
+		}
+		if rules.Unblessed == policy.AnswerDeny {
+			rules.Unblessed = policy.AnswerAudit
+		}
+	}
+	d := decision{mode: rules.Mode}
+	if rules.Mode == policy.Ignore {
+		return d
+	}
+	d.rules = enforce.Rules{
+		Enforce: rules.Mode == policy.Enforce, JIT: rules.JIT, Soft: rules.Soft, Interpreters: rules.Interpreters,
+		GuardAll: rules.GuardAll, Mounts: rules.Mounts, MaxSize: rules.MaxSize,
+	}
+	d.watch, d.set.Name = true, c.image()
+	d.unblessed = counts(&rules, c)
+	if d.unblessed == nil {
+		ctx, cancel := context.WithTimeout(ctx, patience)
+		defer cancel()
+		set, err := f.lists(ctx, c)
+		if err == nil {
+			set.Name = c.image()
+			d.set = set
+			return d
+		}
+		if !errors.As(err, &d.unblessed) {
+			d.unblessed = &Unblessed{ReasonDamaged, err}
+		}
+	}
+	return d.without(rules.Unblessed)
+}
+
+// without makes it the decision of a container that nothing vouches for.
+func (d decision) without(answer policy.Answer) decision {
+	d.answer = answer
+	d.watch = answer != policy.AnswerAllow
+	d.refuse = answer == policy.AnswerDeny
+	d.rules.Enforce = d.refuse
+	d.set.Files = nil
+	return d
+}
+
+// counts tells whether the policy wants this very image.
+func counts(r *policy.Rules, c *Container) *Unblessed {
+	switch {
+	case c.Digest == "":
+		problem := c.Problem
+		if problem == "" {
+			problem = "the runtime does not tell the digest of its image"
+		}
+		return &Unblessed{ReasonNoImage, errors.New(problem)}
+	case len(r.Digests) > 0 && !slices.Contains(r.Digests, c.Digest):
+		return &Unblessed{ReasonOtherDigest, fmt.Errorf("%s is none of the %d digests that the policy names", c.Digest, len(r.Digests))}
+	case !r.NotBefore.IsZero() && c.Created.Before(r.NotBefore):
+		made := "at a time unknown"
+		if !c.Created.IsZero() {
+			made = c.Created.UTC().Format(time.RFC3339)
+		}
+		return &Unblessed{ReasonTooOld, fmt.Errorf("the image was created %s, the policy wants %s or later", made, r.NotBefore.UTC().Format(time.RFC3339))}
+	}
+	return nil
+}

@@ -1,0 +1,160 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build linux
+
+package node
+
+import (
+	"bufio"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+)
+
+// runcInit is the name of runc's process while it waits to become the container's.
+const runcInit = "runc:[2:INIT]"
+
+// drift reports what the processes of a container execute that its list lacks:
+// what they mapped before the verifier knew of them, it does not judge again. A
+// container without a list has nothing to compare with.
+func (a *Agent) drift(c *Container, domain uint32, d *decision) {
+	if d.unblessed != nil {
+		return
+	}
+	listed := make(map[[32]byte]bool, len(d.set.Files))
+	for _, f := range d.set.Files {
+		listed[f.SHA256] = true
+	}
+	seen := map[string]bool{} // mappings of one file in many processes
+	for _, pid := range processes(c.Cgroup) {
+		command := readLine(fmt.Sprintf("/proc/%d/comm", pid))
+		if command == runcInit {
+			continue
+		}
+		for _, m := range executable(pid) {
+			n := Notice{
+				Operation: "drift", Action: "reported", Container: c.Name, Image: c.image(), Domain: domain,
+				PID: pid, Command: command, Path: m.path,
+			}
+			if m.inode == "0" {
+				if d.rules.JIT {
+					continue
+				}
+				n.Reason, n.Message = "anonymous", fmt.Sprintf("reported: drift: process %d (%s) has executable memory that no file stands behind", pid, command)
+				if !seen[strconv.Itoa(pid)] {
+					a.notify(n)
+				}
+				seen[strconv.Itoa(pid)] = true
+				continue
+			}
+			if seen[m.device+m.inode] {
+				continue
+			}
+			seen[m.device+m.inode] = true
+			sum, err := m.sum(pid)
+			if errors.Is(err, fs.ErrNotExist) {
+				continue // it ended, or unmapped it
+			}
+			if err == nil && listed[sum] {
+				continue
+			}
+			n.Reason = "not-listed"
+			n.Message = fmt.Sprintf("reported: drift: process %d (%s) executes %s, which is not in the SBOM of %s", pid, command, m.path, c.image())
+			if err == nil {
+				n.SHA256 = hex.EncodeToString(sum[:])
+			} else {
+				n.Reason, n.Message = "no-digest", fmt.Sprintf("reported: drift: process %d (%s) executes %s, which cannot be read: %v", pid, command, m.path, err)
+			}
+			a.notify(n)
+		}
+	}
+}
+
+// processes are those in a cgroup and below it.
+func processes(cgroup string) []int {
+	var pids []int
+	// Cgroups go while they are walked; what is gone has no processes.
+	_ = filepath.WalkDir(cgroup, func(dir string, e fs.DirEntry, err error) error {
+		if err != nil || !e.IsDir() {
+			return nil
+		}
+		b, _ := os.ReadFile(filepath.Join(dir, "cgroup.procs"))
+		for field := range strings.FieldsSeq(string(b)) {
+			if pid, err := strconv.Atoi(field); err == nil && pid > 0 {
+				pids = append(pids, pid)
+			}
+		}
+		return nil
+	})
+	return pids
+}
+
+// mapping is a line of /proc/PID/maps.
+type mapping struct{ addresses, device, inode, path string }
+
+// executable are the executable mappings of a process, but for those that the
+// kernel makes.
+func executable(pid int) []mapping {
+	f, err := os.Open(fmt.Sprintf("/proc/%d/maps", pid))
+	if err != nil {
+		return nil // it ended
+	}
+	defer f.Close()
+	var list []mapping
+	for lines := bufio.NewScanner(f); lines.Scan(); {
+		// 7f… -7f… r-xp 00000000 00:1f 1234     /usr/bin/dash
+		field := strings.Fields(lines.Text())
+		if len(field) < 5 || !strings.Contains(field[1], "x") {
+			continue
+		}
+		m := mapping{addresses: field[0], device: field[3], inode: field[4]}
+		if len(field) > 5 {
+			m.path = strings.Join(field[5:], " ")
+		}
+		switch m.path {
+		case "[vdso]", "[vsyscall]", "[uprobes]":
+			continue
+		}
+		list = append(list, m)
+	}
+	return list
+}
+
+// sum is the SHA-256 of the file that is mapped, be its name gone or another's now.
+func (m mapping) sum(pid int) (sum [32]byte, err error) {
+	f, err := os.Open(fmt.Sprintf("/proc/%d/map_files/%s", pid, m.addresses))
+	if err != nil {
+		return sum, err
+	}
+	defer f.Close()
+	h := sha256.New()
+	if _, err := io.Copy(h, f); err != nil {
+		return sum, err
+	}
+	h.Sum(sum[:0])
+	return sum, nil
+}
+
+func readLine(name string) string {
+	b, _ := os.ReadFile(name)
+	return strings.TrimSpace(string(b))
+}
+
+// refresh finds a process of the container that lives; false: there is none.
+func (c *Container) refresh() bool {
+	for _, pid := range processes(c.Cgroup) {
+		root := fmt.Sprintf("/proc/%d/root", pid)
+		if _, err := os.Stat(root); err == nil && readLine(fmt.Sprintf("/proc/%d/comm", pid)) != runcInit {
+			c.PID, c.Root = pid, root
+			return true
+		}
+	}
+	return false
+}

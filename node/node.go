@@ -1,0 +1,121 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build linux
+
+// Package node is the agent of a node. It learns from container runtimes which
+// containers there are and which images they were made of, decides by a policy
+// (package policy) under which file list each runs, and tells the verifier
+// (package enforce), which does the rest in the kernel.
+//
+// An [Agent] decides; [Containerd], [NRI] and the OCI hook (through [Server])
+// bring it containers. No task ever waits for the agent but one that is about
+// to start.
+package node
+
+import (
+	"context"
+	"strings"
+	"time"
+
+	"github.com/sbom-bless/sbom-bless/enforce"
+	"github.com/sbom-bless/sbom-bless/policy"
+)
+
+// Container is one, as its runtime tells of it.
+type Container struct {
+	// Runtime is "containerd", "podman", "cri-o" or "oci".
+	Runtime string `json:"runtime"`
+	ID      string `json:"id"`
+	// Image is its name as the runtime has it.
+	Image     string            `json:"image"`
+	Name      string            `json:"name"`
+	Namespace string            `json:"namespace,omitempty"`
+	Labels    map[string]string `json:"labels,omitempty"`
+	// Cgroup is its directory.
+	Cgroup string `json:"cgroup"`
+	// PID is a process of it, Root its root filesystem as the agent reaches it.
+	PID  int    `json:"pid"`
+	Root string `json:"root"`
+	// Digest is that of the platform's manifest, as the runtime resolved it; if
+	// it is empty, Problem says why.
+	Digest  string `json:"digest,omitempty"`
+	Problem string `json:"problem,omitempty"`
+	// Created is when the image was, by its config.
+	Created time.Time `json:"created,omitzero"`
+}
+
+// key tells containers apart.
+func (c *Container) key() string { return c.Runtime + "/" + c.Namespace + "/" + c.ID }
+
+// match is what the policy looks at.
+func (c *Container) match() policy.Container {
+	return policy.Container{
+		Image: c.Image, Name: c.Name, Namespace: c.Namespace, Labels: c.Labels,
+		Cgroup: strings.TrimPrefix(c.Cgroup, "/sys/fs/cgroup"),
+	}
+}
+
+// image names the manifest: the name without its tag, and the digest.
+func (c *Container) image() string {
+	if c.Digest == "" {
+		return c.Image
+	}
+	name, _, _ := strings.Cut(c.Image, "@")
+	if colon := strings.LastIndexByte(name, ':'); colon > strings.LastIndexByte(name, '/') {
+		name = name[:colon]
+	}
+	return name + "@" + c.Digest
+}
+
+// Verifier is what the agent needs of an [enforce.Enforcer].
+type Verifier interface {
+	Add(d enforce.Domain, set enforce.Set) (uint32, error)
+	Update(d enforce.Domain, set enforce.Set) error
+	Remove(d enforce.Domain) error
+	Domains() ([]enforce.Domain, error)
+}
+
+// Lists gives the verified file list of a container's image. An *Unblessed
+// error says that there is none that counts.
+type Lists func(ctx context.Context, c *Container) (enforce.Set, error)
+
+// Unblessed says why nothing vouches for a container.
+type Unblessed struct {
+	// Reason is a code of docs/enforce.md.
+	Reason string
+	Err    error
+}
+
+func (u *Unblessed) Error() string { return u.Err.Error() }
+func (u *Unblessed) Unwrap() error { return u.Err }
+
+// Reasons of Unblessed.
+const (
+	ReasonNoImage       = "no-image"        // the runtime cannot say which manifest it is of
+	ReasonNoAttestation = "no-attestation"  // nobody says anything of that manifest
+	ReasonUntrusted     = "untrusted"       // somebody does, but none that the policy trusts
+	ReasonUnreachable   = "unreachable"     // who would know could not be asked
+	ReasonDamaged       = "damaged"         // an attestation lacks a part, or was altered
+	ReasonOtherDigest   = "other-digest"    // the policy names other digests for it
+	ReasonTooOld        = "too-old"         // created before the policy's not-before
+	ReasonNotEnforced   = "not-enforceable" // the verifier cannot take it as the policy wants
+)
+
+// Notice is what the agent reports of itself and of containers. Its JSON form
+// goes into the stream of events, and shares their names.
+type Notice struct {
+	Time      time.Time `json:"time"`
+	Container string    `json:"container,omitempty"`
+	Image     string    `json:"image,omitempty"`
+	Domain    uint32    `json:"domain,omitempty"`
+	// Operation is "container", "drift", "policy", "break-glass" or "runtime".
+	Operation string `json:"operation"`
+	Action    string `json:"action"`
+	Reason    string `json:"reason,omitempty"`
+	Message   string `json:"message"`
+	Mode      string `json:"mode,omitempty"`
+	Path      string `json:"path,omitempty"`
+	SHA256    string `json:"sha256,omitempty"`
+	PID       int    `json:"pid,omitempty"`
+	Command   string `json:"command,omitempty"`
+}

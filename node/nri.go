@@ -1,0 +1,91 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build linux
+
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"time"
+
+	"github.com/containerd/nri/pkg/api"
+	nrilog "github.com/containerd/nri/pkg/log"
+	"github.com/containerd/nri/pkg/stub"
+)
+
+// NRI is a plugin of a container runtime by the Node Resource Interface (containerd
+// 1.7 and later with its CRI, CRI-O): a container starts when its list is loaded, or
+// does not start if the policy forbids it.
+type NRI struct {
+	// Admit is called with the namespace of the runtime and the container's id.
+	Admit func(ctx context.Context, namespace, id string) error
+	// Socket is the runtime's.
+	Socket string
+	Agent  *Agent
+}
+
+// criNamespace is where containerd's CRI keeps its containers. Only that asks NRI.
+const criNamespace = "k8s.io"
+
+// Run serves the runtime until ctx is done. It waits for one that is not
+// there, or goes.
+func (n *NRI) Run(ctx context.Context) error {
+	for {
+		if _, err := os.Stat(n.Socket); err == nil {
+			if err := n.serve(ctx); err != nil && ctx.Err() == nil {
+				n.Agent.notify(Notice{Operation: "runtime", Action: "lost", Message: fmt.Sprintf("NRI at %s: %v", n.Socket, err)})
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(2 * time.Second):
+		}
+	}
+}
+
+func (n *NRI) serve(ctx context.Context) error {
+	closed := n.Agent.closed()
+	s, err := stub.New(n, stub.WithPluginName("sbom-bless"), stub.WithPluginIdx("90"), stub.WithSocketPath(n.Socket),
+		stub.WithLogger(quiet{}), stub.WithFailurePolicy(&api.FailurePolicy{FailRequest: closed, KeepConnected: closed}))
+	if err != nil {
+		return err
+	}
+	defer s.Stop()
+	return s.Run(ctx)
+}
+
+// Synchronize learns of containers that are there already. Containerd tells of them too, and
+// of those outside of Kubernetes, so this has nothing to add.
+func (n *NRI) Synchronize(context.Context, []*api.PodSandbox, []*api.Container) ([]*api.ContainerUpdate, error) {
+	n.Agent.notify(Notice{Operation: "runtime", Action: "found", Message: "NRI at " + n.Socket})
+	return nil, nil
+}
+
+// StartContainer is asked between the container's making and its first instruction.
+func (n *NRI) StartContainer(ctx context.Context, _ *api.PodSandbox, c *api.Container) error {
+	limit := api.DefaultPluginRequestTimeout * 3 / 4 // the runtime drops a plugin that is late
+	in, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	err := n.Admit(in, criNamespace, c.GetId())
+	var refused *Refused
+	if err == nil || errors.As(err, &refused) || n.Agent.closed() {
+		return err
+	}
+	// It starts, and is put under its list when that comes: containerd tells of the start.
+	n.Agent.problem(c.GetName(), err)
+	return nil
+}
+
+// quiet drops what the library has to say: what matters comes as an error.
+type quiet struct{}
+
+func (quiet) Debugf(context.Context, string, ...any) {}
+func (quiet) Infof(context.Context, string, ...any)  {}
+func (quiet) Warnf(context.Context, string, ...any)  {}
+func (quiet) Errorf(context.Context, string, ...any) {}
+
+var _ nrilog.Logger = quiet{}

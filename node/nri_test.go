@@ -1,0 +1,86 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build linux
+
+package node
+
+import (
+	"context"
+	"errors"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/containerd/nri/pkg/adaptation"
+	"github.com/containerd/nri/pkg/api"
+)
+
+// The other side is the library that containerd and CRI-O have NRI from, with a
+// socket between. What they ask is answered as the policy says.
+func TestNRI(t *testing.T) {
+	r := newRig(t)
+	r.start("keys: [k]\nwithout-agent: deny\nmode: enforce\nunblessed: deny\n")
+	dir := t.TempDir()
+	socket := filepath.Join(dir, "nri.sock")
+	runtime, err := adaptation.New("containerd", "2.0", func(ctx context.Context, sync adaptation.SyncCB) error {
+		_, err := sync(ctx, nil, nil)
+		return err
+	}, func(context.Context, []*adaptation.ContainerUpdate) ([]*adaptation.ContainerUpdate, error) {
+		return nil, nil
+	},
+		adaptation.WithSocketPath(socket), adaptation.WithPluginPath(filepath.Join(dir, "plugins")), adaptation.WithPluginConfigPath(filepath.Join(dir, "conf")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := runtime.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer runtime.Stop()
+	n := &NRI{Agent: r.Agent, Socket: socket, Admit: func(ctx context.Context, namespace, id string) error {
+		if namespace != "k8s.io" {
+			return errors.New("namespace " + namespace)
+		}
+		image := "other"
+		switch id {
+		case "good":
+			image = "blessed"
+		case "slow":
+			<-ctx.Done()
+			return ctx.Err()
+		}
+		return r.Admit(ctx, r.container(id, image), Starting)
+	}}
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- n.Run(ctx) }()
+	for end := time.Now().Add(20 * time.Second); !r.said("runtime", "found", ""); time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatal("the plugin does not register")
+		}
+	}
+	ask := func(id string) error {
+		defer runtime.BlockPluginSync().Unblock()
+		return runtime.StartContainer(t.Context(), &api.StartContainerRequest{Pod: &api.PodSandbox{Id: "pod"}, Container: &api.Container{Id: id, Name: id}})
+	}
+	if err := ask("good"); err != nil || r.kernel.state("good") != "enforce 2" {
+		t.Errorf("%v, %q", err, r.kernel.state("good"))
+	}
+	if err := ask("bad"); err == nil || !strings.Contains(err.Error(), "container bad of other@sha256:1111") || !strings.Contains(err.Error(), "may not start: no-attestation") {
+		t.Errorf("%v", err)
+	}
+	if err := ask("slow"); err == nil {
+		t.Error("a container starts that nobody could judge, where the policy says deny")
+	}
+	r.write("keys: [k]\nwithout-agent: allow\n")
+	if err := r.Reload(t.Context(), 0); err != nil {
+		t.Fatal(err)
+	}
+	if err := ask("slow"); err != nil || !r.said("container", "failed", "") {
+		t.Errorf("a container must wait, where the policy says allow: %v", err)
+	}
+	cancel()
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+}

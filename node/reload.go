@@ -1,0 +1,335 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build linux
+
+package node
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/sbom-bless/sbom-bless/policy"
+)
+
+// trial is a policy that was put in force until somebody confirms it, and the one
+// before it. It is kept in the state directory, for an agent that is killed
+// meanwhile.
+type trial struct {
+	// Before is the text to go back to, Tried the one that is, or was, in force.
+	Before []byte `json:"before"`
+	Tried  []byte `json:"tried"`
+	// Until it holds unconfirmed; zero: it was rolled back.
+	Until time.Time `json:"until,omitzero"`
+}
+
+func (a *Agent) trialPath() string { return filepath.Join(a.o.State, "trial.json") }
+
+// PolicyInForce is where the agent keeps a copy of the policy in force, for hooks
+// that find no agent.
+func PolicyInForce(state string) string { return filepath.Join(state, "policy.yaml") }
+
+// Start puts the policy file in force, or what an unfinished trial of it says, and
+// applies it to the containers that an agent before this one knew. A bad file leaves
+// in force what was, if an agent ran since boot.
+func (a *Agent) Start(ctx context.Context) error {
+	err := a.start(ctx)
+	if err == nil {
+		return nil
+	}
+	text, e := os.ReadFile(PolicyInForce(a.o.State))
+	if errors.Is(e, fs.ErrNotExist) {
+		return err
+	}
+	if e := errors.Join(e, a.take(ctx, text, true)); e != nil {
+		return errors.Join(err, e)
+	}
+	a.notify(Notice{Operation: "policy", Action: "refused", Message: "refused, the one before stays in force: " + firstLine(err)})
+	return nil
+}
+
+func (a *Agent) start(ctx context.Context) error {
+	text, err := os.ReadFile(a.o.Policy)
+	if err != nil {
+		return fmt.Errorf("policy: %w", err)
+	}
+	var t trial
+	err = readJSON(a.trialPath(), &t)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	if a.broken() {
+		a.glassNotice(true)
+	}
+	if err != nil || !bytes.Equal(t.Tried, text) {
+		return errors.Join(a.take(ctx, text, true), a.endTrial())
+	}
+	left := time.Until(t.Until)
+	if left > 0 {
+		a.await(left)
+		return a.take(ctx, text, true)
+	}
+	if err := a.take(ctx, t.Before, true); err != nil {
+		return err
+	}
+	a.notify(Notice{Operation: "policy", Action: "rolled-back", Message: a.o.Policy + " was not confirmed in time: the policy before it stays in force"})
+	t.Until = time.Time{}
+	return writeJSON(a.trialPath(), t)
+}
+
+// Reload puts the policy file in force, for all containers or, when there is an
+// error, for none. With confirm, the policy before it comes back after that
+// time unless Confirm is called.
+func (a *Agent) Reload(ctx context.Context, confirm time.Duration) error {
+	text, err := os.ReadFile(a.o.Policy)
+	if err != nil {
+		return fmt.Errorf("policy: %w", err)
+	}
+	a.reload.Lock()
+	defer a.reload.Unlock()
+	a.mu.Lock()
+	before := a.force.text
+	if a.confirm != nil { // an earlier trial: what was before that is what was confirmed last
+		var t trial
+		if err := readJSON(a.trialPath(), &t); err == nil {
+			before = t.Before
+		}
+	}
+	a.mu.Unlock()
+	if confirm > 0 {
+		if err := writeJSON(a.trialPath(), trial{Before: before, Tried: text, Until: time.Now().Add(confirm)}); err != nil {
+			return err
+		}
+	}
+	if err := a.take(ctx, text, false); err != nil {
+		a.notify(Notice{Operation: "policy", Action: "refused", Message: "refused, nothing changed: " + firstLine(err)})
+		if confirm > 0 {
+			err = errors.Join(err, a.endTrial())
+		}
+		return err
+	}
+	if confirm > 0 {
+		a.await(confirm)
+		return nil
+	}
+	return a.endTrial()
+}
+
+// ErrNothingToConfirm says that no policy is on trial.
+var ErrNothingToConfirm = errors.New("no policy awaits confirmation")
+
+// Confirm keeps the policy in force that is on trial.
+func (a *Agent) Confirm() error {
+	a.reload.Lock()
+	defer a.reload.Unlock()
+	a.mu.Lock()
+	pending := a.confirm != nil
+	a.mu.Unlock()
+	if !pending {
+		return ErrNothingToConfirm
+	}
+	a.notify(Notice{Operation: "policy", Action: "confirmed", Message: a.o.Policy + " was confirmed"})
+	return a.endTrial()
+}
+
+// endTrial forgets a trial, if there is one.
+func (a *Agent) endTrial() error {
+	a.mu.Lock()
+	if a.confirm != nil {
+		a.confirm.Stop()
+		a.confirm = nil
+	}
+	a.mu.Unlock()
+	if err := os.Remove(a.trialPath()); !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
+}
+
+// await rolls the policy back when the time is over.
+func (a *Agent) await(left time.Duration) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.confirm != nil {
+		a.confirm.Stop()
+	}
+	var timer *time.Timer
+	timer = time.AfterFunc(left, func() {
+		a.reload.Lock()
+		defer a.reload.Unlock()
+		a.mu.Lock()
+		current := a.confirm == timer
+		a.mu.Unlock()
+		if !current { // confirmed, or tried anew, at the last moment
+			return
+		}
+		if err := a.rollBack(); err != nil {
+			a.notify(Notice{Operation: "policy", Action: "refused", Message: "roll back: " + err.Error()})
+		}
+	})
+	a.confirm = timer
+}
+
+func (a *Agent) rollBack() error {
+	var t trial
+	if err := readJSON(a.trialPath(), &t); err != nil {
+		return err
+	}
+	if err := a.take(context.Background(), t.Before, false); err != nil {
+		return err
+	}
+	a.mu.Lock()
+	a.confirm = nil
+	a.mu.Unlock()
+	a.notify(Notice{Operation: "policy", Action: "rolled-back", Message: a.o.Policy + " was not confirmed in time: the policy before it is in force again"})
+	t.Until = time.Time{}
+	return writeJSON(a.trialPath(), t)
+}
+
+// take makes a policy the one in force, if it can be for every container. At the
+// start of an agent a container that cannot have it is told of, and keeps what it has.
+func (a *Agent) take(ctx context.Context, text []byte, start bool) error {
+	p, err := policy.Parse(a.o.Policy, text)
+	if err != nil {
+		return err
+	}
+	lists, err := a.o.Prepare(ctx, p)
+	if err != nil {
+		return fmt.Errorf("%s: %w", a.o.Policy, err)
+	}
+	next := &inForce{text: text, rules: p, lists: lists, glass: a.broken()}
+	if err := a.switchTo(ctx, next, start); err != nil {
+		return err
+	}
+	if err := writeFile(PolicyInForce(a.o.State), text); err != nil {
+		return err
+	}
+	a.notify(Notice{Operation: "policy", Action: "applied", Message: fmt.Sprintf("%s is in force: %d matches, for the rest %s", a.o.Policy, len(p.Matches), p.Default.Mode)})
+	return nil
+}
+
+// switchTo decides anew for every container, then makes all of it so. A container
+// that comes meanwhile waits for the end of it.
+func (a *Agent) switchTo(ctx context.Context, next *inForce, start bool) error {
+	type change struct {
+		c         Container
+		then, now decision
+	}
+	var changes []change
+	decided := map[string]bool{}
+	for {
+		a.mu.Lock()
+		var containers []Container
+		for key, r := range a.records {
+			if !decided[key] {
+				containers = append(containers, r.Container)
+			}
+		}
+		if len(containers) == 0 {
+			break // with the lock: none comes until all is changed
+		}
+		before := a.force
+		a.mu.Unlock()
+		for _, c := range containers { // may take its time: lists are fetched
+			decided[c.key()] = true
+			if !c.refresh() {
+				continue // it ended
+			}
+			ch := change{c: c, now: next.decide(ctx, &c)}
+			if before != nil {
+				ch.then = before.decide(ctx, &c)
+			}
+			changes = append(changes, ch)
+		}
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+	}
+	defer a.mu.Unlock()
+	before := a.force
+	a.force = next
+	for i := range changes {
+		_, err := a.apply(&changes[i].c, &changes[i].now, Running)
+		if err == nil || !changes[i].c.refresh() {
+			continue
+		}
+		err = fmt.Errorf("container %s: %w", changes[i].c.Name, err)
+		if start {
+			a.notify(Notice{Operation: "container", Container: changes[i].c.Name, Action: "unchanged", Message: err.Error()})
+			continue
+		}
+		// Back, for all that were changed and the one that may be half so.
+		errs := []error{err}
+		a.force = before
+		for j := range changes[:i+1] {
+			if _, err := a.apply(&changes[j].c, &changes[j].then, Running); err != nil && changes[j].c.refresh() {
+				errs = append(errs, fmt.Errorf("container %s: back: %w", changes[j].c.Name, err))
+			}
+		}
+		return errors.Join(errs...)
+	}
+	return nil
+}
+
+// broken tells whether the glass is broken.
+func (a *Agent) broken() bool {
+	if a.o.BreakGlass == "" {
+		return false
+	}
+	_, err := os.Lstat(a.o.BreakGlass)
+	return err == nil
+}
+
+// Glass looks at the break-glass file, and applies and reports it when it came or went.
+func (a *Agent) Glass(ctx context.Context) error {
+	now := a.broken()
+	a.reload.Lock()
+	defer a.reload.Unlock()
+	a.mu.Lock()
+	force := *a.force
+	a.mu.Unlock()
+	if force.glass == now {
+		return nil
+	}
+	force.glass = now
+	if err := a.switchTo(ctx, &force, false); err != nil {
+		return fmt.Errorf("break-glass: %w", err)
+	}
+	a.glassNotice(now)
+	return nil
+}
+
+func (a *Agent) glassNotice(broken bool) {
+	n := Notice{Operation: "break-glass", Action: "closed", Message: "the policy holds again: " + a.o.BreakGlass + " is gone"}
+	if broken {
+		n.Action, n.Message = "broken", "nothing is denied while there is "+a.o.BreakGlass+glassReason(a.o.BreakGlass)
+	}
+	a.notify(n)
+}
+
+// glassReason is what whoever broke it wrote down, in one line.
+func glassReason(file string) string {
+	f, err := os.Open(file)
+	if err != nil {
+		return ""
+	}
+	defer f.Close()
+	b := make([]byte, 200)
+	n, _ := f.Read(b)
+	line, _, _ := strings.Cut(string(b[:n]), "\n")
+	if line == "" {
+		return ""
+	}
+	return fmt.Sprintf(": %q", line)
+}
+
+func firstLine(err error) string {
+	line, _, _ := strings.Cut(err.Error(), "\n")
+	return line
+}

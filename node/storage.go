@@ -1,0 +1,175 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build linux
+
+package node
+
+// What containers/storage, which podman and CRI-O keep containers and images in, knows
+// of a container. Its files are read, never locked: it replaces them whole.
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+)
+
+// DefaultStorage is the graph root of containers/storage, for root.
+const DefaultStorage = "/var/lib/containers/storage"
+
+type storedContainer struct {
+	ID       string   `json:"id"`
+	Names    []string `json:"names"`
+	Image    string   `json:"image"`
+	Layer    string   `json:"layer"`
+	Metadata string   `json:"metadata"`
+}
+
+type storedImage struct {
+	ID      string    `json:"id"`
+	Digest  string    `json:"digest"`
+	Names   []string  `json:"names"`
+	Layer   string    `json:"layer"`
+	Mapped  []string  `json:"mapped-layers"`
+	Created time.Time `json:"created"`
+}
+
+type storedLayer struct {
+	ID     string `json:"id"`
+	Parent string `json:"parent"`
+}
+
+// find reads the lists of one kind; those marked volatile are of containers that do
+// not outlive a boot.
+func find[T any](root, kind string, ok func(*T) bool) (*T, error) {
+	var missing error
+	for _, volatile := range []string{"", "volatile-"} {
+		var list []T
+		err := readJSON(filepath.Join(root, "overlay-"+kind, volatile+kind+".json"), &list)
+		if errors.Is(err, fs.ErrNotExist) {
+			missing = err
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		for i := range list {
+			if ok(&list[i]) {
+				return &list[i], nil
+			}
+		}
+	}
+	return nil, missing
+}
+
+// errNotStored says that a storage does not know the container.
+var errNotStored = errors.New("containers/storage does not know it")
+
+// fromStorage fills c with what the storage at root knows of the container c.ID. The image
+// counts only if the container's layer lies on the image's.
+func fromStorage(root string, c *Container) error {
+	sc, err := find(root, "containers", func(x *storedContainer) bool { return x.ID == c.ID })
+	if sc == nil {
+		return errors.Join(errNotStored, err)
+	}
+	if len(sc.Names) > 0 {
+		c.Name = sc.Names[0]
+	}
+	image, err := find(root, "images", func(x *storedImage) bool { return x.ID == sc.Image })
+	if image == nil {
+		c.Problem = fmt.Sprintf("containers/storage lacks image %q of container %s", sc.Image, c.ID)
+		return err
+	}
+	c.Image, c.Created = image.ID, image.Created
+	if len(image.Names) > 0 {
+		c.Image = image.Names[0]
+	}
+	// The name that it was started by.
+	if m := imageName.FindStringSubmatch(sc.Metadata); m != nil && slices.Contains(image.Names, m[1]) {
+		c.Image = m[1]
+	}
+	layer, err := find(root, "layers", func(x *storedLayer) bool { return x.ID == sc.Layer })
+	if layer == nil || layer.Parent != image.Layer && !slices.Contains(image.Mapped, layer.Parent) {
+		c.Problem = fmt.Sprintf("the layer of container %s does not lie on image %s", c.ID, image.ID)
+		return err
+	}
+	if image.Digest == "" {
+		c.Problem = fmt.Sprintf("image %s has no manifest: it was built here", c.Image)
+		return nil
+	}
+	c.Digest = image.Digest
+	return nil
+}
+
+// imageName finds the name in the metadata that podman keeps.
+var imageName = regexp.MustCompile(`"image-name":"([^"]+)"`)
+
+// scopes matches the cgroups that podman and CRI-O give containers.
+var scopes = regexp.MustCompile(`^(libpod|crio)-([0-9a-f]{64})(\.scope)?$`)
+
+// Storage brings the running containers of podman and CRI-O to an agent: those that no
+// hook told of.
+type Storage struct {
+	Agent *Agent
+	// Root is the graph root.
+	Root string
+	// Cgroups is where the search begins.
+	Cgroups string
+}
+
+// Admit looks at all cgroups once, and admits the containers that the agent does not know.
+func (s *Storage) Admit(ctx context.Context) error {
+	list, err := s.scan()
+	errs := []error{err}
+	for _, c := range list {
+		if err := s.Agent.Admit(ctx, c, Running); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			errs = append(errs, err)
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func (s *Storage) scan() ([]Container, error) {
+	if _, err := os.Stat(s.Root); errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	var list []Container
+	err := filepath.WalkDir(s.Cgroups, func(dir string, e fs.DirEntry, err error) error {
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil // it went
+		}
+		if err != nil {
+			return err
+		}
+		m := scopes.FindStringSubmatch(e.Name())
+		if !e.IsDir() || m == nil {
+			return nil
+		}
+		c := Container{Runtime: map[string]string{"libpod": "podman", "crio": "cri-o"}[m[1]], ID: m[2], Name: m[2], Cgroup: dir}
+		if s.Agent.Known(c.key()) || !c.refresh() {
+			return fs.SkipDir
+		}
+		if err := fromStorage(s.Root, &c); errors.Is(err, errNotStored) {
+			return fs.SkipDir
+		} else if err != nil {
+			c.Problem = firstLine(err)
+		}
+		list = append(list, c)
+		return fs.SkipDir
+	})
+	return list, err
+}
+
+// graphRoot tells the storage that a root filesystem is in: GRAPHROOT/overlay/LAYER/merged.
+func graphRoot(rootfs string) string {
+	if dir, ok := strings.CutSuffix(rootfs, "/merged"); ok && filepath.Base(filepath.Dir(dir)) == "overlay" {
+		return filepath.Dir(filepath.Dir(dir))
+	}
+	return ""
+}
