@@ -21,6 +21,7 @@ import (
 
 	"github.com/sbom-bless/sbom-bless/enforce"
 	"github.com/sbom-bless/sbom-bless/node"
+	"github.com/sbom-bless/sbom-bless/policy"
 )
 
 const enforceUsage = `Loads eBPF programs into the kernel that let a container execute only the files its
@@ -98,6 +99,12 @@ func enforceCheck(c *cli.Context) error {
 	if err != nil {
 		return usagef("%v", err)
 	}
+	var p *policy.Policy
+	if file := c.String("policy"); file != "" {
+		if p, err = readPolicy(c.Context, file); err != nil {
+			return err
+		}
+	}
 	said := checked{Abilities: enforce.Probe(), Trust: map[enforce.Trust]string{}}
 	modes := []enforce.Trust{enforce.TrustSBOM, enforce.TrustKeyring, enforce.TrustBoth}
 	for _, mode := range modes {
@@ -112,6 +119,12 @@ func enforceCheck(c *cli.Context) error {
 		}
 	} else {
 		writeAbilities(c.App.Writer, said, modes)
+	}
+	if p != nil {
+		if err := supportsPolicy(said.Abilities, p); err != nil {
+			return fmt.Errorf("%w: %s: %w", errWrong, c.String("policy"), err)
+		}
+		return nil
 	}
 	if why := said.Trust[asked]; why != "" {
 		return fmt.Errorf("%w: %s", errWrong, why)

@@ -81,8 +81,8 @@ func startAgent(ctx context.Context, c *cli.Context, e *enforce.Enforcer, notify
 	a, err := node.New(node.Options{
 		Verifier: e, Policy: c.String("policy"), State: c.String("state"), Store: c.String("store"),
 		BreakGlass: c.String("break-glass"), Notify: notify,
-		Prepare: func(ctx context.Context, p *policy.Policy) (node.Lists, error) {
-			return preparePolicy(ctx, p, c.String("store"))
+		Prepare: func(ctx context.Context, p *policy.Policy) (*node.Ready, error) {
+			return preparePolicy(ctx, p, e, c.String("store"))
 		},
 	})
 	if err != nil {
@@ -137,12 +137,37 @@ func serveAgent(ctx context.Context, c *cli.Context, a *node.Agent, notify func(
 }
 
 // preparePolicy loads what a policy names. The kernel must be able to do what it asks.
-func preparePolicy(ctx context.Context, p *policy.Policy, store string) (node.Lists, error) {
+func preparePolicy(ctx context.Context, p *policy.Policy, e *enforce.Enforcer, store string) (*node.Ready, error) {
 	trust, err := policyTrust(ctx, p)
 	if err != nil {
 		return nil, err
 	}
-	return (&node.Attested{Trust: trust, Sources: p.Attestations, Store: store}).List, nil
+	ready := &node.Ready{
+		Lists: (&node.Attested{Trust: trust, Sources: p.Attestations, Store: store}).List,
+		Use:   func() error { return nil },
+	}
+	if !asksSigned(p) {
+		return ready, nil
+	}
+	certs, err := readCertificates(p.Keys)
+	if err != nil {
+		return nil, err
+	}
+	ready.Use = func() error { return e.SetKeys(certs) }
+	return ready, supportsPolicy(enforce.Probe(), p)
+}
+
+func asksSigned(p *policy.Policy) bool {
+	return slices.ContainsFunc(p.Trusts(), func(t policy.Trust) bool { return enforce.Trust(t).Signed() })
+}
+
+// supportsPolicy tells which trust mode of the policy this kernel cannot enforce.
+func supportsPolicy(abilities []enforce.Ability, p *policy.Policy) error {
+	var errs []error
+	for _, t := range p.Trusts() {
+		errs = append(errs, enforce.Supports(abilities, enforce.Trust(t)))
+	}
+	return errors.Join(errs...)
 }
 
 // policyTrust is trust in whom the policy names.
@@ -194,6 +219,11 @@ func readPolicy(ctx context.Context, file string) (*policy.Policy, error) {
 	}
 	if _, err := policyTrust(ctx, p); err != nil {
 		return nil, fmt.Errorf("%s: %w", file, err)
+	}
+	if asksSigned(p) {
+		if _, err := readCertificates(p.Keys); err != nil {
+			return nil, fmt.Errorf("%s: trust in signed files takes certificates: %w", file, err)
+		}
 	}
 	return p, nil
 }

@@ -20,9 +20,8 @@ import (
 // Options are what an agent is made of. All but BreakGlass is required.
 type Options struct {
 	Verifier Verifier
-	// Prepare reads the keys that a policy names and tells whether this kernel can
-	// enforce it. An error means that the policy is not taken.
-	Prepare func(ctx context.Context, p *policy.Policy) (Lists, error)
+	// Prepare makes a policy ready. An error means that it is not taken.
+	Prepare func(ctx context.Context, p *policy.Policy) (*Ready, error)
 	// Policy is the file.
 	Policy string
 	// State is a directory on a tmpfs, Store one that survives reboots.
@@ -295,6 +294,8 @@ func (a *Agent) tell(c *Container, d *decision, domain uint32) {
 	switch {
 	case d.unblessed == nil && !d.watch:
 		n.Action, n.Message = "ignored", "the policy leaves it alone"
+	case d.unblessed == nil && !d.rules.Trust.Listed():
+		n.Action, n.Message = "listed", "may run the files that a key of the policy signed"
 	case d.unblessed == nil:
 		n.Action, n.Message = "listed", fmt.Sprintf("may run the %d files of its image", len(d.set.Files))
 	default:

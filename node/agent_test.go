@@ -101,15 +101,16 @@ type rig struct {
 	mu      sync.Mutex
 	notices []Notice
 	lists   Lists
+	keys    []string // of the kernel
 }
 
 func newRig(t *testing.T) *rig {
 	r := &rig{t: t, dir: t.TempDir(), kernel: &kernel{domains: map[uint32]enforce.Domain{}, files: map[uint32]int{}}}
-	r.lists = func(_ context.Context, c *Container) (enforce.Set, error) {
+	r.lists = func(_ context.Context, c *Container) (List, error) {
 		if strings.HasPrefix(c.Image, "blessed") {
-			return enforce.Set{Files: make([]enforce.File, 2)}, nil
+			return List{enforce.Set{Files: make([]enforce.File, 2)}, time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)}, nil
 		}
-		return enforce.Set{}, &Unblessed{ReasonNoAttestation, errors.New("nobody vouches for it")}
+		return List{}, &Unblessed{ReasonNoAttestation, errors.New("nobody vouches for it")}
 	}
 	return r
 }
@@ -120,11 +121,20 @@ func (r *rig) start(policyText string) {
 	r.write(policyText)
 	a, err := New(Options{
 		Verifier: r.kernel, Policy: r.dir + "/policy", State: r.dir + "/state", Store: r.dir + "/store", BreakGlass: r.dir + "/glass",
-		Prepare: func(_ context.Context, p *policy.Policy) (Lists, error) {
+		Prepare: func(_ context.Context, p *policy.Policy) (*Ready, error) {
 			if slices.Contains(p.Keys, "missing") {
 				return nil, errors.New("key missing: no such file")
 			}
-			return func(ctx context.Context, c *Container) (enforce.Set, error) { return r.lists(ctx, c) }, nil
+			return &Ready{
+				Lists: func(ctx context.Context, c *Container) (List, error) { return r.lists(ctx, c) },
+				Use: func() error {
+					if slices.Contains(p.Keys, "unfit") {
+						return errors.New("this kernel has no ECDSA")
+					}
+					r.keys = p.Keys
+					return nil
+				},
+			}, nil
 		},
 		Notify: func(n Notice) {
 			r.mu.Lock()
@@ -162,7 +172,7 @@ func (r *rig) container(name, image string) Container {
 	}
 	return Container{
 		Runtime: "test", ID: name, Name: name, Image: image, Cgroup: dir, PID: os.Getpid(), Root: "/",
-		Digest: "sha256:" + strings.Repeat("1", 64), Created: time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC),
+		Digest: "sha256:" + strings.Repeat("1", 64),
 	}
 }
 
@@ -192,6 +202,8 @@ func TestAdmit(t *testing.T) {
 		{"mode: enforce, unblessed: deny, " + pinned, "blessed", Starting, "", "denied other-digest", true},
 		{"mode: enforce, not-before: 2026-02-01", "blessed", Starting, "audit 0", "reported too-old", false},
 		{"mode: enforce, not-before: 2025-02-01", "blessed", Starting, "enforce 2", "listed ", false},
+		{"mode: enforce, trust: keyring", "other", Starting, "enforce 0", "listed ", false},
+		{"mode: enforce, trust: both", "other", Starting, "audit 0", "reported no-attestation", false},
 		{"mode: enforce", "blessed-unfit", Starting, "audit 0", "reported not-enforceable", false},
 		{"mode: enforce, unblessed: deny", "blessed-unfit", Starting, "", "denied not-enforceable", true},
 	} {
@@ -285,6 +297,7 @@ func TestReload(t *testing.T) {
 	step("keys: [k]\nmode: enforce\n", "", "enforce 2, enforce 2, audit 0")
 	step("keys: [k]\nmode: enforced\n", "policy:2: mode:", "enforce 2, enforce 2, audit 0")
 	step("keys: [missing]\nmode: audit\n", "key missing", "enforce 2, enforce 2, audit 0")
+	step("keys: [unfit]\nmode: audit\n", "no ECDSA", "enforce 2, enforce 2, audit 0")
 	step("keys: [k]\nmode: enforce\nunblessed: deny\n", "", "enforce 2, enforce 2, enforce 0")
 	step("keys: [k]\nmode: ignore\n", "", "audit 0, audit 0, audit 0")
 	if r.Event(enforce.Event{Domain: 1}) {
@@ -296,9 +309,12 @@ func TestReload(t *testing.T) {
 	}
 	// One container cannot have it: none gets it.
 	r.kernel.refuse = "b"
-	step("keys: [k]\nguard-all: true\n", "container b: no", "enforce 2, enforce 2, audit 0")
+	step("keys: [l]\nguard-all: true\n", "container b: no", "enforce 2, enforce 2, audit 0")
 	if got, _ := r.force.rules.For(policy.Container{}); got.GuardAll {
 		t.Error("the policy that was refused is in force")
+	}
+	if d := cmp.Diff([]string{"k"}, r.keys); d != "" {
+		t.Error("the keys of a policy that was refused: ", d)
 	}
 	inForce, err := os.ReadFile(PolicyInForce(r.dir + "/state"))
 	if d := cmp.Diff("keys: [k]\nmode: enforce\n", string(inForce)); d != "" || err != nil {
@@ -427,8 +443,8 @@ func TestBreakGlass(t *testing.T) {
 func TestUnreachable(t *testing.T) {
 	r := newRig(t)
 	lists := r.lists
-	r.lists = func(context.Context, *Container) (enforce.Set, error) {
-		return enforce.Set{}, &Unblessed{ReasonUnreachable, errors.New("connection refused")}
+	r.lists = func(context.Context, *Container) (List, error) {
+		return List{}, &Unblessed{ReasonUnreachable, errors.New("connection refused")}
 	}
 	r.start("keys: [k]\nmode: enforce\n")
 	if err := r.Admit(t.Context(), r.container("a", "blessed"), Starting); err != nil {

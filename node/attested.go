@@ -20,6 +20,7 @@ import (
 	"golang.org/x/sync/singleflight"
 
 	"github.com/sbom-bless/sbom-bless/attest"
+	"github.com/sbom-bless/sbom-bless/attest/embedded"
 	"github.com/sbom-bless/sbom-bless/enforce"
 	"github.com/sbom-bless/sbom-bless/policy"
 	"github.com/sbom-bless/sbom-bless/transport"
@@ -32,50 +33,54 @@ const maxKept = 256
 type Attested struct {
 	Trust   attest.Trust
 	Sources []policy.Source
-	// Store is a directory that keeps what came from a registry. It is trusted no
-	// more than a registry is: each use verifies it anew.
+	// Store is a directory that keeps what came from a registry or an image. It is
+	// trusted no more than those: each use verifies it anew.
 	Store string
 
 	flights singleflight.Group
 }
 
 // List is a [Lists] function.
-func (a *Attested) List(ctx context.Context, c *Container) (enforce.Set, error) {
+func (a *Attested) List(ctx context.Context, c *Container) (List, error) {
 	subject, err := v1.NewHash(c.Digest)
 	if err != nil {
-		return enforce.Set{}, &Unblessed{ReasonNoImage, err}
+		return List{}, &Unblessed{ReasonNoImage, err}
 	}
-	set, err, _ := a.flights.Do(c.image(), func() (any, error) {
+	list, err, _ := a.flights.Do(c.image(), func() (any, error) {
 		// Others wait for it too, when the caller has gone.
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), patience)
 		defer cancel()
 		return a.list(ctx, c, subject)
 	})
 	if err != nil {
-		return enforce.Set{}, err
+		return List{}, err
 	}
-	return set.(enforce.Set), nil
+	return list.(List), nil
 }
 
 // list asks the store, then each source. The first attestation that counts wins;
 // without one, the reason is that of the source that knew most.
-func (a *Attested) list(ctx context.Context, c *Container, subject v1.Hash) (enforce.Set, error) {
+func (a *Attested) list(ctx context.Context, c *Container, subject v1.Hash) (List, error) {
 	kept := attest.Dir(filepath.Join(a.Store, "attestations", subject.Hex))
-	if set, err := a.verify(ctx, kept, c.image(), subject); err == nil {
+	list, err := a.verify(ctx, kept, c.image(), subject)
+	if manifest, e := kept.Describe(subject); err != nil && e == nil {
+		list, err = a.open(ctx, kept, c.image(), manifest)
+	}
+	if err == nil {
 		now := time.Now()
-		return set, os.Chtimes(string(kept), now, now) // by which clean finds those not in use
+		return list, os.Chtimes(string(kept), now, now) // by which clean finds those not in use
 	}
 	worst := &Unblessed{ReasonNoAttestation, fmt.Errorf("no place that the policy names has an attestation of %s", subject)}
 	for _, s := range a.Sources {
-		set, err := a.from(ctx, s, c, subject, kept)
+		list, err := a.from(ctx, s, c, subject, kept)
 		if err == nil {
-			return set, nil
+			return list, nil
 		}
 		if u := explain(err, s); slices.Index(severity, u.Reason) > slices.Index(severity, worst.Reason) {
 			worst = u
 		}
 	}
-	return enforce.Set{}, worst
+	return List{}, worst
 }
 
 // severity orders reasons by how much they tell.
@@ -103,33 +108,62 @@ func explain(err error, s policy.Source) *Unblessed {
 // was asked for.
 var errRegistry = errors.New("the registry does not give it")
 
-func (a *Attested) from(ctx context.Context, s policy.Source, c *Container, subject v1.Hash, kept attest.Dir) (enforce.Set, error) {
-	if s.Kind == policy.Directory {
+func (a *Attested) from(ctx context.Context, s policy.Source, c *Container, subject v1.Hash, kept attest.Dir) (list List, err error) {
+	switch s.Kind {
+	case policy.Directory:
 		return a.verify(ctx, attest.Dir(s.Path), c.image(), subject)
+	case policy.Embedded:
+		if c.content == nil {
+			return List{}, fmt.Errorf("%s does not keep images as they were: %w", c.Runtime, attest.ErrNone)
+		}
+		list, err = a.open(ctx, &keeping{c.content, kept}, c.image(), c.manifest)
+	case policy.Registry:
+		list, err = a.ask(ctx, c, subject, kept)
 	}
+	if err != nil {
+		return List{}, errors.Join(err, os.RemoveAll(string(kept)))
+	}
+	return list, a.clean()
+}
+
+// ask asks the registry of the image.
+func (a *Attested) ask(ctx context.Context, c *Container, subject v1.Hash, kept attest.Dir) (List, error) {
 	src, err := transport.Open(ctx, "docker://"+c.image(), transport.Options{})
 	if err != nil {
-		return enforce.Set{}, fmt.Errorf("%w: %w", errRegistry, err)
+		return List{}, fmt.Errorf("%w: %w", errRegistry, err)
 	}
 	defer src.Close()
 	store, ok := src.(attest.Store)
 	if !ok {
-		return enforce.Set{}, fmt.Errorf("%s is in no registry", c.Image)
+		return List{}, fmt.Errorf("%s is in no registry", c.Image)
 	}
-	keeper := &keeping{Store: registry{store}, dir: kept}
-	set, err := a.verify(ctx, keeper, c.image(), subject)
-	if err != nil {
-		return set, errors.Join(err, os.RemoveAll(string(kept)))
-	}
-	return set, a.clean()
+	marked := registry{store}
+	return a.verify(ctx, keepingStore{&keeping{marked, kept}, marked}, c.image(), subject)
 }
 
-func (a *Attested) verify(ctx context.Context, store attest.Store, image string, subject v1.Hash) (enforce.Set, error) {
+// verify reads attestations that are beside the image.
+func (a *Attested) verify(ctx context.Context, store attest.Store, image string, subject v1.Hash) (List, error) {
 	v, err := attest.VerifyFiles(ctx, store, subject, a.Trust)
+	return listOf(image, v, err)
+}
+
+// open reads those that are in it.
+func (a *Attested) open(ctx context.Context, content embedded.Content, image string, manifest v1.Descriptor) (List, error) {
+	v, err := embedded.Files(ctx, content, manifest, a.Trust)
+	return listOf(image, v, err)
+}
+
+func listOf(image string, v *attest.Verified, err error) (List, error) {
 	if err != nil {
-		return enforce.Set{}, err
+		return List{}, err
 	}
-	return Set(image, v), nil
+	list := List{Set: Set(image, v)}
+	if v.Blessing.Created != "" {
+		if list.Blessed, err = time.Parse(time.RFC3339, v.Blessing.Created); err != nil {
+			return List{}, fmt.Errorf("blessing: %w", err)
+		}
+	}
+	return list, nil
 }
 
 // Set makes the verifier's list of a verified one.
@@ -196,14 +230,24 @@ func mark(err error) error {
 	return fmt.Errorf("%w: %w", errRegistry, err)
 }
 
-// keeping copies what is read of a store to a directory.
+// keeping copies what is read of a content to a directory.
 type keeping struct {
-	attest.Store
+	embedded.Content
 	dir attest.Dir
 }
 
+// keepingStore is keeping, with the referrers of the store it copies from.
+type keepingStore struct {
+	*keeping
+	store attest.Store
+}
+
+func (k keepingStore) Referrers(ctx context.Context, subject v1.Hash, artifactType string) ([]v1.Descriptor, error) {
+	return k.store.Referrers(ctx, subject, artifactType)
+}
+
 func (k *keeping) Manifest(ctx context.Context, desc v1.Descriptor) ([]byte, error) {
-	b, err := k.Store.Manifest(ctx, desc)
+	b, err := k.Content.Manifest(ctx, desc)
 	if err != nil {
 		return nil, err
 	}
@@ -211,7 +255,7 @@ func (k *keeping) Manifest(ctx context.Context, desc v1.Descriptor) ([]byte, err
 }
 
 func (k *keeping) Blob(ctx context.Context, desc v1.Descriptor) (transport.Blob, error) {
-	b, err := k.Store.Blob(ctx, desc)
+	b, err := k.Content.Blob(ctx, desc)
 	if err != nil {
 		return nil, err
 	}

@@ -67,7 +67,7 @@ func bless(t *testing.T, name string) *blessed {
 	}
 	b.artifacts, err = attest.Make(context.Background(), attest.Blessing{
 		Image: b.image, Name: "registry.example/" + name, Source: attest.Source{Name: "source", Digest: sum([]byte("source"))},
-		FileList: list, Counts: attest.Counts{Files: 2, Code: 1, Packages: 1}, SBOMs: []attest.SBOM{{MediaType: attest.MediaTypeSPDX, Raw: []byte(`{"spdxVersion":"SPDX-2.3"}`)}},
+		FileList: list, Counts: attest.Counts{Files: 2, Code: 1, Packages: 1}, Created: time.Unix(1_700_000_000, 0), SBOMs: []attest.SBOM{{MediaType: attest.MediaTypeSPDX, Raw: []byte(`{"spdxVersion":"SPDX-2.3"}`)}},
 	}, signer)
 	if err != nil {
 		t.Fatal(err)
@@ -125,10 +125,10 @@ func attestTrust(by ...*blessed) (t attest.Trust) {
 
 func TestAttested(t *testing.T) {
 	b, other := bless(t, "app"), bless(t, "other")
-	want := enforce.Set{Name: "registry.example/app@" + b.image.Digest.String(), Files: []enforce.File{
+	want := List{Blessed: time.Unix(1_700_000_000, 0).UTC(), Set: enforce.Set{Name: "registry.example/app@" + b.image.Digest.String(), Files: []enforce.File{
 		{Path: "/usr/bin/x", SHA256: sha256.Sum256([]byte("x")), Package: "deb x 1"},
 		{Path: "/usr/bin/y", SHA256: sha256.Sum256([]byte("y"))},
-	}}
+	}}}
 	damaged := b.dir(t)
 	if err := os.WriteFile(filepath.Join(damaged.Path, "blobs/sha256", fileList(b)), []byte("x"), 0o600); err != nil {
 		t.Fatal(err)

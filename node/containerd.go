@@ -24,10 +24,14 @@ import (
 	"github.com/containerd/containerd/v2/pkg/namespaces"
 	"github.com/containerd/errdefs"
 	"github.com/containerd/typeurl/v2"
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/types"
+	"github.com/opencontainers/go-digest"
 	"github.com/opencontainers/image-spec/identity"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/sbom-bless/sbom-bless/enforce"
+	"github.com/sbom-bless/sbom-bless/transport"
 )
 
 // Containerd brings the containers of a containerd to an agent.
@@ -307,11 +311,28 @@ func manifestOf(ctx context.Context, store content.Store, desc ocispec.Descripto
 	if identity.ChainID(config.RootFS.DiffIDs).String() != chain {
 		return false, nil
 	}
-	c.Digest = desc.Digest.String()
-	if config.Created != nil {
-		c.Created = *config.Created
-	}
-	return true, nil
+	c.Digest, c.content = desc.Digest.String(), stored{store}
+	hash, err := v1.NewHash(c.Digest)
+	c.manifest = v1.Descriptor{MediaType: types.MediaType(desc.MediaType), Size: desc.Size, Digest: hash}
+	return true, err
+}
+
+// stored is a containerd's content store, as those read it who look for attestations in
+// an image.
+type stored struct{ content.Store }
+
+// Manifest is that of embedded.Content.
+func (s stored) Manifest(ctx context.Context, desc v1.Descriptor) ([]byte, error) {
+	return content.ReadBlob(ctx, s.Store, descriptor(desc))
+}
+
+// Blob is that of embedded.Content.
+func (s stored) Blob(ctx context.Context, desc v1.Descriptor) (transport.Blob, error) {
+	return s.ReaderAt(ctx, descriptor(desc))
+}
+
+func descriptor(desc v1.Descriptor) ocispec.Descriptor {
+	return ocispec.Descriptor{MediaType: string(desc.MediaType), Size: desc.Size, Digest: digest.Digest(desc.Digest.String())}
 }
 
 func readBlob(ctx context.Context, store content.Store, desc ocispec.Descriptor, v any) error {

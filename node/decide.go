@@ -23,7 +23,7 @@ const patience = 20 * time.Second
 type inForce struct {
 	text  []byte
 	rules *policy.Policy
-	lists Lists
+	ready *Ready
 	// glass: break-glass, nothing is denied.
 	glass bool
 }
@@ -58,25 +58,43 @@ func (f *inForce) decide(ctx context.Context, c *Container) decision {
 		return d
 	}
 	d.rules = enforce.Rules{
-		Enforce: rules.Mode == policy.Enforce, JIT: rules.JIT, Soft: rules.Soft, Interpreters: rules.Interpreters,
+		Trust: enforce.Trust(rules.Trust), Enforce: rules.Mode == policy.Enforce, JIT: rules.JIT, Soft: rules.Soft, Interpreters: rules.Interpreters,
 		GuardAll: rules.GuardAll, Mounts: rules.Mounts, MaxSize: rules.MaxSize,
 	}
 	d.watch, d.set.Name = true, c.image()
 	d.unblessed = counts(&rules, c)
+	if d.unblessed == nil && !d.rules.Trust.Listed() {
+		return d // files vouch for themselves
+	}
 	if d.unblessed == nil {
-		ctx, cancel := context.WithTimeout(ctx, patience)
-		defer cancel()
-		set, err := f.lists(ctx, c)
-		if err == nil {
-			set.Name = c.image()
-			d.set = set
-			return d
-		}
-		if !errors.As(err, &d.unblessed) {
-			d.unblessed = &Unblessed{ReasonDamaged, err}
-		}
+		d.unblessed = f.list(ctx, c, &rules, &d.set)
+	}
+	if d.unblessed == nil {
+		return d
 	}
 	return d.without(rules.Unblessed)
+}
+
+// list fills the set of a container.
+func (f *inForce) list(ctx context.Context, c *Container, r *policy.Rules, set *enforce.Set) *Unblessed {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	list, err := f.ready.Lists(ctx, c)
+	var u *Unblessed
+	switch {
+	case errors.As(err, &u):
+		return u
+	case err != nil:
+		return &Unblessed{ReasonDamaged, err}
+	case list.Blessed.Before(r.NotBefore):
+		when := "at a time that its attestation does not tell"
+		if !list.Blessed.IsZero() {
+			when = list.Blessed.UTC().Format(time.RFC3339)
+		}
+		return &Unblessed{ReasonTooOld, fmt.Errorf("it was blessed %s, the policy wants %s or later", when, r.NotBefore.UTC().Format(time.RFC3339))}
+	}
+	set.Files = list.Files
+	return nil
 }
 
 // without makes it the decision of a container that nothing vouches for.
@@ -100,12 +118,6 @@ func counts(r *policy.Rules, c *Container) *Unblessed {
 		return &Unblessed{ReasonNoImage, errors.New(problem)}
 	case len(r.Digests) > 0 && !slices.Contains(r.Digests, c.Digest):
 		return &Unblessed{ReasonOtherDigest, fmt.Errorf("%s is none of the %d digests that the policy names", c.Digest, len(r.Digests))}
-	case !r.NotBefore.IsZero() && c.Created.Before(r.NotBefore):
-		made := "at a time unknown"
-		if !c.Created.IsZero() {
-			made = c.Created.UTC().Format(time.RFC3339)
-		}
-		return &Unblessed{ReasonTooOld, fmt.Errorf("the image was created %s, the policy wants %s or later", made, r.NotBefore.UTC().Format(time.RFC3339))}
 	}
 	return nil
 }

@@ -17,6 +17,9 @@ import (
 	"strings"
 	"time"
 
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+
+	"github.com/sbom-bless/sbom-bless/attest/embedded"
 	"github.com/sbom-bless/sbom-bless/enforce"
 	"github.com/sbom-bless/sbom-bless/policy"
 )
@@ -40,8 +43,10 @@ type Container struct {
 	// it is empty, Problem says why.
 	Digest  string `json:"digest,omitempty"`
 	Problem string `json:"problem,omitempty"`
-	// Created is when the image was, by its config.
-	Created time.Time `json:"created,omitzero"`
+
+	// The image as the runtime keeps it; nil if it does not.
+	content  embedded.Content
+	manifest v1.Descriptor
 }
 
 // key tells containers apart.
@@ -75,9 +80,24 @@ type Verifier interface {
 	Domains() ([]enforce.Domain, error)
 }
 
-// Lists gives the verified file list of a container's image. An *Unblessed
-// error says that there is none that counts.
-type Lists func(ctx context.Context, c *Container) (enforce.Set, error)
+// List is a verified file list.
+type List struct {
+	enforce.Set
+	// Blessed is when the image was, as whoever signed the list says; zero: they do
+	// not say.
+	Blessed time.Time
+}
+
+// Lists gives the list of a container's image. An *Unblessed error says that there
+// is none that counts.
+type Lists func(ctx context.Context, c *Container) (List, error)
+
+// Ready is a policy made ready: its keys are read, and this kernel can do what it asks.
+type Ready struct {
+	Lists Lists
+	// Use makes the policy's keys those of the kernel.
+	Use func() error
+}
 
 // Unblessed says why nothing vouches for a container.
 type Unblessed struct {
@@ -97,7 +117,7 @@ const (
 	ReasonUnreachable   = "unreachable"     // who would know could not be asked
 	ReasonDamaged       = "damaged"         // an attestation lacks a part, or was altered
 	ReasonOtherDigest   = "other-digest"    // the policy names other digests for it
-	ReasonTooOld        = "too-old"         // created before the policy's not-before
+	ReasonTooOld        = "too-old"         // blessed before the policy's not-before
 	ReasonNotEnforced   = "not-enforceable" // the verifier cannot take it as the policy wants
 )
 

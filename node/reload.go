@@ -199,11 +199,11 @@ func (a *Agent) take(ctx context.Context, text []byte, start bool) error {
 	if err != nil {
 		return err
 	}
-	lists, err := a.o.Prepare(ctx, p)
+	ready, err := a.o.Prepare(ctx, p)
 	if err != nil {
 		return fmt.Errorf("%s: %w", a.o.Policy, err)
 	}
-	next := &inForce{text: text, rules: p, lists: lists, glass: a.broken()}
+	next := &inForce{text: text, rules: p, ready: ready, glass: a.broken()}
 	if err := a.switchTo(ctx, next, start); err != nil {
 		return err
 	}
@@ -252,6 +252,9 @@ func (a *Agent) switchTo(ctx context.Context, next *inForce, start bool) error {
 		}
 	}
 	defer a.mu.Unlock()
+	if err := next.ready.Use(); err != nil { // changes nothing, then
+		return fmt.Errorf("keys: %w", err)
+	}
 	before := a.force
 	a.force = next
 	for i := range changes {
@@ -265,7 +268,7 @@ func (a *Agent) switchTo(ctx context.Context, next *inForce, start bool) error {
 			continue
 		}
 		// Back, for all that were changed and the one that may be half so.
-		errs := []error{err}
+		errs := []error{err, before.ready.Use()}
 		a.force = before
 		for j := range changes[:i+1] {
 			if _, err := a.apply(&changes[j].c, &changes[j].then, Running); err != nil && changes[j].c.refresh() {

@@ -17,7 +17,6 @@ import (
 	"regexp"
 	"slices"
 	"strings"
-	"time"
 )
 
 // DefaultStorage is the graph root of containers/storage, for root.
@@ -32,12 +31,11 @@ type storedContainer struct {
 }
 
 type storedImage struct {
-	ID      string    `json:"id"`
-	Digest  string    `json:"digest"`
-	Names   []string  `json:"names"`
-	Layer   string    `json:"layer"`
-	Mapped  []string  `json:"mapped-layers"`
-	Created time.Time `json:"created"`
+	ID     string   `json:"id"`
+	Digest string   `json:"digest"`
+	Names  []string `json:"names"`
+	Layer  string   `json:"layer"`
+	Mapped []string `json:"mapped-layers"`
 }
 
 type storedLayer struct {
@@ -86,7 +84,7 @@ func fromStorage(root string, c *Container) error {
 		c.Problem = fmt.Sprintf("containers/storage lacks image %q of container %s", sc.Image, c.ID)
 		return err
 	}
-	c.Image, c.Created = image.ID, image.Created
+	c.Image = image.ID
 	if len(image.Names) > 0 {
 		c.Image = image.Names[0]
 	}

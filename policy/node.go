@@ -178,10 +178,7 @@ func choice[T ~string](to *T, of ...T) field {
 		for _, o := range of {
 			names = append(names, string(o))
 		}
-		if n := len(names) - 1; n > 0 {
-			names = []string{strings.Join(names[:n], ", ") + " or " + names[n]}
-		}
-		return wrongType(n, names[0])
+		return wrongType(n, strings.Join(names[:len(names)-1], ", ")+" or "+names[len(names)-1])
 	}
 }
 

@@ -139,6 +139,9 @@ func (r *Rules) check(n *yaml.Node) error {
 	if r.Unblessed == AnswerDeny && r.Mode == Audit {
 		return at(n, "\"unblessed: deny\" with \"mode: audit\", which denies nothing", "say \"mode: enforce\", or \"unblessed: audit\"")
 	}
+	if !r.NotBefore.IsZero() && r.Trust == TrustKeyring {
+		return at(n, "\"not-before\" with \"trust: keyring\", which asks for no attestation and so for no date", "say \"trust: both\"")
+	}
 	return nil
 }
 
@@ -183,7 +186,7 @@ func parseSource(n *yaml.Node, p *Policy) error {
 			err = at(n, fmt.Sprintf("directory %q is no absolute path", s.Path), "write it from the root, as in \"- directory: /var/lib/sbom-bless/attestations\"")
 		}
 	} else {
-		err = choice(&s.Kind, Registry)(n)
+		err = choice(&s.Kind, Embedded, Registry)(n)
 	}
 	p.Attestations = append(p.Attestations, s)
 	return err

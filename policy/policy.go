@@ -48,9 +48,11 @@ const (
 // Kind is a kind of place to find attestations in.
 type Kind string
 
-// Directory is one on the node, Registry is beside the image in its registry.
+// Directory is one on the node, Embedded is in the image itself, Registry is
+// beside the image in its registry.
 const (
 	Directory Kind = "directory"
+	Embedded  Kind = "embedded"
 	Registry  Kind = "registry"
 )
 
@@ -97,7 +99,7 @@ type Rules struct {
 
 	// Digests are those of the manifests that count; none means any.
 	Digests []string
-	// NotBefore refuses images that were created earlier, unless it is zero.
+	// NotBefore refuses images that were blessed earlier, unless it is zero.
 	NotBefore time.Time
 }
 

@@ -40,7 +40,7 @@ func TestExample(t *testing.T) {
 			Issuer:  "https://token.actions.githubusercontent.com",
 		}},
 		TrustRoot:    "/etc/sbom-bless/trusted_root.json",
-		Attestations: []Source{{Directory, "/var/lib/sbom-bless/attestations"}, {Kind: Registry}},
+		Attestations: []Source{{Directory, "/var/lib/sbom-bless/attestations"}, {Kind: Embedded}, {Kind: Registry}},
 		WithoutAgent: AnswerAllow,
 		Default:      audit,
 		Matches: []Match{
@@ -95,7 +95,8 @@ func TestErrors(t *testing.T) {
 		{"keys: [k]\nmatches:\n- image: a\n  digests: [sha256:12]\n", `p:4: matches: digests: digest "sha256:12"`, "64 hexadecimal digits"},
 		{"keys: [k]\nmatches:\n- labels: {a: [b]}\n", "p:3: matches: labels: a list", "write text"},
 		{"keys: [k]\nmatches:\n- labels: {a: b, a: c}\n", "p:3: matches: labels: label a stands twice", "keep one"},
-		{"keys: [k]\nattestations: [cloud]\n", `p:2: attestations: "cloud" where`, "write registry"},
+		{"keys: [k]\ntrust: keyring\nnot-before: 2026-01-01\n", `p:1: "not-before" with "trust: keyring"`, `say "trust: both"`},
+		{"keys: [k]\nattestations: [cloud]\n", `p:2: attestations: "cloud" where`, "write embedded or registry"},
 		{"keys: [k]\nattestations:\n- directory: x\n", `p:3: attestations: directory "x" is no absolute path`, "from the root"},
 		{"identities:\n- subject: a\n", "p:2: identities: an identity is a subject and an issuer", "give one of"},
 		{"identities:\n- subject: a\n  issuer-regexp: '('\n", "p:3: identities: issuer-regexp: error parsing", "syntax"},
