@@ -9,6 +9,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"os/exec"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -16,7 +17,7 @@ import (
 )
 
 // event is what the test reads of a line of `sbom-bless enforce run`.
-type event struct{ Container, Action, Operation, Reason, Message string }
+type event struct{ Container, Image, Action, Operation, Reason, Message, Path string }
 
 // agent is a running `sbom-bless enforce run`.
 type agent struct {
@@ -25,6 +26,7 @@ type agent struct {
 
 	mu     sync.Mutex
 	events []event
+	errors []string // what it wrote to stderr
 }
 
 // enforce runs a command of the product.
@@ -36,9 +38,9 @@ func enforce(t *testing.T, args ...string) {
 }
 
 // startAgent starts an agent and returns when the verifier is in force.
-func startAgent(t *testing.T) *agent {
+func startAgent(t *testing.T, args ...string) *agent {
 	t.Helper()
-	a := &agent{cmd: exec.Command(product, "enforce", "run")}
+	a := &agent{cmd: exec.Command(product, append([]string{"enforce", "run"}, args...)...)}
 	stdout, err := a.cmd.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -50,10 +52,22 @@ func startAgent(t *testing.T) *agent {
 	if err := a.cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	said, err := bufio.NewReader(stderr).ReadString('\n')
+	lines := bufio.NewReader(stderr)
+	said, err := lines.ReadString('\n')
 	if err != nil || !strings.HasPrefix(said, "verifier ") {
 		t.Fatalf("the agent does not start: %q %v", said, err)
 	}
+	go func() { // what goes wrong later
+		for {
+			line, err := lines.ReadString('\n')
+			if err != nil {
+				return
+			}
+			a.mu.Lock()
+			a.errors = append(a.errors, line)
+			a.mu.Unlock()
+		}
+	}()
 	a.adopted = strings.HasPrefix(said, "verifier adopted")
 	go func() {
 		lines := bufio.NewScanner(stdout)
@@ -78,19 +92,43 @@ func (a *agent) kill(t *testing.T) {
 	_ = a.cmd.Wait() // says that it was killed
 }
 
-// said waits for an event.
+// said waits for a denial.
 func (a *agent) said(container, operation, reason string) bool {
-	for end := time.Now().Add(20 * time.Second); time.Now().Before(end); time.Sleep(50 * time.Millisecond) {
+	return a.saw(event{Container: container, Action: "denied", Operation: operation, Reason: reason})
+}
+
+// saw waits for an event with these fields, where they are not empty.
+func (a *agent) saw(want event) bool {
+	fits := func(want, got string) bool { return want == "" || want == got }
+	for end := time.Now().Add(30 * time.Second); time.Now().Before(end); time.Sleep(50 * time.Millisecond) {
 		a.mu.Lock()
-		for _, e := range a.events {
-			if e.Container == container && e.Action == "denied" && e.Operation == operation && e.Reason == reason {
-				a.mu.Unlock()
-				return true
-			}
-		}
+		found := slices.ContainsFunc(a.events, func(e event) bool {
+			return fits(want.Container, e.Container) && fits(want.Action, e.Action) && fits(want.Operation, e.Operation) &&
+				fits(want.Reason, e.Reason) && fits(want.Path, e.Path) && fits(want.Image, e.Image) && strings.Contains(e.Message, want.Message)
+		})
 		a.mu.Unlock()
+		if found {
+			return true
+		}
 	}
 	return false
+}
+
+// must is saw, and fails without.
+func (a *agent) must(t *testing.T, want event) {
+	t.Helper()
+	if !a.saw(want) {
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		t.Errorf("no event %+v\nevents: %+v\nstderr: %v", want, a.events, a.errors)
+	}
+}
+
+// forget drops the events so far.
+func (a *agent) forget() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.events = nil
 }
 
 // messages are what was denied.

@@ -85,11 +85,7 @@ func underContainerd(t *testing.T, k vm.Kernel) {
 		}
 	})
 
-	digest, err := os.ReadFile(digestFile)
-	if err != nil {
-		t.Fatal(err)
-	}
-	image := "registry.example/app@" + strings.TrimSpace(string(digest))
+	image := "registry.example/app@" + imageDigest(t)
 	a := startAgent(t)
 	add := func(t *testing.T, name string) {
 		t.Helper()
@@ -152,4 +148,14 @@ func underContainerd(t *testing.T, k vm.Kernel) {
 			}
 		}
 	})
+	t.Run("by policy", func(t *testing.T) { byPolicy(t, c) })
+}
+
+func imageDigest(t *testing.T) string {
+	t.Helper()
+	digest, err := os.ReadFile(digestFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return strings.TrimSpace(string(digest))
 }

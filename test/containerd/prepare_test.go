@@ -36,14 +36,16 @@ var imagePackages = []string{"dash", "coreutils", "libc6"}
 
 const (
 	imageFile    = "/blessed.tar"
+	plainFile    = "/plain.tar"    // the image before
 	attestations = "/attestations" // that bless made
 	digestFile   = "/digest"       // of the blessed image
 	keyFile      = "/key.crt"
+	otherKey     = "/other.crt" // that signed nothing
 	product      = "/usr/bin/sbom-bless"
 )
 
 func TestContainerd(t *testing.T) {
-	config := vm.Config{Memory: 2048, Timeout: 15 * time.Minute, Host: prepare}
+	config := vm.Config{Memory: 3072, Timeout: 20 * time.Minute, Host: prepare}
 	vm.Test(t, nil, config, underContainerd)
 }
 
@@ -64,7 +66,9 @@ func prepare(t vm.TB, c *vm.Config) {
 		{"umoci", "init", "--layout", in("layout")},
 		{"umoci", "new", "--image", in("layout") + ":source"},
 		{"umoci", "raw", "add-layer", "--image", in("layout") + ":source", in("layer.tar")},
+		{"skopeo", "copy", "--quiet", "oci:" + in("layout") + ":source", "oci-archive:" + in("plain.tar") + ":app"},
 		{in("sbom-bless"), "keygen", "--type", "rsa-2048", "--out", in("key")},
+		{in("sbom-bless"), "keygen", "--out", in("other")},
 		{in("sbom-bless"), "bless", "oci:" + in("layout") + ":source", "-t", "oci-archive:" + in("blessed.tar") + ":app",
 			"--key", in("key.key"), "--attestation-out", in("attestations"), "--digest-file", in("digest"), "--no-cache"},
 	} {
@@ -83,6 +87,8 @@ func prepare(t vm.TB, c *vm.Config) {
 	}
 	c.Files[digestFile] = in("digest")
 	c.Files[keyFile] = in("key.crt")
+	c.Files[otherKey] = in("other.crt")
+	c.Files[plainFile] = in("plain.tar")
 	c.Files[product] = in("sbom-bless")
 }
 
@@ -194,6 +200,7 @@ func start(t *testing.T) *containers {
 		}
 	}
 	c.ctr(t, "images", "import", "--base-name", "app", imageFile)
+	c.ctr(t, "images", "import", "--base-name", "plain", plainFile)
 	return c
 }
 
@@ -209,12 +216,23 @@ func (c *containers) ctr(t *testing.T, args ...string) string {
 // run starts a container that does nothing until it is killed.
 func (c *containers) run(t *testing.T, name string) {
 	t.Helper()
+	c.runOf(t, "app", name)
+}
+
+// runOf starts one of the image whose name begins so.
+func (c *containers) runOf(t *testing.T, image, name string) {
+	t.Helper()
+	c.ctr(t, "run", "-d", c.image(t, image), name, "/usr/bin/sleep", "1000000")
+}
+
+func (c *containers) image(t *testing.T, prefix string) string {
+	t.Helper()
 	images := strings.Fields(c.ctr(t, "images", "ls", "-q"))
-	i := slices.IndexFunc(images, func(s string) bool { return strings.HasPrefix(s, "app") })
+	i := slices.IndexFunc(images, func(s string) bool { return strings.HasPrefix(s, prefix) })
 	if i < 0 {
 		t.Fatalf("images %v", images)
 	}
-	c.ctr(t, "run", "-d", images[i], name, "/usr/bin/sleep", "1000000")
+	return images[i]
 }
 
 // exec runs a shell command in a running container.
