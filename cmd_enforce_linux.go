@@ -10,7 +10,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -196,26 +195,10 @@ func enforceRun(c *cli.Context) error {
 	if err := notifySystemd("READY=1"); err != nil {
 		return err
 	}
-	// An upgrade replaces the file at this path. The path of a running program says
-	// "(deleted)" then, so it is asked for now.
-	self, err := os.Executable()
-	if err != nil {
-		return err
-	}
-	tick, second := time.NewTicker(c.Duration("canary")), time.NewTicker(time.Second)
+	tick := time.NewTicker(c.Duration("canary"))
 	defer tick.Stop()
-	defer second.Stop()
 	for {
 		select {
-		case <-second.C:
-			if replaced, err := e.Follow(self); err != nil && !errors.Is(err, fs.ErrNotExist) {
-				return err
-			} else if replaced {
-				out.notice(node.Notice{
-					Time: time.Now().UTC(), Operation: "agent", Action: "replaced",
-					Message: self + " is another file now: from here on that one may change the verifier",
-				})
-			}
 		case <-ctx.Done():
 			fmt.Fprintln(c.App.ErrWriter, "the verifier stays in force; `sbom-bless enforce unload` takes it away")
 			return nil

@@ -173,13 +173,13 @@ func byPolicy(t *testing.T, c *containers) {
 		if err := os.Rename(product+".new", product); err != nil {
 			t.Fatal(err)
 		}
-		a.must(t, event{Operation: "agent", Action: "replaced"})
 		a.kill(t)
 		denied(t, "late")
 		a = startAgent(t, "--policy", policyFile)
 		if !a.adopted {
 			t.Error("the new agent did not adopt the verifier")
 		}
+		a.must(t, event{Operation: "bpf", Action: "reported", Reason: "takeover"})
 		a.must(t, event{Operation: "policy", Action: "applied"})
 		denied(t, "late")
 		a.must(t, event{Operation: "mmap", Action: "denied", Container: "late", Path: "/tmp/loaded"})
