@@ -21,6 +21,7 @@ demo:
 test: tools
 	go vet ./...
 	go test -timeout 40m ./...
+	go test -race ./node
 
 # bench prints one table: our time, memory and size against other ways.
 bench: tools

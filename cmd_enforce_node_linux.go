@@ -98,7 +98,7 @@ func serveAgent(ctx context.Context, c *cli.Context, a *node.Agent, notify func(
 	storage := &node.Storage{Agent: a, Root: c.String("storage"), Cgroups: "/sys/fs/cgroup"}
 	run := func(f func(context.Context) error) {
 		wg.Go(func() {
-			if err := f(ctx); err != nil && ctx.Err() == nil {
+			if err := f(ctx); err != nil {
 				notify(err)
 			}
 		})
@@ -110,8 +110,9 @@ func serveAgent(ctx context.Context, c *cli.Context, a *node.Agent, notify func(
 		hangup := make(chan os.Signal, 1)
 		signal.Notify(hangup, syscall.SIGHUP)
 		defer signal.Stop(hangup)
-		second, minute := time.NewTicker(time.Second), time.NewTicker(time.Minute)
+		second, ten, minute := time.NewTicker(time.Second), time.NewTicker(10*time.Second), time.NewTicker(time.Minute)
 		defer second.Stop()
+		defer ten.Stop()
 		defer minute.Stop()
 		if err := storage.Admit(ctx); err != nil {
 			notify(err)
@@ -120,11 +121,13 @@ func serveAgent(ctx context.Context, c *cli.Context, a *node.Agent, notify func(
 			var err error
 			select {
 			case <-ctx.Done():
-				return nil
+				return a.Save()
 			case <-hangup:
 				err = a.Reload(ctx, 0)
 			case <-second.C:
 				err = a.Glass(ctx)
+			case <-ten.C:
+				err = a.Save()
 			case <-minute.C:
 				err = errors.Join(containerd.Scan(ctx), storage.Admit(ctx), a.Sweep(ctx))
 			}

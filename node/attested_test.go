@@ -30,11 +30,15 @@ import (
 	ggcr "github.com/google/go-containerregistry/pkg/registry"
 
 	"github.com/sbom-bless/sbom-bless/attest"
+	"github.com/sbom-bless/sbom-bless/attest/embedded"
 	"github.com/sbom-bless/sbom-bless/attest/filelist"
+	blessing "github.com/sbom-bless/sbom-bless/bless"
 	"github.com/sbom-bless/sbom-bless/enforce"
 	"github.com/sbom-bless/sbom-bless/policy"
 	"github.com/sbom-bless/sbom-bless/transport"
 )
+
+const imageConfig = `{"architecture":"amd64","os":"linux","rootfs":{"type":"layers","diff_ids":[]},"history":[]}`
 
 // blessed is an image in a registry, and the artifacts of its blessing.
 type blessed struct {
@@ -50,9 +54,9 @@ func bless(t *testing.T, name string) *blessed {
 	if err != nil {
 		t.Fatal(err)
 	}
-	config := []byte("{}")
-	raw := fmt.Appendf(nil, `{"schemaVersion":2,"mediaType":%q,"config":{"mediaType":%q,"size":2,"digest":"%s"},"layers":[],"annotations":{"name":%q}}`,
-		types.OCIManifestSchema1, types.OCIConfigJSON, sum(config), name)
+	config := []byte(imageConfig)
+	raw := fmt.Appendf(nil, `{"schemaVersion":2,"mediaType":%q,"config":{"mediaType":%q,"size":%d,"digest":"%s"},"layers":[],"annotations":{"name":%q}}`,
+		types.OCIManifestSchema1, types.OCIConfigJSON, len(config), sum(config), name)
 	b := &blessed{key: key, raw: raw, image: v1.Descriptor{MediaType: types.OCIManifestSchema1, Size: int64(len(raw)), Digest: sum(raw)}}
 	list, err := filelist.Encode([]filelist.File{
 		{Path: "usr/bin/x", SHA256: sha256.Sum256([]byte("x")), Mode: 0o755, Flags: filelist.Code, Package: 0},
@@ -99,8 +103,8 @@ func (b *blessed) push(t *testing.T, server string) string {
 		t.Fatal(err)
 	}
 	defer dst.Close()
-	open := func() (io.ReadCloser, error) { return io.NopCloser(strings.NewReader("{}")), nil }
-	config := v1.Descriptor{MediaType: types.OCIConfigJSON, Size: 2, Digest: sum([]byte("{}"))}
+	open := func() (io.ReadCloser, error) { return io.NopCloser(strings.NewReader(imageConfig)), nil }
+	config := v1.Descriptor{MediaType: types.OCIConfigJSON, Size: int64(len(imageConfig)), Digest: sum([]byte(imageConfig))}
 	err = errors.Join(dst.PutBlob(t.Context(), config, open), dst.PutManifest(t.Context(), b.image, b.raw))
 	if err == nil {
 		_, err = dst.Commit(t.Context(), b.image)
@@ -242,4 +246,46 @@ func TestAttestedStoreIsBounded(t *testing.T) {
 	if err != nil || len(left) != maxKept || left[maxKept-1].Name() != fmt.Sprintf("%04d", maxKept-1) {
 		t.Errorf("%d left, %v", len(left), err)
 	}
+}
+
+// Attestations that are in the image are found in what a runtime keeps of it, and are there
+// when the runtime no longer is asked.
+func TestAttestedEmbedded(t *testing.T) {
+	b, other := bless(t, "app"), bless(t, "other")
+	layer, err := embedded.Layer(b.image, b.raw, []byte(imageConfig), b.artifacts, time.Time{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	config, err := blessing.EmbedInConfig([]byte(imageConfig), sum(layer))
+	if err != nil {
+		t.Fatal(err)
+	}
+	raw := fmt.Appendf(nil, `{"schemaVersion":2,"mediaType":%q,"config":{"mediaType":%q,"size":%d,"digest":"%s"},"layers":[{"mediaType":%q,"size":%d,"digest":"%s"}]}`,
+		types.OCIManifestSchema1, types.OCIConfigJSON, len(config), sum(config), types.OCIUncompressedLayer, len(layer), sum(layer))
+	content := attest.Dir(t.TempDir())
+	for _, blob := range [][]byte{raw, config, layer} {
+		desc := v1.Descriptor{Size: int64(len(blob)), Digest: sum(blob)}
+		if err := content.PutBlob(t.Context(), desc, func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(blob)), nil }); err != nil {
+			t.Fatal(err)
+		}
+	}
+	with := &Container{
+		Image: "registry.example/app:1", Digest: sum(raw).String(), content: content,
+		manifest: v1.Descriptor{MediaType: types.OCIManifestSchema1, Size: int64(len(raw)), Digest: sum(raw)},
+	}
+	without := &Container{Image: with.Image, Digest: with.Digest, Runtime: "podman"}
+	store := t.TempDir()
+	list := func(trust attest.Trust, c *Container, store string) error {
+		set, err := (&Attested{Trust: trust, Sources: []policy.Source{{Kind: policy.Embedded}}, Store: store}).List(t.Context(), c)
+		if err == nil && (len(set.Files) != 2 || set.Blessed.Unix() != 1_700_000_000) {
+			t.Errorf("%+v", set)
+		}
+		return err
+	}
+	expect(t, list(b.trust(), without, store), ReasonNoAttestation)
+	expect(t, list(other.trust(), with, store), ReasonUntrusted)
+	expect(t, list(b.trust(), with, store), "")
+	expect(t, list(b.trust(), without, store), "")
+	expect(t, list(other.trust(), without, store), ReasonNoAttestation)
+	expect(t, list(b.trust(), without, t.TempDir()), ReasonNoAttestation)
 }
