@@ -178,17 +178,17 @@ func enforceRun(c *cli.Context) error {
 	ctx, cancel := context.WithCancel(c.Context)
 	defer cancel()
 	out := &eventStream{out: json.NewEncoder(c.App.Writer), denials: c.Bool("denials")}
-	var wg sync.WaitGroup
-	defer wg.Wait()
-	defer cancel()
 	if c.String("policy") != "" {
 		out.agent, err = startAgent(ctx, c, e, out.notice)
 		if err != nil {
 			return err
 		}
-		wg.Go(func() {
-			serveAgent(ctx, c, out.agent, func(err error) { fmt.Fprintln(c.App.ErrWriter, "sbom-bless:", err) })
-		})
+		wait, err := serveAgent(ctx, c, out.agent, func(err error) { fmt.Fprintln(c.App.ErrWriter, "sbom-bless:", err) })
+		if err != nil {
+			return err
+		}
+		defer wait()
+		defer cancel()
 	}
 	failed := make(chan error, 1)
 	go func() { failed <- e.Events(time.Time{}, out.event) }()

@@ -91,10 +91,16 @@ func startAgent(ctx context.Context, c *cli.Context, e *enforce.Enforcer, notify
 	return a, a.Start(ctx)
 }
 
-// serveAgent brings containers to the agent until ctx is done.
-func serveAgent(ctx context.Context, c *cli.Context, a *node.Agent, notify func(error)) {
+// serveAgent brings containers to the agent until ctx is done. What it gives waits
+// for the end.
+func serveAgent(ctx context.Context, c *cli.Context, a *node.Agent, notify func(error)) (wait func(), err error) {
 	var wg sync.WaitGroup
 	containerd := &node.Containerd{Agent: a, Address: c.String("containerd")}
+	server := &node.Server{Agent: a, Containerd: containerd, State: c.String("state")}
+	socket, err := server.Listen()
+	if err != nil {
+		return nil, err
+	}
 	storage := &node.Storage{Agent: a, Root: c.String("storage"), Cgroups: "/sys/fs/cgroup"}
 	run := func(f func(context.Context) error) {
 		wg.Go(func() {
@@ -103,7 +109,7 @@ func serveAgent(ctx context.Context, c *cli.Context, a *node.Agent, notify func(
 			}
 		})
 	}
-	run((&node.Server{Agent: a, Containerd: containerd, State: c.String("state")}).Serve)
+	run(func(ctx context.Context) error { return server.Serve(ctx, socket) })
 	run(containerd.Run)
 	run((&node.NRI{Agent: a, Admit: containerd.AdmitStarting, Socket: c.String("nri")}).Run)
 	run(func(ctx context.Context) error {
@@ -136,7 +142,7 @@ func serveAgent(ctx context.Context, c *cli.Context, a *node.Agent, notify func(
 			}
 		}
 	})
-	wg.Wait()
+	return wg.Wait, nil
 }
 
 // preparePolicy loads what a policy names. The kernel must be able to do what it asks.

@@ -15,14 +15,22 @@ import (
 // once for all of its tasks: what was judged before is judged again when it is
 // next used. Of d, the fields that Add set must be as Domains gives them.
 func (e *Enforcer) Update(d Domain, set Set) error {
+	if d.Trust.Signed() {
+		if err := e.checkKeys(); err != nil {
+			return fmt.Errorf("trust %s: %w", d.Trust, err)
+		}
+	}
 	unlock, err := e.lock()
 	if err != nil {
 		return err
 	}
 	defer unlock()
 	before := d.SetID
-	if d.SetID, err = e.addSet(set); err != nil {
-		return fmt.Errorf("set %s: %w", set.Name, err)
+	d.SetID = 0
+	if d.Trust.Listed() {
+		if d.SetID, err = e.addSet(set); err != nil {
+			return fmt.Errorf("set %s: %w", set.Name, err)
+		}
 	}
 	d.Image = set.Name
 	rules, mounts, err := d.kernel()

@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"reflect"
 	"sync"
 	"time"
 
@@ -155,7 +156,10 @@ func (a *Agent) apply(c *Container, d *decision, stage Stage) (uint32, error) {
 		a.tell(c, d, r.Domain)
 	}
 	a.tally.Image(d.set)
-	return r.Domain, a.keep(r)
+	if err := a.keep(r); err != nil || !d.refuse || stage != Starting {
+		return r.Domain, err
+	}
+	return r.Domain, &Refused{c.Name, c.image(), d.unblessed} // known from before, as another
 }
 
 // cannot is a container that the verifier does not take as the policy wants it,
@@ -186,10 +190,15 @@ func (a *Agent) update(c *Container, d *decision, id uint32) error {
 		if known.ID != id {
 			continue
 		}
-		known.Rules, known.Root = d.rules, c.Root
+		rules := d.rules
 		if !d.watch { // it stays, and says nothing
-			known.Rules = enforce.Rules{Soft: true, JIT: true}
+			rules = enforce.Rules{Soft: true, JIT: true}
 		}
+		listed := len(d.set.Files) > 0 && rules.Trust.Listed()
+		if reflect.DeepEqual(known.Rules, rules) && known.Image == d.set.Name && (known.SetID != 0) == listed {
+			return nil // all that was judged stays judged
+		}
+		known.Rules, known.Root = rules, c.Root
 		return a.o.Verifier.Update(known, d.set)
 	}
 	return errDomainGone
@@ -260,10 +269,15 @@ func (a *Agent) Sweep(ctx context.Context) error {
 func (a *Agent) Save() error { return a.tally.Save() }
 
 // Known tells whether the verifier has the container already.
-func (a *Agent) Known(key string) bool {
+func (a *Agent) Known(c *Container) bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	return a.records[key] != nil
+	r := a.records[c.key()]
+	if r == nil {
+		return false
+	}
+	ino, err := inode(c.Cgroup)
+	return err == nil && ino == r.Inode
 }
 
 // Warm fetches the list of a container that is about to be made.

@@ -27,6 +27,7 @@ import (
 type kernel struct {
 	mu      sync.Mutex
 	next    uint32
+	updates int
 	domains map[uint32]enforce.Domain
 	files   map[uint32]int
 	refuse  string // name of a container that it does not take
@@ -39,7 +40,7 @@ func (k *kernel) Add(d enforce.Domain, s enforce.Set) (uint32, error) {
 		return 0, errors.New("no")
 	}
 	k.next++
-	d.ID, d.Image = k.next, s.Name
+	d.ID, d.Image, d.SetID = k.next, s.Name, uint32(len(s.Files))
 	k.domains[d.ID], k.files[d.ID] = d, len(s.Files)
 	return d.ID, nil
 }
@@ -53,8 +54,9 @@ func (k *kernel) Update(d enforce.Domain, s enforce.Set) error {
 	if _, ok := k.domains[d.ID]; !ok {
 		return fmt.Errorf("domain %d", d.ID)
 	}
-	d.Image = s.Name
+	d.Image, d.SetID = s.Name, uint32(len(s.Files))
 	k.domains[d.ID], k.files[d.ID] = d, len(s.Files)
+	k.updates++
 	return nil
 }
 
@@ -249,6 +251,9 @@ func TestAdmitAgain(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	if r.kernel.updates != 0 {
+		t.Error("what was judged is judged again for nothing")
+	}
 	if r.kernel.next != 1 {
 		t.Errorf("%d domains were made for one container", r.kernel.next)
 	}
@@ -267,7 +272,7 @@ func TestAdmitAgain(t *testing.T) {
 	if err := os.WriteFile(c.Cgroup+"/cgroup.events", []byte("populated 0\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if err := r.Gone(c.key()); err != nil || len(r.kernel.domains) != 0 || r.Known(c.key()) {
+	if err := r.Gone(c.key()); err != nil || len(r.kernel.domains) != 0 || r.Known(&c) {
 		t.Errorf("it stays: %v", err)
 	}
 }

@@ -152,7 +152,7 @@ func (r *Containerd) hear(ctx context.Context, e *events.Envelope) {
 	}
 }
 
-// Scan admits what runs already.
+// Scan admits what runs already, and the agent does not know.
 func (r *Containerd) Scan(ctx context.Context) error {
 	client := r.client.Load()
 	if client == nil {
@@ -173,8 +173,12 @@ func (r *Containerd) Scan(ctx context.Context) error {
 			if errdefs.IsNotFound(err) {
 				continue
 			}
+			var known Container
 			if err == nil {
-				err = r.admit(ctx, c.ID(), int(task.Pid()), Running)
+				known, err = r.running(ctx, c.ID(), int(task.Pid()))
+			}
+			if err == nil && !r.Agent.Known(&known) {
+				err = r.Agent.Admit(ctx, known, Running)
 			}
 			if err != nil && !errdefs.IsNotFound(err) && !errors.Is(err, os.ErrNotExist) && ctx.Err() == nil {
 				r.Agent.problem(c.ID(), err)
@@ -186,15 +190,21 @@ func (r *Containerd) Scan(ctx context.Context) error {
 
 // admit brings a container whose first process is pid.
 func (r *Containerd) admit(ctx context.Context, id string, pid int, stage Stage) error {
-	c, err := r.lookup(ctx, id)
+	c, err := r.running(ctx, id, pid)
 	if err != nil {
 		return err
 	}
-	if c.Cgroup, err = enforce.CgroupOf(pid); err != nil {
-		return err
+	return r.Agent.Admit(ctx, c, stage)
+}
+
+func (r *Containerd) running(ctx context.Context, id string, pid int) (Container, error) {
+	c, err := r.lookup(ctx, id)
+	if err != nil {
+		return c, err
 	}
 	c.PID, c.Root = pid, fmt.Sprintf("/proc/%d/root", pid)
-	return r.Agent.Admit(ctx, c, stage)
+	c.Cgroup, err = enforce.CgroupOf(pid)
+	return c, err
 }
 
 // AdmitStarting brings a container that waits to be started.
@@ -236,7 +246,7 @@ func (r *Containerd) lookup(ctx context.Context, id string) (Container, error) {
 		return Container{}, fmt.Errorf("container %s: %w", id, err)
 	}
 	space, _ := namespaces.Namespace(ctx)
-	c := Container{Runtime: "containerd", ID: id, Image: info.Image, Name: id, Namespace: space, Labels: info.Labels}
+	c := Container{Runtime: "containerd", ID: space + "/" + id, Image: info.Image, Name: id, Namespace: space, Labels: info.Labels}
 	if name := info.Labels[labelContainer]; name != "" {
 		c.Name = name
 	}

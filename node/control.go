@@ -51,20 +51,22 @@ type Server struct {
 	State      string
 }
 
-// Serve answers until ctx is done.
-func (s *Server) Serve(ctx context.Context) error {
+// Listen makes the socket. Who asks from then on is answered by Serve.
+func (s *Server) Listen() (net.Listener, error) {
 	path := SocketPath(s.State)
 	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return err
+		return nil, err
 	}
 	l, err := net.Listen("unix", path)
 	if err != nil {
-		return err
+		return nil, err
 	}
+	return l, os.Chmod(path, 0o600)
+}
+
+// Serve answers until ctx is done.
+func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	defer l.Close()
-	if err := os.Chmod(path, 0o600); err != nil {
-		return err
-	}
 	stop := context.AfterFunc(ctx, func() { l.Close() })
 	defer stop()
 	for {
@@ -73,7 +75,7 @@ func (s *Server) Serve(ctx context.Context) error {
 			return nil
 		}
 		if err != nil {
-			return fmt.Errorf("%s: %w", path, err)
+			return fmt.Errorf("%s: %w", l.Addr(), err)
 		}
 		go s.talk(ctx, conn.(*net.UnixConn))
 	}

@@ -28,15 +28,12 @@ func TestServer(t *testing.T) {
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
-	go func() { ended <- (&Server{Agent: r.Agent, State: state}).Serve(ctx) }()
-	for end := time.Now().Add(10 * time.Second); ; time.Sleep(5 * time.Millisecond) {
-		if _, err := os.Stat(SocketPath(state)); err == nil {
-			break
-		}
-		if time.Now().After(end) {
-			t.Fatal("no socket")
-		}
+	s := &Server{Agent: r.Agent, State: state}
+	l, err := s.Listen()
+	if err != nil {
+		t.Fatal(err)
 	}
+	go func() { ended <- s.Serve(ctx, l) }()
 	if err := AskConfirm(t.Context(), state); err == nil || err.Error() != ErrNothingToConfirm.Error() {
 		t.Errorf("%v", err)
 	}

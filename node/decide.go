@@ -61,6 +61,9 @@ func (f *inForce) decide(ctx context.Context, c *Container) decision {
 		Trust: enforce.Trust(rules.Trust), Enforce: rules.Mode == policy.Enforce, JIT: rules.JIT, Soft: rules.Soft, Interpreters: rules.Interpreters,
 		GuardAll: rules.GuardAll, Mounts: rules.Mounts, MaxSize: rules.MaxSize,
 	}
+	if len(rules.Mounts) == 0 {
+		d.rules.Mounts = nil // as Domains has it
+	}
 	d.watch, d.set.Name = true, c.image()
 	d.unblessed = counts(&rules, c)
 	if d.unblessed == nil && !d.rules.Trust.Listed() {

@@ -28,7 +28,8 @@ import (
 type Container struct {
 	// Runtime is "containerd", "podman", "cri-o" or "oci".
 	Runtime string `json:"runtime"`
-	ID      string `json:"id"`
+	// ID is unique in the runtime: of containerd's, with its namespace in front.
+	ID string `json:"id"`
 	// Image is its name as the runtime has it.
 	Image     string            `json:"image"`
 	Name      string            `json:"name"`
@@ -50,7 +51,7 @@ type Container struct {
 }
 
 // key tells containers apart.
-func (c *Container) key() string { return c.Runtime + "/" + c.Namespace + "/" + c.ID }
+func (c *Container) key() string { return c.Runtime + "/" + c.ID }
 
 // match is what the policy looks at.
 func (c *Container) match() policy.Container {

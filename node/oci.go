@@ -50,7 +50,11 @@ func fromHook(ctx context.Context, state *specs.State, containerd *Containerd) (
 		return fromContainerd(ctx, containerd, m[1], c)
 	}
 	if root := graphRoot(rootfs); root != "" {
-		return fromPod(root, c)
+		c.Runtime = "podman"
+		if c.Labels["io.container.manager"] == "cri-o" {
+			c.Runtime = "cri-o"
+		}
+		return c, fromPod(root, &c)
 	}
 	c.Image, c.Digest, _ = strings.Cut(c.Labels[AnnotationImage], "@")
 	if c.Digest == "" {
@@ -71,18 +75,14 @@ func fromContainerd(ctx context.Context, r *Containerd, namespace string, c Cont
 	return known, nil
 }
 
-// fromPod makes it podman's or CRI-O's.
-func fromPod(root string, c Container) (Container, error) {
-	c.Runtime = "podman"
-	if c.Labels["io.container.manager"] == "cri-o" {
-		c.Runtime = "cri-o"
-		// CRI-O keeps the labels of Kubernetes in an annotation.
-		var labels map[string]string
-		if json.Unmarshal([]byte(c.Labels["io.kubernetes.cri-o.Labels"]), &labels) == nil {
-			maps.Copy(c.Labels, labels)
-		}
+// fromPod fills in what podman's or CRI-O's annotations and storage say.
+func fromPod(root string, c *Container) error {
+	// CRI-O keeps the labels of Kubernetes in an annotation.
+	var labels map[string]string
+	if json.Unmarshal([]byte(c.Labels["io.kubernetes.cri-o.Labels"]), &labels) == nil {
+		maps.Copy(c.Labels, labels)
 	}
-	err := fromStorage(root, &c)
+	err := fromStorage(root, c)
 	if errors.Is(err, errNotStored) {
 		c.Problem, err = firstLine(err), nil
 	}
@@ -90,7 +90,7 @@ func fromPod(root string, c Container) (Container, error) {
 		c.Name = name
 	}
 	c.Namespace = c.Labels[labelPodNamespace]
-	return c, err
+	return err
 }
 
 // startingRoot is the root filesystem of a container that has not entered it yet: there are

@@ -17,6 +17,8 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+
+	"github.com/opencontainers/runtime-spec/specs-go"
 )
 
 // DefaultStorage is the graph root of containers/storage, for root.
@@ -150,12 +152,19 @@ func (s *Storage) scan() ([]Container, error) {
 			return nil
 		}
 		c := Container{Runtime: map[string]string{"libpod": "podman", "crio": "cri-o"}[m[1]], ID: m[2], Name: m[2], Cgroup: dir}
-		if s.Agent.Known(c.key()) || !c.refresh() {
+		if s.Agent.Known(&c) || !c.refresh() {
 			return fs.SkipDir
 		}
-		if err := fromStorage(s.Root, &c); errors.Is(err, errNotStored) {
-			return fs.SkipDir
-		} else if err != nil {
+		var spec specs.Spec
+		err = readJSON(filepath.Join(s.Root, "overlay-containers", c.ID, "userdata/config.json"), &spec)
+		if errors.Is(err, fs.ErrNotExist) {
+			return fs.SkipDir // of another storage
+		}
+		c.Labels = spec.Annotations
+		if err == nil {
+			err = fromPod(s.Root, &c)
+		}
+		if err != nil {
 			c.Problem = firstLine(err)
 		}
 		list = append(list, c)
