@@ -148,7 +148,7 @@ func underContainerd(t *testing.T, k vm.Kernel) {
 			}
 		}
 	})
-	t.Run("by policy", func(t *testing.T) { byPolicy(t, c) })
+	t.Run("by policy", func(t *testing.T) { byPolicy(t, k, c) })
 }
 
 func imageDigest(t *testing.T) string {

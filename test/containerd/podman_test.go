@@ -54,11 +54,14 @@ func underPodman(t *testing.T, _ vm.Kernel) {
 		}
 		return strings.TrimSpace(out)
 	}
+	if err := os.MkdirAll("/var/tmp", 0o1777); err != nil {
+		t.Fatal(err)
+	}
 	if err := os.WriteFile("/etc/containers/policy.json", []byte(`{"default":[{"type":"insecureAcceptAnything"}]}`), 0o644); err != nil {
 		t.Fatal(err)
 	}
 	load := func(file, name string) {
-		id := must(podman("pull", "--quiet", "oci-archive:"+file))
+		id := must(podman("pull", "--quiet", "oci-archive:"+file+":app"))
 		must(podman("tag", id, name))
 	}
 	load(imageFile, "registry.example/app:1")
