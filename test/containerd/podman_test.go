@@ -73,7 +73,7 @@ func underPodman(t *testing.T, _ vm.Kernel) {
 		}
 		return podman(append(append(args, image), command...)...)
 	}
-	attack := intrusions[0].command + "; " + control
+	attack := "( " + intrusions[0].command + " ) 2>&1; " + control
 	attacked := func(t *testing.T, out string, err error, works bool) {
 		t.Helper()
 		ran := strings.Contains(out, "ran\n")
