@@ -120,7 +120,11 @@ func (a *agent) must(t *testing.T, want event) {
 	if !a.saw(want) {
 		a.mu.Lock()
 		defer a.mu.Unlock()
-		t.Errorf("no event %+v\nevents: %+v\nstderr: %v", want, a.events, a.errors)
+		var had []string
+		for _, e := range a.events[max(0, len(a.events)-40):] {
+			had = append(had, e.Container+" "+e.Operation+" "+e.Action+" "+e.Reason+" "+e.Path)
+		}
+		t.Errorf("no event %+v\nthe last were:\n%s\nstderr: %v", want, strings.Join(had, "\n"), a.errors)
 	}
 }
 
