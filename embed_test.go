@@ -286,3 +286,19 @@ func describeTop(t *testing.T, dir string) v1.Descriptor {
 	t.Fatalf("%s: no image among %v", dir, slices.Collect(maps.Keys(index.Annotations)))
 	return v1.Descriptor{}
 }
+
+// TestBlessTakesNoLayerForItsOwn gives bless an image whose history claims that its last layer is an embedded one.
+func TestBlessTakesNoLayerForItsOwn(t *testing.T) {
+	workshop(t, "whiteouts")
+	p := takeApart(t, "source")
+	at := bytes.LastIndex(p.config, []byte(`"created_by":"`))
+	if at < 0 {
+		t.Fatalf("no history: %s", p.config)
+	}
+	p.config = append(append(bytes.Clone(p.config[:at]), `"created_by":"sbom-bless bless --embed","comment":"`...), p.config[at+len(`"created_by":"`):]...)
+	p.putTogether(t, "source", "forged")
+	code, errs := command(t, "bless", "oci:forged", "-t", "oci:blessed", "--key", "bless.key", "--no-attestations")
+	if code != 1 || !strings.Contains(errs, "layer 2: the history of the image says that it holds attestations of an earlier blessing, but it holds ") {
+		t.Errorf("exit code %d\n%s", code, errs)
+	}
+}

@@ -11,15 +11,22 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"strings"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/types"
 	"github.com/klauspost/compress/gzip"
+
+	"github.com/sbom-bless/sbom-bless/tree"
+	"github.com/sbom-bless/sbom-bless/xattr"
 )
 
 // embeddedBy is what the history of an image config says of the embedded layer.
 // It is a hint: what the layer is, its content tells.
 const embeddedBy = "sbom-bless bless --embed"
+
+// EmbeddedRoot is the directory that embedded layers fill, and all that they touch.
+const EmbeddedRoot = ".sbom-bless"
 
 // EmbeddedLayer is a layer that Options.Embed gave.
 type EmbeddedLayer struct {
@@ -77,6 +84,23 @@ func list(elements []json.RawMessage) json.RawMessage {
 		parts = append(parts, e)
 	}
 	return json.RawMessage("[" + string(bytes.Join(parts, []byte(","))) + "]")
+}
+
+// checkEmbedded makes sure that the layer to be taken off the image is one of ours: nothing
+// that somebody put into the image gets lost because of what a history says.
+func (r *run) checkEmbedded(ctx context.Context, j *layerJob) error {
+	blob, err := r.src.Blob(ctx, j.source)
+	if err != nil {
+		return err
+	}
+	defer blob.Close()
+	_, err = readLayer(ctx, layerIn{desc: j.source, diffID: j.diffID, blob: blob}, r.limits, false, false, func(int64) {}, func(_ *xattr.Entry, f *tree.File) error {
+		if f.Name != EmbeddedRoot && !strings.HasPrefix(f.Name, EmbeddedRoot+"/") {
+			return fmt.Errorf("the history of the image says that it holds attestations of an earlier blessing, but it holds %s", quoteName(f.Name))
+		}
+		return nil
+	})
+	return err
 }
 
 // withoutEmbedded takes the embedded layer of an earlier blessing off the image,

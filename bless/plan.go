@@ -127,6 +127,10 @@ func (r *run) planNode(ctx context.Context, desc v1.Descriptor, depth int, jobs 
 		return nil, err
 	}
 	if r.dst != nil && hasEmbedded(&n.image.file) {
+		top := n.image.layers[len(n.image.layers)-1]
+		if err := r.checkEmbedded(ctx, top); err != nil {
+			return nil, fmt.Errorf("%s: %w", top.name, err)
+		}
 		if err := n.withoutEmbedded(); err != nil {
 			return nil, fmt.Errorf("manifest %s: %w", desc.Digest, err)
 		}

@@ -28,11 +28,12 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/types"
 
 	"github.com/sbom-bless/sbom-bless/attest"
+	"github.com/sbom-bless/sbom-bless/bless"
 	"github.com/sbom-bless/sbom-bless/transport"
 )
 
 // Root is the directory of the layer, and all that the layer touches.
-const Root = ".sbom-bless"
+const Root = bless.EmbeddedRoot
 
 const (
 	layoutFile = "oci-layout"
