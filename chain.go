@@ -86,7 +86,7 @@ func attestationStore(c *cli.Context, src transport.Source) (attest.Store, strin
 // it, or else in it.
 func findAttestations(ctx context.Context, c *cli.Context, src transport.Source, image v1.Descriptor, trust attest.Trust) (*attest.Verified, error) {
 	store, _ := attestationStore(c, src)
-	beside := error(attest.ErrNone)
+	beside := attest.ErrNone
 	if store != nil {
 		v, err := attest.Verify(ctx, store, image.Digest, trust)
 		if err == nil || c.IsSet("attestations") {
@@ -169,7 +169,7 @@ func (c *chain) image(ctx context.Context, img bless.ImageCheck) (all []attestat
 // check says why.
 func (c *chain) keysOf(ctx context.Context, manifest v1.Descriptor) []crypto.PublicKey {
 	var v *attest.Verified
-	err := error(attest.ErrNone)
+	err := attest.ErrNone
 	if c.store != nil {
 		v, err = attest.VerifyFiles(ctx, c.store, manifest.Digest, c.trust)
 	}
