@@ -13,6 +13,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -94,6 +95,19 @@ type checked struct {
 	Trust map[enforce.Trust]string `json:"trust"`
 }
 
+var modes = []enforce.Trust{enforce.TrustSBOM, enforce.TrustKeyring, enforce.TrustBoth}
+
+func trustModes(abilities []enforce.Ability) map[enforce.Trust]string {
+	trust := map[enforce.Trust]string{}
+	for _, mode := range modes {
+		trust[mode] = ""
+		if err := enforce.Supports(abilities, mode); err != nil {
+			trust[mode] = err.Error()
+		}
+	}
+	return trust
+}
+
 func enforceCheck(c *cli.Context) error {
 	asked, err := enforce.ParseTrust(c.String("trust"))
 	if err != nil {
@@ -105,20 +119,14 @@ func enforceCheck(c *cli.Context) error {
 			return err
 		}
 	}
-	said := checked{Abilities: enforce.Probe(), Trust: map[enforce.Trust]string{}}
-	modes := []enforce.Trust{enforce.TrustSBOM, enforce.TrustKeyring, enforce.TrustBoth}
-	for _, mode := range modes {
-		said.Trust[mode] = ""
-		if err := enforce.Supports(said.Abilities, mode); err != nil {
-			said.Trust[mode] = err.Error()
-		}
-	}
+	said := checked{Abilities: enforce.Probe()}
+	said.Trust = trustModes(said.Abilities)
 	if c.String("output") == "json" {
 		if err := json.NewEncoder(c.App.Writer).Encode(said); err != nil {
 			return err
 		}
 	} else {
-		writeAbilities(c.App.Writer, said, modes)
+		writeAbilities(c.App.Writer, said)
 	}
 	if p != nil {
 		if err := supportsPolicy(said.Abilities, p); err != nil {
@@ -132,7 +140,7 @@ func enforceCheck(c *cli.Context) error {
 	return nil
 }
 
-func writeAbilities(w io.Writer, said checked, modes []enforce.Trust) {
+func writeAbilities(w io.Writer, said checked) {
 	answer := func(ok bool) string {
 		if ok {
 			return "yes"
@@ -337,34 +345,80 @@ func enforceAdd(c *cli.Context) error {
 	return err
 }
 
+// standing is what `enforce status` says, in JSON.
+type standing struct {
+	Pins       string                   `json:"pins"`
+	Canary     *enforce.Proof           `json:"canary"`
+	Keys       []string                 `json:"keys"`
+	Trust      map[enforce.Trust]string `json:"trust"` // as in checked
+	Containers []enforce.Domain         `json:"containers"`
+	Counters   map[string]uint64        `json:"counters"`
+}
+
 func enforceStatus(c *cli.Context) error {
 	e, err := enforce.Open(enforceOptions(c))
 	if err != nil {
 		return err
 	}
 	defer e.Close()
-	counters, err := e.Counters()
+	s := standing{Pins: c.String("pins"), Trust: trustModes(enforce.Probe())}
+	if s.Counters, err = e.Counters(); err != nil {
+		return err
+	}
+	if s.Containers, err = e.Domains(); err != nil {
+		return err
+	}
+	if s.Canary, err = e.LastProof(); err != nil {
+		return err
+	}
+	keys, err := e.Keys()
 	if err != nil {
 		return err
 	}
-	domains, err := e.Domains()
-	if err != nil {
-		return err
+	for _, cert := range keys {
+		s.Keys = append(s.Keys, fmt.Sprintf("%x", cert.SubjectKeyId[max(0, len(cert.SubjectKeyId)-4):]))
 	}
 	if c.String("output") == "json" {
-		return json.NewEncoder(c.App.Writer).Encode(map[string]any{"containers": domains, "counters": counters})
+		return json.NewEncoder(c.App.Writer).Encode(s)
 	}
-	for _, d := range domains {
+	writeStatus(c.App.Writer, &s)
+	return nil
+}
+
+func writeStatus(w io.Writer, s *standing) {
+	fmt.Fprintf(w, "verifier  %s\n", s.Pins)
+	switch {
+	case s.Canary == nil:
+		fmt.Fprintln(w, "canary    none yet")
+	case s.Canary.Error != "":
+		fmt.Fprintf(w, "canary    %s: %s\n", s.Canary.Time.Format(time.RFC3339), s.Canary.Error)
+	default:
+		fmt.Fprintf(w, "canary    %s: in force\n", s.Canary.Time.Format(time.RFC3339))
+	}
+	for _, mode := range modes {
+		why := s.Trust[mode]
+		if why == "" {
+			why = "yes"
+		}
+		fmt.Fprintf(w, "trust     %-8s %s\n", mode, why)
+	}
+	fmt.Fprintf(w, "keys      %s\n", strings.Join(s.Keys, " "))
+	for _, d := range s.Containers {
 		mode := "audit"
 		if d.Enforce {
 			mode = "enforce"
 		}
-		fmt.Fprintf(c.App.Writer, "%-8s %s  %s  %s\n", mode, d.Name, d.Image, d.Cgroup)
+		trust := d.Trust
+		if trust == "" {
+			trust = enforce.TrustSBOM
+		}
+		fmt.Fprintf(w, "%-8s  %-7s %s  %s  %s\n", mode, trust, d.Name, d.Image, d.Cgroup)
 	}
 	for _, name := range enforce.CounterNames() {
-		fmt.Fprintf(c.App.Writer, "%-16s %d\n", name, counters[name])
+		if n := s.Counters[name]; n > 0 {
+			fmt.Fprintf(w, "%-16s %d\n", name, n)
+		}
 	}
-	return nil
 }
 
 func enforceUnload(c *cli.Context) error {

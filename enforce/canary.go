@@ -6,13 +6,17 @@ package enforce
 
 import (
 	"crypto/sha256"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"math/rand/v2"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"runtime"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -28,24 +32,63 @@ type canary struct {
 	mount *os.File
 }
 
+// Proof is what came of a canary.
+type Proof struct {
+	Time time.Time `json:"time"`
+	// Error says what is wrong; empty if nothing is.
+	Error string `json:"error,omitempty"`
+}
+
 // Canary proves that the verifier is in force and can see: a listed program
 // must run, another must get EPERM, and no IMA policy may have come.
 func (e *Enforcer) Canary() error {
+	proof := Proof{Time: time.Now().UTC()}
+	err := e.sing()
+	if err != nil {
+		err = fmt.Errorf("canary: %w", err)
+		proof.Error = err.Error()
+	}
+	if e.options.State == "" {
+		return err
+	}
+	b, failed := json.Marshal(proof)
+	if failed == nil {
+		failed = writeNew(e.proofPath(), b)
+	}
+	return errors.Join(err, failed)
+}
+
+func (e *Enforcer) sing() error {
 	if err := checkIMA(); err != nil {
-		return fmt.Errorf("canary: %w", err)
+		return err
 	}
 	if e.canary == nil {
 		c, err := e.newCanary(TrustSBOM, nil)
 		if err != nil {
-			return fmt.Errorf("canary: %w", err)
+			return err
 		}
 		e.canary = c
 	}
-	if err := e.canary.try(); err != nil {
-		return fmt.Errorf("canary: %w", err)
-	}
-	return nil
+	return e.canary.try()
 }
+
+// LastProof gives what came of the last Canary, of whatever process; nil if there was none.
+func (e *Enforcer) LastProof() (*Proof, error) {
+	b, err := os.ReadFile(e.proofPath())
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	p := new(Proof)
+	if err := json.Unmarshal(b, p); err != nil {
+		return nil, fmt.Errorf("%s: %w", e.proofPath(), err)
+	}
+	return p, nil
+}
+
+func (e *Enforcer) proofPath() string { return filepath.Join(e.options.State, "canary.json") }
 
 // newCanary registers a canary; signature, unless nil, is the
 // security.bpf.bless of its good program.

@@ -113,8 +113,11 @@ func testCommand(t *testing.T, k vm.Kernel) {
 		}
 	})
 	t.Run("status", func(t *testing.T) {
-		if out := command(t, "status"); !strings.Contains(out, "enforce  session") {
-			t.Errorf("%s", out)
+		out := command(t, "status")
+		for _, want := range []string{"canary    2", "in force", "trust     sbom     yes", "trust     keyring  ", "enforce   sbom    session", "not-listed"} {
+			if !strings.Contains(out, want) {
+				t.Errorf("says nothing of %q: %s", want, out)
+			}
 		}
 	})
 	t.Run("unload", func(t *testing.T) {
