@@ -326,12 +326,7 @@ func (e *Enforcer) remember(d Domain) error {
 	if err != nil {
 		return err
 	}
-	// Readers take no lock: they see the old file or the new.
-	name := e.statePath("domains", d.ID, ".json")
-	if err := os.WriteFile(name+".new", b, 0o600); err != nil {
-		return err
-	}
-	return os.Rename(name+".new", name)
+	return writeNew(e.statePath("domains", d.ID, ".json"), b)
 }
 
 func (e *Enforcer) rememberSet(id uint32, set Set) error {

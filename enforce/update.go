@@ -45,6 +45,11 @@ func (e *Enforcer) Update(d Domain, set Set) error {
 			return fmt.Errorf("mounts: %w", err)
 		}
 	}
+	if d.Interpreters {
+		if err := e.change(func(s *blessSettings) { s.Interpreters = 1 }); err != nil {
+			return err
+		}
+	}
 	if err := e.maps["domains"].Update(d.ID, rules, ebpf.UpdateExist); err != nil {
 		return fmt.Errorf("domain %d: %w", d.ID, err)
 	}
