@@ -30,9 +30,14 @@ import (
 	"github.com/sbom-bless/sbom-bless/xattr"
 )
 
-// maxWaiting is how many bytes of a layer may wait for signatures, and the size
-// from which a file is hashed ahead.
-const maxWaiting = 8 << 20
+const (
+	// maxWaiting is the size from which a file is hashed ahead: a smaller one waits
+	// for its signature whole.
+	maxWaiting = 8 << 20
+	// maxQueued is how many bytes may wait before it. Blocks take some three times
+	// that in memory.
+	maxQueued = 2 << 20
+)
 
 // layerIn is a layer to bless.
 type layerIn struct {
@@ -291,11 +296,11 @@ func (q *waitQueue) done(b waitingBlock) {
 	q.moved.Broadcast()
 }
 
-// room waits until fewer than maxWaiting bytes wait.
+// room waits until no more than maxQueued bytes wait.
 func (q *waitQueue) room() {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	for q.bytes > maxWaiting && !q.closed {
+	for q.bytes > maxQueued && !q.closed {
 		q.moved.Wait()
 	}
 }
