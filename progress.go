@@ -68,7 +68,7 @@ func (p *progress) line(format string, a ...any) {
 		p.later = append(p.later, text)
 		return
 	}
-	io.WriteString(p.w, text)
+	fmt.Fprint(p.w, text)
 }
 
 // close leaves the bars as they stand.
@@ -81,7 +81,7 @@ func (p *progress) close() {
 	defer p.mu.Unlock()
 	p.bars = nil
 	for _, text := range p.later {
-		io.WriteString(p.w, text)
+		fmt.Fprint(p.w, text)
 	}
 	p.later = nil
 }

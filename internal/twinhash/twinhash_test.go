@@ -23,7 +23,7 @@ func random(n int) []byte {
 func check(t *testing.T, beforeA, beforeB, p []byte, pieces []int) {
 	t.Helper()
 	var twin Twin
-	var a, b, wantA, wantB hash.Hash = sha256.New(), sha256.New(), sha256.New(), sha256.New()
+	a, b, wantA, wantB := sha256.New(), sha256.New(), sha256.New(), sha256.New()
 	a.Write(beforeA)
 	wantA.Write(beforeA)
 	b.Write(beforeB)
