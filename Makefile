@@ -29,6 +29,7 @@ bench: tools
 
 lint: tools
 	gofmt -l . | (! grep .)
+	clang-format --dry-run --Werror enforce/bpf/*
 	go run $(GOLANGCI) run
 
 # vm runs tests in virtual machines with one kernel: make vm KERNEL=7.3 RUN=TestAttacks

@@ -258,8 +258,8 @@ static __always_inline void name_upwards(struct event *e, struct dentry *dentry)
 	}
 }
 
-static __always_inline void report(struct facts *f, __u32 reason, bool denied, struct inode *inode,
-				   struct file *file, struct dentry *dentry)
+static __always_inline void report(struct facts *f, __u32 reason, bool denied, struct inode *inode, struct file *file,
+				   struct dentry *dentry)
 {
 	struct task_struct *task = bpf_get_current_task_btf();
 	__u64 ino = inode ? BPF_CORE_READ(inode, i_ino) : 0;
@@ -763,8 +763,7 @@ static __always_inline bool guarded(struct facts *f, struct inode *inode, struct
 	}
 	if (inode->i_sb->s_dev != f->domain->root_dev || upper_dentry(inode))
 		return false;
-	return f->domain->flags & DOMAIN_GUARD_ALL || inode->i_mode & S_IXUGO || code_suffix(dentry) ||
-	       library(dentry);
+	return f->domain->flags & DOMAIN_GUARD_ALL || inode->i_mode & S_IXUGO || code_suffix(dentry) || library(dentry);
 }
 
 /* named tells whether the dentry's name is name, of n bytes with its NUL. */

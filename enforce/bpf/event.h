@@ -27,25 +27,25 @@ enum op {
 /* Why it was decided so. The counters' index too. */
 enum reason {
 	REASON_ALLOWED,
-	REASON_NO_DOMAIN,	/* the container is no longer known */
-	REASON_REJECTED_FS,	/* FUSE, network, or mounted in a user namespace */
-	REASON_FOREIGN_FS,	/* not the container's root filesystem */
-	REASON_WRITABLE_LAYER,	/* the data is in the writable layer */
-	REASON_WRITER,		/* somebody may write to the file now */
+	REASON_NO_DOMAIN,      /* the container is no longer known */
+	REASON_REJECTED_FS,    /* FUSE, network, or mounted in a user namespace */
+	REASON_FOREIGN_FS,     /* not the container's root filesystem */
+	REASON_WRITABLE_LAYER, /* the data is in the writable layer */
+	REASON_WRITER,	       /* somebody may write to the file now */
 	REASON_TOO_LARGE,
-	REASON_NO_DIGEST,	/* the kernel gave no SHA-256 */
-	REASON_NO_SET,		/* no file set is loaded for the container */
-	REASON_NOT_LISTED,	/* the digest is not in the set */
-	REASON_NOT_SIGNED,	/* the kernel gave no security.bpf.bless */
-	REASON_BAD_SIGNATURE,	/* no key of the keyring verifies it */
-	REASON_ANONYMOUS,	/* executable memory without a file */
-	REASON_WRITE_EXEC,	/* memory that is, or was, writable made executable */
-	REASON_GUARDED,		/* a shipped code file may not be changed */
-	REASON_HARDENED,	/* closed to every enforced container */
-	REASON_SELF,		/* the verifier protects itself */
-	REASON_TAKEOVER,	/* another executable makes itself the agent: reported, never denied */
-	REASON_LOST,		/* counter only: the ring buffer was full */
-	REASON_REPEATED,	/* counter only: the same again within a second */
+	REASON_NO_DIGEST,     /* the kernel gave no SHA-256 */
+	REASON_NO_SET,	      /* no file set is loaded for the container */
+	REASON_NOT_LISTED,    /* the digest is not in the set */
+	REASON_NOT_SIGNED,    /* the kernel gave no security.bpf.bless */
+	REASON_BAD_SIGNATURE, /* no key of the keyring verifies it */
+	REASON_ANONYMOUS,     /* executable memory without a file */
+	REASON_WRITE_EXEC,    /* memory that is, or was, writable made executable */
+	REASON_GUARDED,	      /* a shipped code file may not be changed */
+	REASON_HARDENED,      /* closed to every enforced container */
+	REASON_SELF,	      /* the verifier protects itself */
+	REASON_TAKEOVER,      /* another executable makes itself the agent: reported, never denied */
+	REASON_LOST,	      /* counter only: the ring buffer was full */
+	REASON_REPEATED,      /* counter only: the same again within a second */
 	REASONS,
 };
 
@@ -70,7 +70,7 @@ struct domain {
 	__u32 generation; /* verdicts of another generation are void */
 	__u32 host_dev;	  /* s_dev of the host's root filesystem */
 	__u32 reserved;
-	__u64 max_size;	  /* larger files are denied; 0: no limit */
+	__u64 max_size; /* larger files are denied; 0: no limit */
 };
 
 /* The one value that concerns every hook; written by the agent. */
