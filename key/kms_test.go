@@ -207,7 +207,7 @@ func TestKMSThatSignsInAnotherWay(t *testing.T) {
 	}
 	v.Close()
 	t.Setenv("VAULT_MAX_RETRIES", "0")
-	if k, err = Load(t.Context(), "hashivault://release", Options{}); err == nil {
+	if _, err = Load(t.Context(), "hashivault://release", Options{}); err == nil {
 		t.Error("loaded from a server that is gone")
 	}
 }

@@ -180,7 +180,7 @@ func expect(t *testing.T, err error, reason string) {
 // fileList is the name of the blob that holds the list.
 func fileList(b *blessed) string {
 	for _, a := range b.artifacts {
-		if strings.Contains(string(a.Descriptor.ArtifactType), "filelist") {
+		if strings.Contains(a.Descriptor.ArtifactType, "filelist") {
 			return a.Blobs[0].Descriptor.Digest.Hex
 		}
 	}

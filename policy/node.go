@@ -6,6 +6,7 @@ package policy
 // where it stands and what could stand there.
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -66,7 +67,8 @@ func mapping(n *yaml.Node, fields map[string]field, last ...string) error {
 
 // named puts the field's name before what is wrong with its value.
 func named(name *yaml.Node, err error) error {
-	if e, ok := err.(*Error); ok && !strings.HasPrefix(e.Message, "unknown field ") {
+	var e *Error
+	if errors.As(err, &e) && !strings.HasPrefix(e.Message, "unknown field ") {
 		e.Message = name.Value + ": " + e.Message
 	}
 	return err

@@ -90,7 +90,7 @@ func parsePlace(s string, insecure bool) (reference, error) {
 	case "oci-dir", "oci-layout":
 		return reference{}, fmt.Errorf("unknown place\nhint: oci:%s", rest)
 	case "dir", "containers-storage", "podman", "sif", "ostree", "registry":
-		return reference{}, errors.New("unknown place\nhint: the places are docker://, docker-daemon:, docker-archive:, oci: and oci-archive:")
+		return reference{}, errors.New("unknown place\nhint: the places are docker://, docker-daemon:, docker-archive:, oci-archive: and oci:DIR")
 	case "http", "https":
 		if strings.HasPrefix(rest, "//") {
 			return reference{}, fmt.Errorf("is a URL\nhint: write %s", strings.TrimPrefix(rest, "//"))

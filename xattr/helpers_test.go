@@ -8,8 +8,9 @@ import (
 	"encoding/hex"
 	"hash"
 	"os"
+	"os/exec"
 	"path/filepath"
-	"runtime"
+	"strings"
 	"testing"
 
 	"github.com/sbom-bless/sbom-bless/xattr"
@@ -130,7 +131,11 @@ func strip(t testing.TB, b []byte) ([]byte, error) {
 func corpus(t testing.TB) map[string][]byte {
 	t.Helper()
 	all := map[string][]byte{}
-	for _, pattern := range []string{"testdata/tar/*.tar", filepath.Join(runtime.GOROOT(), "src/archive/tar/testdata/*.tar")} {
+	root, err := exec.Command("go", "env", "GOROOT").Output()
+	if err != nil {
+		t.Fatalf("go env: %v", err)
+	}
+	for _, pattern := range []string{"testdata/tar/*.tar", filepath.Join(strings.TrimSpace(string(root)), "src/archive/tar/testdata/*.tar")} {
 		names, err := filepath.Glob(pattern)
 		if err != nil {
 			t.Fatal(err)

@@ -4,7 +4,6 @@ package xattr_test
 
 import (
 	"bytes"
-	"compress/gzip"
 	"crypto"
 	"crypto/ecdsa"
 	"crypto/ed25519"
@@ -27,14 +26,6 @@ import (
 
 	"github.com/sbom-bless/sbom-bless/xattr"
 )
-
-func gunzip(b []byte) ([]byte, error) {
-	z, err := gzip.NewReader(bytes.NewReader(b))
-	if err != nil {
-		return nil, err
-	}
-	return io.ReadAll(z)
-}
 
 // keys are one of each kind.
 func keys(t testing.TB) map[string]crypto.Signer {
