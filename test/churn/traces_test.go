@@ -24,6 +24,17 @@ import (
 // things, which must come back to what they were.
 type traces map[string]int
 
+// beyond gives what there is more of than before, and how much more.
+func (t traces) beyond(before traces) traces {
+	more := traces{}
+	for what, n := range t {
+		if n > before[what] {
+			more[what] = n - before[what]
+		}
+	}
+	return more
+}
+
 // look counts what is there.
 func look() (traces, error) {
 	t := traces{}
