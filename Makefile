@@ -3,7 +3,7 @@
 GOFLAGS_BUILD = -trimpath -ldflags=-buildid=
 GOLANGCI      = github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 
-.PHONY: all build demo test bench lint vm generate tools clean
+.PHONY: all build demo test bench soak lint vm generate tools clean
 
 all: build
 
@@ -23,9 +23,16 @@ test: tools
 	go test -timeout 40m ./...
 	go test -race ./node
 
-# bench prints one table: our time, memory and size against other ways.
+# bench prints tables: our time, memory and size against other ways of blessing;
+# what enforcement costs, in instructions; the time to load a list of files.
 bench: tools
 	go run ./bench
+	go run ./bench/cost
+	go test -run - -bench Set50000 ./enforce
+
+# soak has containers come and go for an hour: make soak DURATION=10m KERNEL=7.3
+soak: tools
+	SBOM_BLESS_SOAK=$(or $(DURATION),1h) SBOM_BLESS_KERNEL=$(or $(KERNEL),6.12) go test -v -timeout 0 -run TestSoak ./test/churn
 
 lint: tools
 	gofmt -l . | (! grep .)

@@ -5,6 +5,7 @@
 package enforce
 
 import (
+	"bytes"
 	"encoding/binary"
 	"encoding/json"
 	"errors"
@@ -333,11 +334,11 @@ func (e *Enforcer) rememberSet(id uint32, set Set) error {
 	if e.options.State == "" {
 		return nil
 	}
-	f, err := os.OpenFile(e.statePath("sets", id, ".list"), os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o600)
-	if err != nil {
+	var b bytes.Buffer
+	if err := set.Write(&b); err != nil {
 		return err
 	}
-	return errors.Join(set.Write(f), f.Close())
+	return writeNew(e.statePath("sets", id, ".list"), b.Bytes())
 }
 
 // forget drops the names of d, and its set unless another domain shares it.

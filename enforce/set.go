@@ -56,13 +56,16 @@ func ParseSet(name string, r io.Reader) (Set, error) {
 
 // Write writes the set in the form that ParseSet reads.
 func (s Set) Write(w io.Writer) error {
-	b := bufio.NewWriter(w)
-	for _, f := range s.Files {
-		fmt.Fprintf(b, "%x  %s", f.SHA256, f.Path)
+	b := bufio.NewWriterSize(w, 1<<16)
+	var line []byte
+	for i := range s.Files {
+		f := &s.Files[i]
+		line = append(hex.AppendEncode(line[:0], f.SHA256[:]), "  "...)
+		line = append(line, f.Path...)
 		if f.Package != "" {
-			fmt.Fprintf(b, "\t%s", f.Package)
+			line = append(append(line, '\t'), f.Package...)
 		}
-		_ = b.WriteByte('\n') // Flush tells
+		_, _ = b.Write(append(line, '\n')) // Flush tells
 	}
 	return b.Flush()
 }

@@ -19,6 +19,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/asm"
 	"github.com/sbom-bless/sbom-bless/enforce"
 	"github.com/sbom-bless/sbom-bless/internal/vm"
 	"golang.org/x/sys/unix"
@@ -263,6 +265,13 @@ func testAgent(t *testing.T, k vm.Kernel) {
 		}
 	})
 
+	t.Run("tampering by a container's root", func(t *testing.T) {
+		if out, err := c.start("tamper", ""); err != nil {
+			t.Errorf("%v: %s", err, out)
+		}
+		denied(t, c)
+	})
+
 	t.Run("removed", func(t *testing.T) {
 		domains, err := e.Domains()
 		must(err)
@@ -317,12 +326,15 @@ func tamper() int {
 		must(fmt.Errorf("pins: %v", pins))
 	}
 	tries := map[string]error{
-		"bpffs":  unix.Unmount("/sys/fs/bpf", 0),
-		"detach": unix.Unmount("/sys/fs/bpf", unix.MNT_DETACH),
-		"rename": os.Rename(enforce.DefaultPins+"/maps", enforce.DefaultPins+"/gone"),
-		"dir":    os.Rename(enforce.DefaultPins, "/sys/fs/bpf/gone"),
-		"open":   openFails(),
-		"ids":    writableMaps(),
+		"bpffs":                        unix.Unmount("/sys/fs/bpf", 0),
+		"detach":                       unix.Unmount("/sys/fs/bpf", unix.MNT_DETACH),
+		"rename":                       os.Rename(enforce.DefaultPins+"/maps", enforce.DefaultPins+"/gone"),
+		"dir":                          os.Rename(enforce.DefaultPins, "/sys/fs/bpf/gone"),
+		"open":                         openFails(),
+		"ids":                          writableMaps(),
+		"programs":                     programsByID(),
+		"program that writes to a map": writeByProgram(),
+		"mount":                        mountOverPins(),
 	}
 	for _, name := range pins {
 		if !strings.HasSuffix(name, "/complete") {
@@ -337,6 +349,87 @@ func tamper() int {
 		}
 	}
 	return status
+}
+
+// programsByID opens every program by its id, as freplace would need; EPERM if
+// one refused.
+func programsByID() error {
+	refused := error(nil)
+	for id := ebpf.ProgramID(0); ; {
+		var err error
+		if id, err = ebpf.ProgramGetNextID(id); errors.Is(err, os.ErrNotExist) {
+			return refused
+		} else if err != nil {
+			return err
+		}
+		p, err := ebpf.NewProgramFromID(id)
+		if err == nil {
+			err = p.Close()
+		}
+		if errors.Is(err, syscall.EPERM) {
+			refused = err
+		}
+	}
+}
+
+// writeByProgram opens the map that names the agent for reading, which a BPF
+// program may write to all the same, and has one do it.
+func writeByProgram() error {
+	for id := ebpf.MapID(0); ; {
+		var err error
+		if id, err = ebpf.MapGetNextID(id); err != nil {
+			return err
+		}
+		attr := make([]byte, 64)
+		binary.LittleEndian.PutUint32(attr, uint32(id))
+		binary.LittleEndian.PutUint32(attr[8:], unix.BPF_F_RDONLY)
+		fd, _, errno := unix.Syscall(unix.SYS_BPF, unix.BPF_MAP_GET_FD_BY_ID, pointer(attr), uintptr(len(attr)))
+		if errno != 0 {
+			return errno
+		}
+		m, err := ebpf.NewMapFromFD(int(fd))
+		if err != nil {
+			return err
+		}
+		defer m.Close()
+		if info, err := m.Info(); err != nil || info.Name != "agents" {
+			if err != nil {
+				return err
+			}
+			continue
+		}
+		p, err := ebpf.NewProgram(&ebpf.ProgramSpec{
+			Type: ebpf.SocketFilter, License: "GPL",
+			Instructions: asm.Instructions{
+				asm.Mov.Imm(asm.R0, 0),
+				asm.StoreMem(asm.RFP, -4, asm.R0, asm.Word),   // key 0
+				asm.StoreMem(asm.RFP, -24, asm.R0, asm.DWord), // struct agent, not armed
+				asm.StoreMem(asm.RFP, -16, asm.R0, asm.DWord),
+				asm.LoadMapPtr(asm.R1, m.FD()),
+				asm.Mov.Reg(asm.R2, asm.RFP),
+				asm.Add.Imm(asm.R2, -4),
+				asm.Mov.Reg(asm.R3, asm.RFP),
+				asm.Add.Imm(asm.R3, -24),
+				asm.Mov.Imm(asm.R4, 0),
+				asm.FnMapUpdateElem.Call(),
+				asm.Return(),
+			},
+		})
+		if err != nil {
+			return err
+		}
+		defer p.Close()
+		_, err = p.Run(&ebpf.RunOptions{Data: make([]byte, 64)})
+		return err
+	}
+}
+
+// mountOverPins hides the pins.
+func mountOverPins() error {
+	if err := unix.Mount("tmpfs", enforce.DefaultPins, "tmpfs", 0, ""); err != nil {
+		return err
+	}
+	return unix.Unmount(enforce.DefaultPins, 0)
 }
 
 func openFails() error {

@@ -33,6 +33,8 @@ type attack struct {
 	rules   func(*enforce.Rules)
 	// anyDomain: the event is about the host, not about a container.
 	anyDomain bool
+	// ours: means something to our verifier only.
+	ours bool
 }
 
 func (a *attack) slug() string { return strings.ReplaceAll(a.name, "/", "_") }
@@ -113,7 +115,7 @@ func ran(cmd *exec.Cmd) error {
 	if cmd.ProcessState.ExitCode() == evil {
 		return nil
 	}
-	for _, words := range []string{"Operation not permitted", "failed to map segment", "cannot be preloaded"} {
+	for _, words := range []string{"Operation not permitted", "operation not permitted", "failed to map segment", "cannot be preloaded"} {
 		if strings.Contains(string(out), words) {
 			return fmt.Errorf("%s: %w", strings.TrimSpace(string(out)), syscall.EPERM)
 		}
@@ -203,7 +205,7 @@ func victim() int {
 	return cmd.Process.Pid
 }
 
-var attacks = []*attack{
+var plainAttacks = []*attack{
 	// Dropped programs.
 	{name: "program dropped in the writable layer", op: "exec", reason: "writable-layer",
 		try: func() error { return execute(drop("/home/x")) }},
@@ -426,10 +428,10 @@ var attacks = []*attack{
 			}
 			return open(libm, unix.O_WRONLY)
 		}},
-	{name: "write to a file that is no code (guard-all)", op: "write", reason: "guarded",
+	{name: "write to a file that is no code (guard-all)", op: "write", reason: "guarded", ours: true,
 		rules: func(r *enforce.Rules) { r.GuardAll = true },
 		try:   func() error { return open("/opt/plain", unix.O_WRONLY) }},
-	{name: "program larger than the rule allows (max-size)", op: "exec", reason: "too-large",
+	{name: "program larger than the rule allows (max-size)", op: "exec", reason: "too-large", ours: true,
 		rules: func(r *enforce.Rules) { r.MaxSize = 16 << 20 },
 		try:   func() error { return execute("/opt/large") }},
 	{name: "append to a listed file", op: "write", reason: "guarded",
@@ -574,7 +576,7 @@ var attacks = []*attack{
 			must(unix.Mount("binfmt_misc", "/tmp", "binfmt_misc", 0, ""))
 			return open("/tmp/register", unix.O_WRONLY)
 		}},
-	{name: "host root turns ftrace off", op: "write", reason: "self", anyDomain: true,
+	{name: "host root turns ftrace off", op: "write", reason: "self", anyDomain: true, ours: true,
 		host: func(*container) error { return open("/proc/sys/kernel/ftrace_enabled", unix.O_WRONLY) }},
 }
 

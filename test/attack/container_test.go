@@ -54,7 +54,7 @@ const evil = 42 // exit status of what must not run
 
 // makeImage completes the lower layer.
 func makeImage() error {
-	for _, dir := range []string{"bin", "opt", "home", "tmp", "proc", "data", "run", "dev/shm", "sys/fs/bpf", "sys/fs/cgroup"} {
+	for _, dir := range []string{"bin", "opt", "home", "tmp", "proc", "data", "run", "dev/shm", "sys/fs/bpf", "sys/fs/cgroup", "sys/fs/cgroup1"} {
 		if err := os.MkdirAll(filepath.Join(image, dir), 0o755); err != nil {
 			return err
 		}
@@ -158,7 +158,7 @@ func (c *container) command(ctx context.Context, stage, attack string) (*exec.Cm
 		return nil, err
 	}
 	cmd := exec.CommandContext(ctx, "/proc/self/exe")
-	cmd.Env = append(os.Environ(), "STAGE=runtime", "NEXT="+stage, "ATTACK="+attack, "ROOT="+c.root, "DATA="+c.data)
+	cmd.Env = append(os.Environ(), "STAGE=runtime", "NEXT="+stage, "ATTACK="+attack, "ROOT="+c.root, "DATA="+c.data, "UPPER="+c.upper)
 	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGQUIT) } // so that it says where
 	cmd.WaitDelay = 5 * time.Second
 	cmd.Stderr = os.Stderr
@@ -179,16 +179,18 @@ func prepare() error {
 	for _, m := range []struct {
 		from, to, kind string
 		flags          uintptr
+		data           string
 	}{
-		{"proc", "/proc", "proc", 0},
-		{"tmpfs", "/tmp", "tmpfs", 0},
-		{"/dev", "/dev", "", unix.MS_BIND},
-		{"tmpfs", "/dev/shm", "tmpfs", 0},
-		{os.Getenv("DATA"), "/data", "", unix.MS_BIND},
-		{"/sys/fs/bpf", "/sys/fs/bpf", "", unix.MS_BIND},
-		{"/sys/fs/cgroup", "/sys/fs/cgroup", "", unix.MS_BIND},
+		{"proc", "/proc", "proc", 0, ""},
+		{"tmpfs", "/tmp", "tmpfs", 0, ""},
+		{"/dev", "/dev", "", unix.MS_BIND, ""},
+		{"tmpfs", "/dev/shm", "tmpfs", 0, ""},
+		{os.Getenv("DATA"), "/data", "", unix.MS_BIND, ""},
+		{"/sys/fs/bpf", "/sys/fs/bpf", "", unix.MS_BIND, ""},
+		{"/sys/fs/cgroup", "/sys/fs/cgroup", "", unix.MS_BIND, ""},
+		{"cgroup", cgroupV1, "cgroup", 0, "none,name=host"}, // as a host has it that uses both versions
 	} {
-		if err := unix.Mount(m.from, root+m.to, m.kind, m.flags, ""); err != nil {
+		if err := unix.Mount(m.from, root+m.to, m.kind, m.flags, m.data); err != nil {
 			return fmt.Errorf("mount %s: %w", m.to, err)
 		}
 	}
@@ -214,6 +216,9 @@ func prepare() error {
 	}
 	return syscall.Exec("/bin/program", []string{"program"}, os.Environ())
 }
+
+// cgroupV1 is where a container finds a hierarchy of version 1.
+const cgroupV1 = "/sys/fs/cgroup1"
 
 // hostMounts is the descriptor of the host's mount namespace.
 const hostMounts = 100

@@ -32,7 +32,7 @@ func TestEVM(t *testing.T) {
 		enableEVM(t)
 		policy(t, "appraise func=BPRM_CHECK fowner=7777 appraise_type=imasig")
 		for _, s := range list {
-			t.Run(s.kind, func(t *testing.T) { evm(t, s) })
+			t.Run(s.Kind, func(t *testing.T) { evm(t, s) })
 		}
 	})
 }

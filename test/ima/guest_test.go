@@ -19,6 +19,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/sbom-bless/sbom-bless/internal/testima"
 	"golang.org/x/sys/unix"
 )
 
@@ -124,30 +125,24 @@ func archive(t *testing.T, uid int, names ...string) []byte {
 	return b.Bytes()
 }
 
-// trust makes a keyring that the kernel's integrity code looks for (_ima,
-// _evm) in root's user keyring, with the certificates of signers. The kernel
-// looks once per boot: a second keyring of that name is never seen. It gives
-// the keyring's serial number.
+// trust is testima.Trust.
 func trust(t *testing.T, keyring string, signers ...*signer) int {
 	t.Helper()
-	ring, err := unix.AddKey("keyring", keyring, nil, unix.KEY_SPEC_USER_KEYRING)
-	if err != nil {
-		t.Fatalf("%s: %v", keyring, err)
-	}
+	var list []*testima.Signer
 	for _, s := range signers {
-		if _, err := unix.AddKey("asymmetric", "", s.der, ring); err != nil {
-			t.Fatalf("%s: %s: %v", keyring, s.kind, err)
-		}
+		list = append(list, s.Signer)
+	}
+	ring, err := testima.Trust(keyring, list...)
+	if err != nil {
+		t.Fatal(err)
 	}
 	return ring
 }
 
-// policy loads the one policy that a boot can have.
 func policy(t *testing.T, rules ...string) {
 	t.Helper()
-	text := strings.Join(rules, "\n") + "\n"
-	if err := os.WriteFile("/sys/kernel/security/ima/policy", []byte(text), 0); err != nil {
-		t.Fatalf("policy %q: %v", text, err)
+	if err := testima.Policy(rules...); err != nil {
+		t.Fatal(err)
 	}
 }
 

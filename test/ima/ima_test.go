@@ -15,6 +15,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/sbom-bless/sbom-bless/internal/testima"
 	"github.com/sbom-bless/sbom-bless/internal/vm"
 	"github.com/sbom-bless/sbom-bless/xattr"
 	"golang.org/x/sys/unix"
@@ -53,7 +54,7 @@ func TestAppraisal(t *testing.T) {
 		trust(t, "_ima", list...)
 		policy(t, rules...)
 		for _, s := range list {
-			t.Run(s.kind, func(t *testing.T) { appraisal(t, k, s) })
+			t.Run(s.Kind, func(t *testing.T) { appraisal(t, k, s) })
 		}
 	})
 }
@@ -130,7 +131,7 @@ func appraisal(t *testing.T, k vm.Kernel, s *signer) {
 }
 
 // digest is the value of security.ima that --hash-only gives.
-func digest(content []byte) []byte { return digestOf(xattr.SHA256, content).IMA() }
+func digest(content []byte) []byte { return testima.Digest(xattr.SHA256, content).IMA() }
 
 func unpacked(t *testing.T, layer []byte) string {
 	t.Helper()

@@ -18,6 +18,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/sbom-bless/sbom-bless/internal/testima"
 	"github.com/sbom-bless/sbom-bless/internal/vm"
 	"golang.org/x/sys/unix"
 )
@@ -33,7 +34,7 @@ func TestBlessedImage(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			list = append(list, &signer{kind: kind, der: der})
+			list = append(list, &signer{&testima.Signer{Kind: kind, DER: der}})
 		}
 		trust(t, "_ima", list...)
 		trust(t, "_evm", list...)

@@ -15,6 +15,7 @@ import (
 	"github.com/cilium/ebpf/asm"
 	"github.com/cilium/ebpf/btf"
 	"github.com/cilium/ebpf/link"
+	"github.com/sbom-bless/sbom-bless/internal/testima"
 	"github.com/sbom-bless/sbom-bless/internal/vm"
 	"github.com/sbom-bless/sbom-bless/xattr"
 	"golang.org/x/sys/unix"
@@ -25,10 +26,10 @@ import (
 func TestPKCS7(t *testing.T) {
 	vm.Test(t, nil, vm.Config{Host: bringKeys}, func(t *testing.T, k vm.Kernel) {
 		verify := verifier(t)
-		d := digestOf(xattr.SHA256, []byte("content"))
+		d := testima.Digest(xattr.SHA256, []byte("content"))
 		for _, s := range signers(t, k) {
-			t.Run(s.kind, func(t *testing.T) {
-				ring := trust(t, "bless-"+s.kind, s)
+			t.Run(s.Kind, func(t *testing.T) {
+				ring := trust(t, "bless-"+s.Kind, s)
 				value, err := s.Bless(d)
 				if err != nil {
 					t.Fatal(err)
@@ -37,7 +38,7 @@ func TestPKCS7(t *testing.T) {
 				if err := verify(ring, statement[:], value); err != nil {
 					t.Errorf("%d bytes: %v", len(value), err)
 				}
-				other := xattr.Statement(digestOf(xattr.SHA256, []byte("other")))
+				other := xattr.Statement(testima.Digest(xattr.SHA256, []byte("other")))
 				if err := verify(ring, other[:], value); !errors.Is(err, unix.EKEYREJECTED) {
 					t.Errorf("the signature of another file: %v, want EKEYREJECTED", err)
 				}

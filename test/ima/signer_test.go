@@ -6,37 +6,15 @@ package ima
 
 import (
 	"bytes"
-	"crypto"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
-	"crypto/rsa"
-	"crypto/x509"
-	"crypto/x509/pkix"
-	"math/big"
-	"os"
 	"path/filepath"
 	"testing"
-	"time"
 
+	"github.com/sbom-bless/sbom-bless/internal/testima"
 	"github.com/sbom-bless/sbom-bless/internal/vm"
 	"github.com/sbom-bless/sbom-bless/xattr"
 )
 
-// kinds are the keys that the kernel can use. Debian's 6.1 has no ECDSA.
-func kinds(k vm.Kernel) []string {
-	if k == "6.1" {
-		return []string{"rsa-2048", "rsa-4096"}
-	}
-	return []string{"ecdsa-p256", "ecdsa-p384", "rsa-2048", "rsa-4096"}
-}
-
-// signer is a key and its certificate.
-type signer struct {
-	*xattr.Signer
-	kind string
-	der  []byte
-}
+type signer struct{ *testima.Signer }
 
 const keyDir = "/keys"
 
@@ -45,9 +23,9 @@ const keyDir = "/keys"
 func bringKeys(t vm.TB, c *vm.Config) {
 	t.Helper()
 	dir := t.TempDir()
-	for _, kind := range kinds(c.Kernel) {
+	for _, kind := range testima.Kinds(c.Kernel) {
 		for _, name := range []string{kind, "stranger-" + kind} {
-			if err := makeKey(filepath.Join(dir, name), kind); err != nil {
+			if err := testima.MakeKey(filepath.Join(dir, name), kind); err != nil {
 				t.Fatalf("%s: %v", name, err)
 			}
 		}
@@ -55,77 +33,21 @@ func bringKeys(t vm.TB, c *vm.Config) {
 	c.Files[keyDir] = dir
 }
 
-func makeKey(path, kind string) error {
-	key, err := generate(kind)
-	if err != nil {
-		return err
-	}
-	template := &x509.Certificate{
-		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "test"},
-		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
-		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageCodeSigning},
-		BasicConstraintsValid: true, SubjectKeyId: make([]byte, 20),
-	}
-	if _, err := rand.Read(template.SubjectKeyId); err != nil {
-		return err
-	}
-	cert, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
-	if err != nil {
-		return err
-	}
-	private, err := x509.MarshalPKCS8PrivateKey(key)
-	if err != nil {
-		return err
-	}
-	if err := os.WriteFile(path+".crt", cert, 0o644); err != nil {
-		return err
-	}
-	return os.WriteFile(path+".key", private, 0o600)
-}
-
-func generate(kind string) (crypto.Signer, error) {
-	switch kind {
-	case "ecdsa-p256":
-		return ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	case "ecdsa-p384":
-		return ecdsa.GenerateKey(elliptic.P384(), rand.Reader)
-	case "rsa-2048":
-		return rsa.GenerateKey(rand.Reader, 2048)
-	}
-	return rsa.GenerateKey(rand.Reader, 4096)
-}
-
-// load reads what makeKey wrote, in the guest.
+// load reads what bringKeys brought, in the guest.
 func load(t *testing.T, name, kind string) *signer {
 	t.Helper()
-	private, err := os.ReadFile(filepath.Join(keyDir, name+".key"))
+	s, err := testima.Load(filepath.Join(keyDir, name), kind)
 	if err != nil {
 		t.Fatal(err)
 	}
-	key, err := x509.ParsePKCS8PrivateKey(private)
-	if err != nil {
-		t.Fatal(err)
-	}
-	der, err := os.ReadFile(filepath.Join(keyDir, name+".crt"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	cert, err := x509.ParseCertificate(der)
-	if err != nil {
-		t.Fatal(err)
-	}
-	s, err := xattr.NewSigner(key.(crypto.Signer), cert)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return &signer{s, kind, der}
+	return &signer{s}
 }
 
 // signers are those that the guest is to trust.
 func signers(t *testing.T, k vm.Kernel) []*signer {
 	t.Helper()
 	var list []*signer
-	for _, kind := range kinds(k) {
+	for _, kind := range testima.Kinds(k) {
 		list = append(list, load(t, kind, kind))
 	}
 	return list
@@ -133,23 +55,17 @@ func signers(t *testing.T, k vm.Kernel) []*signer {
 
 func stranger(t *testing.T, s *signer) *signer {
 	t.Helper()
-	return load(t, "stranger-"+s.kind, s.kind)
+	return load(t, "stranger-"+s.Kind, s.Kind)
 }
 
 // ima gives the value of security.ima for a content.
 func (s *signer) ima(t *testing.T, h xattr.Hash, content []byte, version int) []byte {
 	t.Helper()
-	value, err := s.IMA(digestOf(h, content), version)
+	value, err := s.IMA(testima.Digest(h, content), version)
 	if err != nil {
 		t.Fatal(err)
 	}
 	return value
-}
-
-func digestOf(h xattr.Hash, content []byte) xattr.Digest {
-	sum := h.New()
-	sum.Write(content)
-	return xattr.Digest{Hash: h, Sum: sum.Sum(nil)}
 }
 
 // bless sets on each regular file of a layer what attrs says, by the edits of
