@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"slices"
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/btf"
@@ -65,16 +66,23 @@ func setOverlay(spec *ebpf.CollectionSpec) error {
 		spec.Variables["ovl_lower"].Set(at.path+at.dentry))
 }
 
-// member gives the offset of a struct's member, in bytes.
-func member(types *btf.Spec, of, name string) (uint32, bool) {
-	var s *btf.Struct
-	if types.TypeByName(of, &s) != nil {
+// member gives the offset of a struct's member, in bytes. Module type
+// information can hold a type twice (overlay of Debian's 6.18): they must agree.
+func member(types *btf.Spec, of, name string) (at uint32, found bool) {
+	all, err := types.AnyTypesByName(of)
+	if err != nil {
 		return 0, false
 	}
-	for _, m := range s.Members {
-		if m.Name == name {
-			return m.Offset.Bytes(), true
+	for _, t := range all {
+		s, ok := t.(*btf.Struct)
+		if !ok {
+			continue
 		}
+		i := slices.IndexFunc(s.Members, func(m btf.Member) bool { return m.Name == name })
+		if i < 0 || found && s.Members[i].Offset.Bytes() != at {
+			return 0, false
+		}
+		at, found = s.Members[i].Offset.Bytes(), true
 	}
-	return 0, false
+	return at, found
 }
