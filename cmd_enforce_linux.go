@@ -232,7 +232,8 @@ func (s *eventStream) event(e enforce.Event) error {
 	if e.Image == enforce.CanarySet {
 		return nil
 	}
-	if s.agent != nil && !s.agent.Event(e) || s.denials && e.Action == "allowed" {
+	silent := s.agent != nil && !s.agent.Event(e) && e.Reason != "self"
+	if silent || s.denials && e.Action == "allowed" {
 		return nil
 	}
 	s.mu.Lock()

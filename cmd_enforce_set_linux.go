@@ -15,6 +15,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -150,20 +151,28 @@ func listRoot(root string) (enforce.Set, error) {
 }
 
 // nodeKeys gives the verifier the certificates of --key, unless it has some:
-// those of `enforce run` count then.
+// those of `enforce run` count then, and they must be among them.
 func nodeKeys(c *cli.Context, e *enforce.Enforcer) error {
 	if trust := enforce.Trust(c.String("trust")); !trust.Signed() {
 		return nil
 	}
 	have, err := e.Keys()
-	if err != nil || len(have) > 0 {
+	if err != nil {
 		return err
 	}
 	certs, err := readCertificates(c.StringSlice("key"))
 	if err != nil {
 		return err
 	}
-	return e.SetKeys(certs)
+	if len(have) == 0 {
+		return e.SetKeys(certs)
+	}
+	for i, cert := range certs {
+		if !slices.ContainsFunc(have, cert.Equal) {
+			return fmt.Errorf("%s is not among the keys of the verifier\nhint: sbom-bless enforce run --key, or the policy's keys, say which count", c.StringSlice("key")[i])
+		}
+	}
+	return nil
 }
 
 func readCertificates(paths []string) ([]*x509.Certificate, error) {

@@ -21,8 +21,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// CanarySet is the name of the canary's set; events about it are no news.
-const CanarySet = "canary"
+// CanarySet is the name of the canary's set, which no image can have; events
+// about it are no news.
+const CanarySet = "(canary)"
 
 // canary is a container of the agent's own, with one good program and one
 // that differs from it by a byte. They are on a tmpfs that is mounted nowhere:

@@ -237,8 +237,8 @@ func (n *names) domain(id uint32) (*known, error) {
 		if errors.Is(err, fs.ErrNotExist) {
 			return nil, nil // removed meanwhile
 		}
-		if err != nil {
-			return nil, err
+		if err != nil { // events go on without packages
+			set = Set{}
 		}
 		if len(n.domains) >= 64 { // of containers that come and go
 			clear(n.domains)

@@ -22,6 +22,10 @@ var ErrNotSupported = errors.New("not supported by this kernel")
 // ErrNotLoaded is wrapped by errors that mean that no programs are pinned.
 var ErrNotLoaded = errors.New("the verifier is not loaded")
 
+// ErrUnfit is wrapped by errors that mean that a container cannot be had under
+// the rules asked for: its root filesystem or a mount is not as they need it.
+var ErrUnfit = errors.New("does not fit the rules")
+
 // Where a node's verifier is, unless told otherwise.
 const (
 	DefaultPins  = "/sys/fs/bpf/sbom-bless"

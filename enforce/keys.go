@@ -169,5 +169,5 @@ func (e *Enforcer) rememberKeys(certs []*x509.Certificate) error {
 			return err
 		}
 	}
-	return os.WriteFile(e.keysPath(), b.Bytes(), 0o600)
+	return writeNew(e.keysPath(), b.Bytes())
 }

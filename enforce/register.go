@@ -54,28 +54,37 @@ func (e *Enforcer) add(d Domain, set Set) (Domain, error) {
 	if d.Cgroup == "" {
 		return d, errNoCgroup
 	}
+	rules, mounts, err := d.kernel()
+	if err != nil {
+		return d, err
+	}
 	if d.Trust.Listed() {
 		if d.SetID, err = e.addSet(set); err != nil {
 			return d, fmt.Errorf("set %s: %w", set.Name, err)
 		}
 	}
+	rules.Set = d.SetID
 	d.Image, d.Added = set.Name, time.Now()
-	rules, mounts, err := d.kernel()
-	if err != nil {
-		return d, err
+	if err := e.register(&d, rules, mounts); err != nil {
+		return d, errors.Join(err, e.remove(d))
 	}
+	return d, nil
+}
+
+// register tells the kernel of a domain, and gives it its id.
+func (e *Enforcer) register(d *Domain, rules blessDomain, mounts []uint32) error {
 	for d.ID == 0 {
 		id := rand.Uint32()
 		err := e.maps["domains"].Update(id, rules, ebpf.UpdateNoExist)
 		if err == nil && id != 0 {
 			d.ID = id
 		} else if err != nil && !errors.Is(err, ebpf.ErrKeyExist) {
-			return d, fmt.Errorf("domains: %w", err)
+			return fmt.Errorf("domains: %w", err)
 		}
 	}
 	for _, dev := range mounts {
 		if err := e.maps["mounts"].Put(blessMountKey{Domain: d.ID, Dev: dev}, uint8(1)); err != nil {
-			return d, fmt.Errorf("mounts: %w", err)
+			return fmt.Errorf("mounts: %w", err)
 		}
 	}
 	for _, s := range Suffixes {
@@ -84,23 +93,23 @@ func (e *Enforcer) add(d Domain, set Set) (Domain, error) {
 			key.Text[i] = int8(s[i])
 		}
 		if err := e.maps["suffixes"].Put(key, uint8(1)); err != nil {
-			return d, fmt.Errorf("suffixes: %w", err)
+			return fmt.Errorf("suffixes: %w", err)
 		}
 	}
-	if err := e.remember(d); err != nil {
-		return d, err
+	if err := e.remember(*d); err != nil {
+		return err
 	}
 	cgroup, err := cgroupID(d.Cgroup)
 	if err != nil {
-		return d, err
+		return err
 	}
 	if rules.Flags&uint32(blessDomainFlagsDOMAIN_HOST_ROOT) == 0 {
 		if err := e.maps["roots"].Put(rules.RootDev, d.ID); err != nil {
-			return d, fmt.Errorf("roots: %w", err)
+			return fmt.Errorf("roots: %w", err)
 		}
 	}
 	if err := e.maps["cgroups"].Put(cgroup, d.ID); err != nil {
-		return d, fmt.Errorf("cgroups: %w", err)
+		return fmt.Errorf("cgroups: %w", err)
 	}
 	err = e.change(func(s *blessSettings) {
 		s.Epoch++
@@ -109,10 +118,10 @@ func (e *Enforcer) add(d Domain, set Set) (Domain, error) {
 		}
 	})
 	if err != nil {
-		return d, err
+		return err
 	}
 	_, err = e.labelTasks()
-	return d, err
+	return err
 }
 
 // kernel gives the domain's rules in the kernel's terms, and the device
@@ -144,22 +153,21 @@ func (d *Domain) kernel() (rules blessDomain, mounts []uint32, err error) {
 	}
 	if rootFS.Type != unix.OVERLAYFS_SUPER_MAGIC {
 		if !d.Soft {
-			return rules, nil, fmt.Errorf("root %s is not an overlay, so nothing shows which files came with the image\nhint: rule \"soft\" trusts digests alone", d.Root)
+			return rules, nil, fmt.Errorf("root %s is not an overlay, so nothing shows which files came with the image: %w\nhint: rule \"soft\" trusts digests alone", d.Root, ErrUnfit)
 		}
 		if d.Interpreters {
-			return rules, nil, fmt.Errorf("root %s is not an overlay, so rule \"interpreters\" cannot tell whose a file is", d.Root)
+			return rules, nil, fmt.Errorf("root %s is not an overlay, so rule \"interpreters\" cannot tell whose a file is: %w", d.Root, ErrUnfit)
 		}
 	}
 	for _, m := range d.Mounts {
 		dev, err := devIn(d.Root, m)
 		if err != nil {
-			return rules, nil, fmt.Errorf("mount %s: %w", m, err)
+			return rules, nil, fmt.Errorf("mount %s: %w: %w", m, err, ErrUnfit)
 		}
 		mounts = append(mounts, kernelDev(dev))
 	}
 	return blessDomain{
 		Flags:      uint32(flags),
-		Set:        d.SetID,
 		RootDev:    kernelDev(root.Dev),
 		HostDev:    kernelDev(host.Dev),
 		Generation: rand.Uint32(),
@@ -175,6 +183,11 @@ func (e *Enforcer) Remove(d Domain) error {
 		return err
 	}
 	defer unlock()
+	return e.remove(d)
+}
+
+// remove is Remove of what there is, for who has the lock.
+func (e *Enforcer) remove(d Domain) error {
 	var errs []error
 	drop := func(name string, match func(key, value any) bool, key, value any) {
 		var found []any
@@ -191,7 +204,10 @@ func (e *Enforcer) Remove(d Domain) error {
 	drop("cgroups", byID, new(uint64), new(uint32))
 	drop("roots", byID, new(uint32), new(uint32))
 	drop("mounts", func(key, _ any) bool { return key.(*blessMountKey).Domain == d.ID }, new(blessMountKey), new(uint8))
-	errs = append(errs, e.maps["domains"].Delete(d.ID), e.forget(d))
+	if err := e.maps["domains"].Delete(d.ID); !errors.Is(err, ebpf.ErrKeyNotExist) {
+		errs = append(errs, err)
+	}
+	errs = append(errs, e.forget(d))
 	others, err := e.Domains()
 	errs = append(errs, err, e.change(func(s *blessSettings) {
 		s.Epoch++
@@ -344,7 +360,7 @@ func (e *Enforcer) rememberSet(id uint32, set Set) error {
 // forget drops the names of d, and its set unless another domain shares it.
 func (e *Enforcer) forget(d Domain) error {
 	if e.options.State != "" {
-		if err := os.Remove(e.statePath("domains", d.ID, ".json")); err != nil {
+		if err := os.Remove(e.statePath("domains", d.ID, ".json")); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
 	}

@@ -20,7 +20,7 @@ import (
 func TestParseSetOfSha256sum(t *testing.T) {
 	dir := t.TempDir()
 	var want []enforce.File
-	for _, name := range []string{"a", "name with  spaces"} {
+	for _, name := range []string{"a", "name with  spaces", "line\nfeed", `back\slash`} {
 		path := filepath.Join(dir, name)
 		if err := os.WriteFile(path, []byte(name), 0o600); err != nil {
 			t.Fatal(err)
@@ -28,7 +28,7 @@ func TestParseSetOfSha256sum(t *testing.T) {
 		want = append(want, enforce.File{Path: path, SHA256: sha256.Sum256([]byte(name))})
 	}
 	for _, mode := range []string{"--text", "--binary"} {
-		out, err := exec.Command("sha256sum", mode, want[0].Path, want[1].Path).Output()
+		out, err := exec.Command("sha256sum", mode, want[0].Path, want[1].Path, want[2].Path, want[3].Path).Output()
 		if err != nil {
 			t.Fatalf("sha256sum: %v (Debian package coreutils)", err)
 		}
@@ -39,6 +39,25 @@ func TestParseSetOfSha256sum(t *testing.T) {
 		if diff := cmp.Diff(enforce.Set{Name: "x", Files: want}, set); diff != "" {
 			t.Errorf("%s: %s", mode, diff)
 		}
+	}
+}
+
+// What is written is read back, whatever names the image's author chose.
+func TestSetWithOddNames(t *testing.T) {
+	set := enforce.Set{Name: "x"}
+	for _, path := range []string{"/a\nb", "/tab\tdeb evil 1", `/back\slash\n`, "/\r", "/\xff", "/ "} {
+		set.Files = append(set.Files, enforce.File{Path: path, SHA256: sha256.Sum256([]byte(path)), Package: "deb good 1"})
+	}
+	var b bytes.Buffer
+	if err := set.Write(&b); err != nil {
+		t.Fatal(err)
+	}
+	read, err := enforce.ParseSet("x", &b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(set, read); diff != "" {
+		t.Error(diff)
 	}
 }
 

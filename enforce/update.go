@@ -25,6 +25,10 @@ func (e *Enforcer) Update(d Domain, set Set) error {
 		return err
 	}
 	defer unlock()
+	rules, mounts, err := d.kernel()
+	if err != nil {
+		return err
+	}
 	before := d.SetID
 	d.SetID = 0
 	if d.Trust.Listed() {
@@ -32,11 +36,8 @@ func (e *Enforcer) Update(d Domain, set Set) error {
 			return fmt.Errorf("set %s: %w", set.Name, err)
 		}
 	}
+	rules.Set = d.SetID
 	d.Image = set.Name
-	rules, mounts, err := d.kernel()
-	if err != nil {
-		return err
-	}
 	// The new mounts before the rules, the old ones go after them.
 	wanted := map[uint32]bool{}
 	for _, dev := range mounts {

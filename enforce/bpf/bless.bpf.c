@@ -312,7 +312,8 @@ static __always_inline void report(struct facts *f, __u32 reason, bool denied, s
 static __always_inline int verdict(struct facts *f, __u32 reason, struct inode *inode, struct file *file,
 				   struct dentry *dentry)
 {
-	bool enforce = !f->domain || f->domain->flags & DOMAIN_ENFORCE;
+	/* What protects the verifier holds for audited containers, too. */
+	bool enforce = !f->domain || f->domain->flags & DOMAIN_ENFORCE || reason == REASON_SELF;
 	int ret = 0;
 
 	if (!reason) {

@@ -37,6 +37,9 @@ var early = &attack{name: "early", try: func() error {
 	return execute("/home/x")
 }}
 
+// blind turns every BPF LSM program off, or would.
+var blind = &attack{name: "blind", try: func() error { return open("/proc/sys/kernel/ftrace_enabled", unix.O_WRONLY) }}
+
 // The agent may be killed, started again and replaced, and containers may be
 // older than it.
 func TestAgent(t *testing.T) {
@@ -203,6 +206,10 @@ func testAgent(t *testing.T, k vm.Kernel) {
 		}
 		if o := attacks[0].run(t, c); o.Error != "" {
 			t.Errorf("denied: %s", o.Error)
+		}
+		// The verifier itself is no container's to change, audited or not.
+		if o := blind.run(t, c); o.Errno != syscall.EPERM || o.Control != "" {
+			t.Errorf("kernel.ftrace_enabled: %+v", o)
 		}
 		found := errors.New("found")
 		err := e.Events(time.Now().Add(10*time.Second), func(ev enforce.Event) error {

@@ -59,7 +59,7 @@ func attacker(name string) int {
 	if path, ok := strings.CutPrefix(name, executing); ok {
 		o = outcomeOf(tryIt(func() error { return execute(path) }))
 	}
-	for _, a := range append(attacks, userNamespaceAttack, early) {
+	for _, a := range append(attacks, userNamespaceAttack, early, blind) {
 		if a.name == name {
 			o = outcomeOf(tryIt(a.try))
 		}
