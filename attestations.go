@@ -149,7 +149,7 @@ func (a *attester) summary(w io.Writer) {
 }
 
 // begin starts the scan for packages, beside the blessing.
-func (a *attester) begin(ctx context.Context, desc v1.Descriptor) {
+func (a *attester) begin(ctx context.Context, desc v1.Descriptor, layers int) {
 	if len(a.formats) == 0 {
 		return
 	}
@@ -168,7 +168,7 @@ func (a *attester) begin(ctx context.Context, desc v1.Descriptor) {
 		}
 		img, err := transport.Image(ctx, a.source, desc)
 		if err == nil {
-			s.inventory, err = sbom.Scan(ctx, img)
+			s.inventory, err = sbom.Scan(ctx, img, layers)
 		}
 		s.err = err
 	}()
@@ -391,7 +391,7 @@ func (a *attester) readImageBack(ctx context.Context, src transport.Source, stor
 }
 
 func (a *attester) document(ctx context.Context, img bless.ImageResult, diffIDs []v1.Hash, created time.Time) (*sbom.SBOM, error) {
-	a.begin(ctx, img.Source)
+	a.begin(ctx, img.Source, len(diffIDs))
 	v, _ := a.scan.Load(img.Source.Digest)
 	s := v.(*scanned)
 	select {

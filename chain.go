@@ -140,7 +140,7 @@ func (c *chain) image(ctx context.Context, img bless.ImageCheck) (all []attestat
 		}
 		all = append(all, describe(v, img.Platform, place, subject))
 		problems = append(problems, c.demands(v)...)
-		problems = append(problems, imageProblems(ctx, v, img, within)...)
+		problems = append(problems, imageProblems(ctx, v, subject, img, within)...)
 		return nil
 	}
 	none := fmt.Errorf("%s: %w", img.Descriptor.Digest, attest.ErrNone)
@@ -214,14 +214,17 @@ func (c *chain) demands(v *attest.Verified) (problems []bless.Problem) {
 	return problems
 }
 
-// imageProblems holds an image against one set of attestations. Within are those
-// embedded in it, whose layer the attestations do not speak of, or nil.
-func imageProblems(ctx context.Context, v *attest.Verified, img bless.ImageCheck, within *embedded.Attestations) []bless.Problem {
+// imageProblems holds an image against one set of attestations, made of subject. Within are
+// those embedded in the image, or nil; what was said before they were does not speak of their layer.
+func imageProblems(ctx context.Context, v *attest.Verified, subject v1.Hash, img bless.ImageCheck, within *embedded.Attestations) []bless.Problem {
 	var problems []bless.Problem
 	add := func(layer int, reason, expected, got string) {
 		problems = append(problems, bless.Problem{Layer: layer, Reason: reason, Expected: expected, Got: got})
 	}
 	layers := img.Layers
+	if subject == img.Descriptor.Digest && v.Blessing.Embedded == nil {
+		within = nil // bless --detached speaks of all layers, whatever is in the last one
+	}
 	if within != nil {
 		top := len(layers) - 1
 		if e := v.Blessing.Embedded; e != nil && e.DiffID != within.DiffID {

@@ -33,7 +33,7 @@ func TestBundlesStayReadableWhateverTheNumberOfFiles(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	inventory, err := sbom.Scan(ctx, img)
+	inventory, err := sbom.Scan(ctx, img, 1)
 	if err != nil {
 		t.Fatal(err)
 	}

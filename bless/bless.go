@@ -78,12 +78,13 @@ type Options struct {
 	Limits Limits
 	// Progress hears how far the work is; may be nil.
 	Progress Progress
-	// Planned is told the manifest of each image before its layers are read.
+	// Planned is told the manifest of each image before its layers are read, and how many
+	// of them count: all but the one that an earlier blessing embedded, if that is taken off.
 	// Beside is told what became of an image, and returns descriptors of manifests
 	// that it has put beside it: they follow the image in its index, which is made
 	// if there is none. Finished is told all that was done, before anything is
 	// visible. What they do is part of the run. Each may be nil.
-	Planned  func(ctx context.Context, manifest v1.Descriptor)
+	Planned  func(ctx context.Context, manifest v1.Descriptor, layers int)
 	Beside   func(context.Context, ImageResult) ([]v1.Descriptor, error)
 	Finished func(context.Context, *Result) error
 	// Embed is told what became of an image, with the bytes of its manifest and config,
@@ -315,7 +316,7 @@ func Image(ctx context.Context, src transport.Source, dst transport.Destination,
 	}
 	if o.Planned != nil {
 		for _, n := range plan.images() {
-			o.Planned(ctx, n.desc)
+			o.Planned(ctx, n.desc, len(n.image.layers))
 		}
 	}
 	if err := r.layers(ctx, plan); err != nil {

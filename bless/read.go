@@ -202,7 +202,7 @@ func Read(ctx context.Context, src transport.Source, o Options) (*Result, error)
 	}
 	for _, n := range images {
 		if o.Planned != nil {
-			o.Planned(ctx, n.desc)
+			o.Planned(ctx, n.desc, len(n.image.layers))
 		}
 	}
 	err = r.eachLayer(ctx, images, func(ctx context.Context, _ *node, j *layerJob, add func(int64)) error {

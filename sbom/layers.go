@@ -13,15 +13,22 @@ import (
 
 // quickImage is an image whose gzip layers are unpacked by a faster decoder than that of the standard
 // library, which takes as much time as all that syft does afterwards.
-type quickImage struct{ v1.Image }
+type quickImage struct {
+	v1.Image
+	n int // how many of its layers count
+}
 
 // Layers is that of v1.Image.
 func (i quickImage) Layers() ([]v1.Layer, error) {
 	layers, err := i.Image.Layers()
+	if err != nil {
+		return nil, err
+	}
+	layers = layers[:min(i.n, len(layers))]
 	for n := range layers {
 		layers[n] = quickLayer{layers[n]}
 	}
-	return layers, err
+	return layers, nil
 }
 
 type quickLayer struct{ v1.Layer }

@@ -45,7 +45,7 @@ type Options struct {
 	Name string
 	// Digest is the digest of its manifest.
 	Digest v1.Hash
-	// DiffIDs are those of its layers, as many as the scanned image has.
+	// DiffIDs are those of its layers, as many as were scanned.
 	DiffIDs []v1.Hash
 	// Created is the time the documents bear.
 	Created time.Time
@@ -74,19 +74,22 @@ type Inventory struct {
 	tool          string // version of syft
 }
 
-// Scan finds the packages of an image. It reads the layers once; a temporary
+// Scan finds the packages in the lowest layers of an image, so many of them. It reads them once; a temporary
 // directory holds them meanwhile, uncompressed.
-func Scan(ctx context.Context, img v1.Image) (_ *Inventory, err error) {
+func Scan(ctx context.Context, img v1.Image, layers int) (_ *Inventory, err error) {
 	config, err := img.ConfigFile()
 	if err != nil {
 		return nil, fmt.Errorf("config: %w", err)
+	}
+	if n := len(config.RootFS.DiffIDs); n < layers {
+		return nil, fmt.Errorf("%d layers, the image has %d", layers, n)
 	}
 	dir, err := os.MkdirTemp("", "sbom-bless-scan-")
 	if err != nil {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
-	read := image.New(quickImage{img}, file.NewTempDirGenerator("sbom-bless"), dir)
+	read := image.New(quickImage{img, layers}, file.NewTempDirGenerator("sbom-bless"), dir)
 	defer func() { err = errors.Join(err, read.Cleanup()) }()
 	if err := read.Read(ctx); err != nil {
 		return nil, fmt.Errorf("layers: %w", err)
@@ -104,7 +107,7 @@ func Scan(ctx context.Context, img v1.Image) (_ *Inventory, err error) {
 	inv := &Inventory{
 		packages: found.Artifacts.Packages.Sorted(),
 		metadata: metadata,
-		diffIDs:  config.RootFS.DiffIDs,
+		diffIDs:  config.RootFS.DiffIDs[:layers],
 		tool:     syftVersion(),
 	}
 	inv.distribution.LinuxDistribution = found.Artifacts.LinuxDistribution
@@ -120,7 +123,7 @@ func Scan(ctx context.Context, img v1.Image) (_ *Inventory, err error) {
 
 // Generate is Scan and Document.
 func Generate(ctx context.Context, img v1.Image, files *tree.Tree, o Options) (*SBOM, error) {
-	inv, err := Scan(ctx, img)
+	inv, err := Scan(ctx, img, len(o.DiffIDs))
 	if err != nil {
 		return nil, err
 	}
@@ -131,7 +134,7 @@ func Generate(ctx context.Context, img v1.Image, files *tree.Tree, o Options) (*
 // files of the tree, which need SHA-256 and SHA-1.
 func (inv *Inventory) Document(files *tree.Tree, o Options) (*SBOM, error) {
 	if len(o.DiffIDs) != len(inv.diffIDs) {
-		return nil, fmt.Errorf("%d layers, the scanned image has %d", len(o.DiffIDs), len(inv.diffIDs))
+		return nil, fmt.Errorf("%d layers, %d were scanned", len(o.DiffIDs), len(inv.diffIDs))
 	}
 	for i := range files.Files {
 		e := &files.Files[i]

@@ -70,7 +70,7 @@ var debian = sync.OnceValues(func() (*real, error) {
 		return nil, err
 	}
 	r.options = sbom.Options{Name: "registry.example/debian:12", Digest: digest, DiffIDs: config.RootFS.DiffIDs, Created: time.Unix(1_700_000_000, 0), Version: "v0.0.0-test"}
-	if r.inventory, err = sbom.Scan(context.Background(), r.image); err != nil {
+	if r.inventory, err = sbom.Scan(context.Background(), r.image, len(r.options.DiffIDs)); err != nil {
 		return nil, err
 	}
 	r.sbom, err = r.inventory.Document(r.files, r.options)
