@@ -90,6 +90,7 @@ func (a *Agent) Admit(ctx context.Context, c Container, stage Stage) error {
 	for {
 		a.mu.Lock()
 		force := a.force
+		a.known(&c)
 		a.mu.Unlock()
 		d := force.decide(ctx, &c)
 		if ctx.Err() != nil {
@@ -116,16 +117,15 @@ func (a *Agent) Admit(ctx context.Context, c Container, stage Stage) error {
 // apply makes a decision so, and tells of it. It gives the container's domain; 0 is
 // none.
 func (a *Agent) apply(c *Container, d *decision, stage Stage) (uint32, error) {
-	old := a.records[c.key()]
+	old := a.known(c)
 	ino, err := inode(c.Cgroup)
 	if err != nil {
 		return 0, err
 	}
-	if old != nil && old.Inode != ino { // an earlier life of it
-		if err := a.remove(old); err != nil {
+	if earlier := a.records[c.key()]; earlier != nil && old == nil {
+		if err := a.replace(earlier); err != nil {
 			return 0, err
 		}
-		old = nil
 	}
 	if d.refuse && stage == Starting && old == nil {
 		a.tell(c, d, 0)
@@ -220,6 +220,15 @@ func (a *Agent) remove(r *record) error {
 	return errors.Join(err, a.drop(r.Container.key()))
 }
 
+// replace forgets an earlier life of a container. Where its cgroup lives on, so may its
+// tasks: then the domain is left to the verifier, which knows when the last one ends.
+func (a *Agent) replace(r *record) error {
+	if ino, err := inode(r.Container.Cgroup); err == nil && ino == r.Inode {
+		return a.drop(r.Container.key())
+	}
+	return a.remove(r)
+}
+
 // Gone tells that a container ended. It is left to Sweep if a task of it lives.
 func (a *Agent) Gone(key string) error {
 	a.mu.Lock()
@@ -272,12 +281,7 @@ func (a *Agent) Save() error { return a.tally.Save() }
 func (a *Agent) Known(c *Container) bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	r := a.records[c.key()]
-	if r == nil {
-		return false
-	}
-	ino, err := inode(c.Cgroup)
-	return err == nil && ino == r.Inode
+	return a.known(c) != nil
 }
 
 // Warm fetches the list of a container that is about to be made.

@@ -205,6 +205,7 @@ func TestAdmit(t *testing.T) {
 		{"mode: enforce, not-before: 2026-02-01", "blessed", Starting, "audit 0", "reported too-old", false},
 		{"mode: enforce, not-before: 2025-02-01", "blessed", Starting, "enforce 2", "listed ", false},
 		{"mode: enforce, trust: keyring", "other", Starting, "enforce 0", "listed ", false},
+		{"mode: enforce, unblessed: deny, trust: keyring, " + pinned, "other", Running, "enforce 0", "denied other-digest", false},
 		{"mode: enforce, trust: both", "other", Starting, "audit 0", "reported no-attestation", false},
 		{"mode: enforce", "blessed-unfit", Starting, "audit 0", "reported not-enforceable", false},
 		{"mode: enforce, unblessed: deny", "blessed-unfit", Starting, "", "denied not-enforceable", true},
@@ -222,6 +223,11 @@ func TestAdmit(t *testing.T) {
 			}
 			if s := r.kernel.state("x"); s != c.state {
 				t.Errorf("in the kernel: %q, want %q", s, c.state)
+			}
+			for _, d := range r.kernel.domains {
+				if c.said != "listed " && !d.Trust.Listed() {
+					t.Error("unblessed, and signatures of files count")
+				}
 			}
 			action, reason, _ := strings.Cut(c.said, " ")
 			if !r.said("container", action, reason) {
@@ -274,6 +280,58 @@ func TestAdmitAgain(t *testing.T) {
 	}
 	if err := r.Gone(c.key()); err != nil || len(r.kernel.domains) != 0 || r.Known(&c) {
 		t.Errorf("it stays: %v", err)
+	}
+}
+
+// Who is in a container may move it to a cgroup below its own, and a runtime may know it by
+// the one above: it stays one container.
+func TestMovedBelow(t *testing.T) {
+	for name, to := range map[string]func(dir string) string{
+		"init.scope": func(dir string) string { return dir + "/init.scope" },
+		"above":      filepath.Dir,
+		"aside":      func(dir string) string { return dir + "2" },
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := newRig(t)
+			r.start("keys: [k]\nmode: enforce\n")
+			c := r.container("x", "blessed")
+			if err := r.Admit(t.Context(), c, Starting); err != nil {
+				t.Fatal(err)
+			}
+			moved := c
+			moved.Cgroup = to(c.Cgroup)
+			if err := os.MkdirAll(moved.Cgroup, 0o700); err != nil {
+				t.Fatal(err)
+			}
+			aside := name == "aside"
+			if r.Known(&moved) == aside {
+				t.Error("known:", !aside)
+			}
+			moved.Cgroup = to(c.Cgroup)
+			if err := r.Admit(t.Context(), moved, Running); err != nil {
+				t.Fatal(err)
+			}
+			if _, ok := r.kernel.domains[1]; !ok {
+				t.Error("the domain of tasks that live is gone")
+			}
+			if (r.kernel.next == 2) != aside {
+				t.Errorf("%d domains were made", r.kernel.next)
+			}
+		})
+	}
+}
+
+// Drift is what a list lacks. With trust in signatures there is none.
+func TestDrift(t *testing.T) {
+	for trust, want := range map[string]bool{"sbom": true, "keyring": false} {
+		r := newRig(t)
+		r.start("keys: [k]\nmode: enforce\ntrust: " + trust + "\n")
+		if err := r.Admit(t.Context(), r.container("x", "blessed"), Running); err != nil {
+			t.Fatal(err)
+		}
+		if got := slices.ContainsFunc(r.notices, func(n Notice) bool { return n.Operation == "drift" }); got != want {
+			t.Errorf("trust %s: drift %v", trust, got)
+		}
 	}
 }
 
@@ -352,6 +410,13 @@ func TestConfirm(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	bad := func(confirm time.Duration) {
+		t.Helper()
+		r.write("mode: audit\n")
+		if err := r.Reload(t.Context(), confirm); err == nil {
+			t.Error("taken")
+		}
+	}
 	t.Run("not confirmed", func(t *testing.T) {
 		try(50 * time.Millisecond)
 		wait("enforce 2")
@@ -382,13 +447,19 @@ func TestConfirm(t *testing.T) {
 		}
 	})
 	t.Run("bad policy", func(t *testing.T) {
-		r.write("mode: audit\n")
-		if err := r.Reload(t.Context(), time.Hour); err == nil {
-			t.Error("taken")
-		}
+		bad(time.Hour)
 		if err := r.Confirm(); !errors.Is(err, ErrNothingToConfirm) {
 			t.Errorf("%v", err)
 		}
+	})
+	t.Run("bad policy during a trial", func(t *testing.T) {
+		r.write("keys: [k]\nmode: enforce\n")
+		if err := r.Reload(t.Context(), 0); err != nil {
+			t.Fatal(err)
+		}
+		try(200 * time.Millisecond)
+		bad(time.Hour)
+		wait("enforce 2")
 	})
 }
 

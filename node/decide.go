@@ -106,7 +106,7 @@ func (d decision) without(answer policy.Answer) decision {
 	d.watch = answer != policy.AnswerAllow
 	d.refuse = answer == policy.AnswerDeny
 	d.rules.Enforce = d.refuse
-	d.set.Files = nil
+	d.set.Files, d.rules.Trust = nil, enforce.TrustSBOM // of no list: a signature does not count either
 	return d
 }
 

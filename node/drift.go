@@ -25,7 +25,7 @@ const runcInit = "runc:[2:INIT]"
 // what they mapped before the verifier knew of them, it does not judge again. A
 // container without a list has nothing to compare with.
 func (a *Agent) drift(c *Container, domain uint32, d *decision) {
-	if d.unblessed != nil {
+	if d.unblessed != nil || !d.rules.Trust.Listed() {
 		return
 	}
 	listed := make(map[[32]byte]bool, len(d.set.Files))

@@ -13,6 +13,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"golang.org/x/sys/unix"
 )
@@ -30,6 +31,25 @@ type record struct {
 	// Reason is that of an unblessed container.
 	Reason string `json:"reason,omitempty"`
 }
+
+// known gives the record of the container, if it is of this life of it. Then c is in the
+// cgroup that was recorded: systemd and others in a container move it below, and a runtime
+// may name one above.
+func (a *Agent) known(c *Container) *record {
+	r := a.records[c.key()]
+	if r == nil {
+		return nil
+	}
+	cgroup := r.Container.Cgroup
+	if ino, err := inode(cgroup); err != nil || ino != r.Inode || !below(cgroup, c.Cgroup) && !below(c.Cgroup, cgroup) {
+		return nil
+	}
+	c.Cgroup = cgroup
+	return r
+}
+
+// below tells whether a directory is another or below it.
+func below(dir, top string) bool { return dir == top || strings.HasPrefix(dir, top+"/") }
 
 func (a *Agent) recordPath(key string) string {
 	sum := sha256.Sum256([]byte(key))

@@ -102,6 +102,10 @@ func (a *Agent) Reload(ctx context.Context, confirm time.Duration) error {
 		}
 	}
 	a.mu.Unlock()
+	earlier, err := os.ReadFile(a.trialPath())
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
 	if confirm > 0 {
 		if err := writeJSON(a.trialPath(), trial{Before: before, Tried: text, Until: time.Now().Add(confirm)}); err != nil {
 			return err
@@ -109,8 +113,11 @@ func (a *Agent) Reload(ctx context.Context, confirm time.Duration) error {
 	}
 	if err := a.take(ctx, text, false); err != nil {
 		a.notify(Notice{Operation: "policy", Action: "refused", Message: "refused, nothing changed: " + firstLine(err)})
-		if confirm > 0 {
-			err = errors.Join(err, a.endTrial())
+		switch {
+		case confirm > 0 && earlier != nil: // its deadline stands
+			err = errors.Join(err, writeFile(a.trialPath(), earlier))
+		case confirm > 0:
+			err = errors.Join(err, os.Remove(a.trialPath()))
 		}
 		return err
 	}
