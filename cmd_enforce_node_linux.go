@@ -112,12 +112,25 @@ func serveAgent(ctx context.Context, c *cli.Context, a *node.Agent, notify func(
 	run(func(ctx context.Context) error { return server.Serve(ctx, socket) })
 	run(containerd.Run)
 	run((&node.NRI{Agent: a, Admit: containerd.AdmitStarting, Socket: c.String("nri")}).Run)
+	run(func(ctx context.Context) error { // waits for nothing that the other loop waits for
+		second := time.NewTicker(time.Second)
+		defer second.Stop()
+		for {
+			select {
+			case <-ctx.Done():
+				return nil
+			case <-second.C:
+				if err := a.Glass(); err != nil {
+					notify(err)
+				}
+			}
+		}
+	})
 	run(func(ctx context.Context) error {
 		hangup := make(chan os.Signal, 1)
 		signal.Notify(hangup, syscall.SIGHUP)
 		defer signal.Stop(hangup)
-		second, ten, minute := time.NewTicker(time.Second), time.NewTicker(10*time.Second), time.NewTicker(time.Minute)
-		defer second.Stop()
+		ten, minute := time.NewTicker(10*time.Second), time.NewTicker(time.Minute)
 		defer ten.Stop()
 		defer minute.Stop()
 		if err := storage.Admit(ctx); err != nil {
@@ -130,8 +143,6 @@ func serveAgent(ctx context.Context, c *cli.Context, a *node.Agent, notify func(
 				return a.Save()
 			case <-hangup:
 				err = a.Reload(ctx, 0)
-			case <-second.C:
-				err = a.Glass(ctx)
 			case <-ten.C:
 				err = a.Save()
 			case <-minute.C:

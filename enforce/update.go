@@ -73,3 +73,34 @@ func (e *Enforcer) Update(d Domain, set Set) error {
 	e.updates.Add(1)
 	return errors.Join(errs...)
 }
+
+// SetEnforce has a registered container's would-be denials denied, or only reported, and
+// leaves the rest as it is. It takes no more than the kernel's map, so it works when the
+// container's files and lists are out of reach.
+func (e *Enforcer) SetEnforce(id uint32, enforce bool) error {
+	unlock, err := e.lock()
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	var rules blessDomain
+	if err := e.maps["domains"].Lookup(id, &rules); err != nil {
+		return fmt.Errorf("domain %d: %w", id, err)
+	}
+	rules.Flags &^= uint32(blessDomainFlagsDOMAIN_ENFORCE)
+	if enforce {
+		rules.Flags |= uint32(blessDomainFlagsDOMAIN_ENFORCE)
+	}
+	if err := e.maps["domains"].Update(id, rules, ebpf.UpdateExist); err != nil {
+		return fmt.Errorf("domain %d: %w", id, err)
+	}
+	domains, err := e.Domains()
+	for _, d := range domains {
+		if d.ID == id {
+			d.Enforce = enforce
+			err = errors.Join(err, e.remember(d))
+		}
+	}
+	e.updates.Add(1)
+	return err
+}

@@ -41,6 +41,7 @@ type Agent struct {
 	mu      sync.Mutex // of what follows
 	force   *inForce
 	records map[string]*record
+	glass   bool        // is broken: nothing is denied
 	confirm *time.Timer // the policy in force awaits its confirmation
 
 	reload sync.Mutex // one change of policy at a time
@@ -117,6 +118,11 @@ func (a *Agent) Admit(ctx context.Context, c Container, stage Stage) error {
 // apply makes a decision so, and tells of it. It gives the container's domain; 0 is
 // none.
 func (a *Agent) apply(c *Container, d *decision, stage Stage) (uint32, error) {
+	enforced := d.watch && d.rules.Enforce
+	if a.glass {
+		n := d.reporting()
+		d = &n
+	}
 	old := a.known(c)
 	ino, err := inode(c.Cgroup)
 	if err != nil {
@@ -135,7 +141,7 @@ func (a *Agent) apply(c *Container, d *decision, stage Stage) (uint32, error) {
 		a.tell(c, d, 0)
 		return 0, nil
 	}
-	r := &record{Container: *c, Inode: ino, Silent: !d.watch}
+	r := &record{Container: *c, Inode: ino, Silent: !d.watch, Enforce: enforced}
 	if d.unblessed != nil {
 		r.Reason = d.unblessed.Reason
 	}
@@ -167,11 +173,7 @@ func (a *Agent) apply(c *Container, d *decision, stage Stage) (uint32, error) {
 // unblessed containers holds for it.
 func (a *Agent) cannot(c *Container, d *decision, stage Stage, why error) (uint32, error) {
 	rules, _ := a.force.rules.For(c.match())
-	answer := rules.Unblessed
-	if a.force.glass && answer == policy.AnswerDeny {
-		answer = policy.AnswerAudit
-	}
-	n := d.without(answer)
+	n := d.without(rules.Unblessed)
 	n.unblessed = &Unblessed{ReasonNotEnforced, why}
 	n.rules.Soft, n.rules.Interpreters, n.rules.Mounts = true, false, nil
 	return a.apply(c, &n, stage)
@@ -346,5 +348,5 @@ func (a *Agent) problem(container string, err error) {
 func (a *Agent) closed() bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	return a.force.rules.WithoutAgent == policy.AnswerDeny && !a.force.glass
+	return a.force.rules.WithoutAgent == policy.AnswerDeny && !a.glass
 }

@@ -60,6 +60,18 @@ func (k *kernel) Update(d enforce.Domain, s enforce.Set) error {
 	return nil
 }
 
+func (k *kernel) SetEnforce(id uint32, enforce bool) error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	d, ok := k.domains[id]
+	if !ok || d.Name == k.refuse {
+		return fmt.Errorf("domain %d", id)
+	}
+	d.Enforce = enforce
+	k.domains[id] = d
+	return nil
+}
+
 func (k *kernel) Remove(d enforce.Domain) error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -460,6 +472,9 @@ func TestConfirm(t *testing.T) {
 		try(200 * time.Millisecond)
 		bad(time.Hour)
 		wait("enforce 2")
+		if err := r.Confirm(); !errors.Is(err, ErrNothingToConfirm) { // waits for the end of it
+			t.Errorf("%v", err)
+		}
 	})
 }
 
@@ -492,7 +507,7 @@ func TestBreakGlass(t *testing.T) {
 	if err := os.WriteFile(r.dir+"/glass", []byte("incident 7\nmore"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if err := r.Glass(t.Context()); err != nil {
+	if err := r.Glass(); err != nil {
 		t.Fatal(err)
 	}
 	if err := r.Admit(t.Context(), r.container("b", "other"), Starting); err != nil {
@@ -507,10 +522,56 @@ func TestBreakGlass(t *testing.T) {
 	if err := os.Remove(r.dir + "/glass"); err != nil {
 		t.Fatal(err)
 	}
-	if err := r.Glass(t.Context()); err != nil {
+	if err := r.Glass(); err != nil {
 		t.Fatal(err)
 	}
 	if a, b := r.kernel.state("a"), r.kernel.state("b"); a != "enforce 2" || b != "enforce 0" || !r.said("break-glass", "closed", "") {
+		t.Errorf("%q %q", a, b)
+	}
+}
+
+// Break-glass is there when registries are not, when a policy is being changed, and when the
+// verifier does not take it for one container. A reload does not hide it.
+func TestBreakGlassInNeed(t *testing.T) {
+	r := newRig(t)
+	r.start("keys: [k]\nmode: enforce\nunblessed: deny\n")
+	if err := errors.Join(r.Admit(t.Context(), r.container("a", "blessed"), Running), r.Admit(t.Context(), r.container("b", "blessed"), Running)); err != nil {
+		t.Fatal(err)
+	}
+	lists, hang, asked := r.lists, make(chan struct{}), make(chan struct{}, 100)
+	r.lists = func(ctx context.Context, c *Container) (List, error) {
+		asked <- struct{}{}
+		<-hang
+		return lists(ctx, c)
+	}
+	reloaded := make(chan error, 1)
+	go func() { reloaded <- r.Reload(t.Context(), 0) }()
+	<-asked
+	r.kernel.refuse = "b"
+	if err := os.WriteFile(r.dir+"/glass", nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := r.Glass(); err == nil || !strings.Contains(err.Error(), "container b") {
+		t.Errorf("%v", err)
+	}
+	if a := r.kernel.state("a"); a != "audit 2" || !r.said("break-glass", "broken", "") {
+		t.Errorf("%q %+v", a, r.notices)
+	}
+	r.kernel.refuse = ""
+	close(hang)
+	if err := <-reloaded; err != nil {
+		t.Error(err)
+	}
+	if a, b := r.kernel.state("a"), r.kernel.state("b"); a != "audit 2" || b != "audit 2" {
+		t.Errorf("after the reload: %q %q", a, b)
+	}
+	if err := os.Remove(r.dir + "/glass"); err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(r.Reload(t.Context(), 0), r.Glass()); err != nil {
+		t.Error(err)
+	}
+	if a, b := r.kernel.state("a"), r.kernel.state("b"); a != "enforce 2" || b != "enforce 2" || !r.said("break-glass", "closed", "") {
 		t.Errorf("%q %q", a, b)
 	}
 }
@@ -554,7 +615,7 @@ func TestConcurrency(t *testing.T) {
 	r.write("keys: [k]\nmode: enforce\n")
 	for range 3 {
 		wg.Go(func() {
-			if err := errors.Join(r.Reload(t.Context(), 0), r.Sweep(t.Context()), r.Glass(t.Context())); err != nil {
+			if err := errors.Join(r.Reload(t.Context(), 0), r.Sweep(t.Context()), r.Glass()); err != nil {
 				t.Error(err)
 			}
 			r.Event(enforce.Event{Action: "allowed", Image: "blessed"})

@@ -24,8 +24,6 @@ type inForce struct {
 	text  []byte
 	rules *policy.Policy
 	ready *Ready
-	// glass: break-glass, nothing is denied.
-	glass bool
 }
 
 // decision is what becomes of a container.
@@ -45,14 +43,6 @@ type decision struct {
 // decide asks policy and attestations. It may wait for a registry.
 func (f *inForce) decide(ctx context.Context, c *Container) decision {
 	rules, _ := f.rules.For(c.match())
-	if f.glass {
-		if rules.Mode == policy.Enforce {
-			rules.Mode = policy.Audit
-		}
-		if rules.Unblessed == policy.AnswerDeny {
-			rules.Unblessed = policy.AnswerAudit
-		}
-	}
 	d := decision{mode: rules.Mode}
 	if rules.Mode == policy.Ignore {
 		return d
@@ -107,6 +97,18 @@ func (d decision) without(answer policy.Answer) decision {
 	d.refuse = answer == policy.AnswerDeny
 	d.rules.Enforce = d.refuse
 	d.set.Files, d.rules.Trust = nil, enforce.TrustSBOM // of no list: a signature does not count either
+	return d
+}
+
+// reporting makes it one that denies nothing.
+func (d decision) reporting() decision {
+	d.refuse, d.rules.Enforce = false, false
+	if d.answer == policy.AnswerDeny {
+		d.answer = policy.AnswerAudit
+	}
+	if d.mode == policy.Enforce {
+		d.mode = policy.Audit
+	}
 	return d
 }
 

@@ -77,6 +77,7 @@ func (c *Container) image() string {
 type Verifier interface {
 	Add(d enforce.Domain, set enforce.Set) (uint32, error)
 	Update(d enforce.Domain, set enforce.Set) error
+	SetEnforce(id uint32, enforce bool) error
 	Remove(d enforce.Domain) error
 	Domains() ([]enforce.Domain, error)
 }

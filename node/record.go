@@ -28,6 +28,8 @@ type record struct {
 	// Silent: the policy leaves it alone now. Its tasks stay labelled, so it stays
 	// registered, and its events are dropped.
 	Silent bool `json:"silent,omitempty"`
+	// Enforce is what the policy says, be the glass broken or not.
+	Enforce bool `json:"enforce,omitempty"`
 	// Reason is that of an unblessed container.
 	Reason string `json:"reason,omitempty"`
 }

@@ -64,8 +64,8 @@ func (a *Agent) start(ctx context.Context) error {
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	if a.broken() {
-		a.glassNotice(true)
+	if err := a.Glass(); err != nil {
+		a.problem("", err) // what follows puts it right
 	}
 	if err != nil || !bytes.Equal(t.Tried, text) {
 		return errors.Join(a.take(ctx, text, true), a.endTrial())
@@ -210,7 +210,7 @@ func (a *Agent) take(ctx context.Context, text []byte, start bool) error {
 	if err != nil {
 		return fmt.Errorf("%s: %w", a.o.Policy, err)
 	}
-	next := &inForce{text: text, rules: p, ready: ready, glass: a.broken()}
+	next := &inForce{text: text, rules: p, ready: ready}
 	if err := a.switchTo(ctx, next, start); err != nil {
 		return err
 	}
@@ -296,23 +296,28 @@ func (a *Agent) broken() bool {
 	return err == nil
 }
 
-// Glass looks at the break-glass file, and applies and reports it when it came or went.
-func (a *Agent) Glass(ctx context.Context) error {
+// Glass looks at the break-glass file, and applies and reports it when it came or went. It
+// asks nobody for a list and waits for no change of policy, and a container that fails
+// keeps none of the others.
+func (a *Agent) Glass() error {
 	now := a.broken()
-	a.reload.Lock()
-	defer a.reload.Unlock()
 	a.mu.Lock()
-	force := *a.force
-	a.mu.Unlock()
-	if force.glass == now {
+	defer a.mu.Unlock()
+	if a.glass == now {
 		return nil
 	}
-	force.glass = now
-	if err := a.switchTo(ctx, &force, false); err != nil {
-		return fmt.Errorf("break-glass: %w", err)
-	}
+	a.glass = now
 	a.glassNotice(now)
-	return nil
+	var errs []error
+	for _, r := range a.records {
+		if !r.Enforce {
+			continue
+		}
+		if err := a.o.Verifier.SetEnforce(r.Domain, !now); err != nil && r.Container.refresh() {
+			errs = append(errs, fmt.Errorf("break-glass: container %s: %w", r.Container.Name, err))
+		}
+	}
+	return errors.Join(errs...)
 }
 
 func (a *Agent) glassNotice(broken bool) {
