@@ -82,7 +82,10 @@ func startAgent(ctx context.Context, c *cli.Context, e *enforce.Enforcer, notify
 		Verifier: e, Policy: c.String("policy"), State: c.String("state"), Store: c.String("store"),
 		BreakGlass: c.String("break-glass"), Notify: notify,
 		Prepare: func(ctx context.Context, p *policy.Policy) (*node.Ready, error) {
-			return preparePolicy(ctx, p, e, c.String("store"))
+			unkept := func(err error) {
+				notify(node.Notice{Time: time.Now().UTC(), Operation: "container", Action: "failed", Message: "failed: " + err.Error()})
+			}
+			return preparePolicy(ctx, p, e, c.String("store"), unkept)
 		},
 	})
 	if err != nil {
@@ -157,13 +160,13 @@ func serveAgent(ctx context.Context, c *cli.Context, a *node.Agent, notify func(
 }
 
 // preparePolicy loads what a policy names. The kernel must be able to do what it asks.
-func preparePolicy(ctx context.Context, p *policy.Policy, e *enforce.Enforcer, store string) (*node.Ready, error) {
+func preparePolicy(ctx context.Context, p *policy.Policy, e *enforce.Enforcer, store string, unkept func(error)) (*node.Ready, error) {
 	trust, err := policyTrust(ctx, p)
 	if err != nil {
 		return nil, err
 	}
 	ready := &node.Ready{
-		Lists: (&node.Attested{Trust: trust, Sources: p.Attestations, Store: store}).List,
+		Lists: (&node.Attested{Trust: trust, Sources: p.Attestations, Store: store, Unkept: unkept}).List,
 		Use:   func() error { return nil },
 	}
 	if !asksSigned(p) {

@@ -57,8 +57,8 @@ func New(o Options) (*Agent, error) {
 		}
 	}
 	var err error
-	if a.tally, err = OpenTally(o.Store); err != nil {
-		return nil, err
+	if a.tally, err = OpenTally(o.Store); err != nil { // no reason to watch nothing
+		a.problem("", fmt.Errorf("statistics begin anew: %w", err))
 	}
 	return a, a.readRecords()
 }

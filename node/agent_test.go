@@ -632,6 +632,25 @@ func TestConcurrency(t *testing.T) {
 	}
 }
 
+// Statistics that cannot be read keep no agent from starting.
+func TestBrokenTally(t *testing.T) {
+	r := newRig(t)
+	if err := errors.Join(os.Mkdir(r.dir+"/store", 0o700), os.WriteFile(r.dir+"/store/used.json", nil, 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	r.start("keys: [k]\n")
+	if !r.said("container", "failed", "") {
+		t.Errorf("%+v", r.notices)
+	}
+	r.tally.Image(enforce.Set{Name: "i", Files: make([]enforce.File, 1)})
+	if err := r.Save(); err != nil {
+		t.Error(err)
+	}
+	if tally, err := OpenTally(r.dir + "/store"); err != nil || len(tally.Images()) != 1 {
+		t.Error(err)
+	}
+}
+
 func TestTally(t *testing.T) {
 	dir := t.TempDir()
 	tally, err := OpenTally(dir)

@@ -36,6 +36,8 @@ type Attested struct {
 	// Store is a directory that keeps what came from a registry or an image. It is
 	// trusted no more than those: each use verifies it anew.
 	Store string
+	// Unkept, unless nil, is told why a list could not be kept there. It counts all the same.
+	Unkept func(error)
 
 	flights singleflight.Group
 }
@@ -68,7 +70,8 @@ func (a *Attested) list(ctx context.Context, c *Container, subject v1.Hash) (Lis
 	}
 	if err == nil {
 		now := time.Now()
-		return list, os.Chtimes(string(kept), now, now) // by which clean finds those not in use
+		a.unkept(os.Chtimes(string(kept), now, now)) // by which clean finds those not in use
+		return list, nil
 	}
 	worst := &Unblessed{ReasonNoAttestation, fmt.Errorf("no place that the policy names has an attestation of %s", subject)}
 	for _, s := range a.Sources {
@@ -108,7 +111,10 @@ func explain(err error, s policy.Source) *Unblessed {
 // was asked for.
 var errRegistry = errors.New("the registry does not give it")
 
+// from asks one source. What a registry or an image gives takes the place of what is kept
+// when it is verified, not before.
 func (a *Attested) from(ctx context.Context, s policy.Source, c *Container, subject v1.Hash, kept attest.Dir) (list List, err error) {
+	var k keeping
 	switch s.Kind {
 	case policy.Directory:
 		return a.verify(ctx, attest.Dir(s.Path), c.image(), subject)
@@ -116,18 +122,47 @@ func (a *Attested) from(ctx context.Context, s policy.Source, c *Container, subj
 		if c.content == nil {
 			return List{}, fmt.Errorf("%s does not keep images as they were: %w", c.Runtime, attest.ErrNone)
 		}
-		list, err = a.open(ctx, &keeping{c.content, kept}, c.image(), c.manifest)
+		k.Content = c.content
+		k.dir, k.err = a.fresh()
+		list, err = a.open(ctx, &k, c.image(), c.manifest)
 	case policy.Registry:
-		list, err = a.ask(ctx, c, subject, kept)
+		k.dir, k.err = a.fresh()
+		list, err = a.ask(ctx, c, subject, &k)
 	}
 	if err != nil {
-		return List{}, errors.Join(err, os.RemoveAll(string(kept)))
+		a.unkept(k.drop())
+		return List{}, err
 	}
-	return list, a.clean()
+	if k.err == nil {
+		k.err = errors.Join(os.RemoveAll(string(kept)), os.Rename(string(k.dir), string(kept)))
+	}
+	if k.err != nil {
+		a.unkept(errors.Join(k.err, k.drop()))
+		return list, nil
+	}
+	a.unkept(a.clean())
+	return list, nil
+}
+
+// fresh makes a directory to keep things in. One that a crash leaves goes with those that
+// were used longest ago.
+func (a *Attested) fresh() (attest.Dir, error) {
+	all := filepath.Join(a.Store, "attestations")
+	if err := os.MkdirAll(all, 0o700); err != nil {
+		return "", err
+	}
+	dir, err := os.MkdirTemp(all, ".new-*")
+	return attest.Dir(dir), err
+}
+
+func (a *Attested) unkept(err error) {
+	if err != nil && a.Unkept != nil {
+		a.Unkept(fmt.Errorf("attestations are not kept: %w", err))
+	}
 }
 
 // ask asks the registry of the image.
-func (a *Attested) ask(ctx context.Context, c *Container, subject v1.Hash, kept attest.Dir) (List, error) {
+func (a *Attested) ask(ctx context.Context, c *Container, subject v1.Hash, k *keeping) (List, error) {
 	src, err := transport.Open(ctx, "docker://"+c.image(), transport.Options{})
 	if err != nil {
 		return List{}, fmt.Errorf("%w: %w", errRegistry, err)
@@ -138,7 +173,8 @@ func (a *Attested) ask(ctx context.Context, c *Container, subject v1.Hash, kept 
 		return List{}, fmt.Errorf("%s is in no registry", c.Image)
 	}
 	marked := registry{store}
-	return a.verify(ctx, keepingStore{&keeping{marked, kept}, marked}, c.image(), subject)
+	k.Content = marked
+	return a.verify(ctx, keepingStore{k, marked}, c.image(), subject)
 }
 
 // verify reads attestations that are beside the image.
@@ -230,10 +266,19 @@ func mark(err error) error {
 	return fmt.Errorf("%w: %w", errRegistry, err)
 }
 
-// keeping copies what is read of a content to a directory.
+// keeping copies what is read of a content to a directory, until that fails.
 type keeping struct {
 	embedded.Content
 	dir attest.Dir
+	err error
+}
+
+// drop removes the directory.
+func (k *keeping) drop() error {
+	if k.dir == "" {
+		return nil
+	}
+	return os.RemoveAll(string(k.dir))
 }
 
 // keepingStore is keeping, with the referrers of the store it copies from.
@@ -251,20 +296,20 @@ func (k *keeping) Manifest(ctx context.Context, desc v1.Descriptor) ([]byte, err
 	if err != nil {
 		return nil, err
 	}
-	return b, k.dir.PutManifest(ctx, desc, b)
+	if k.err == nil {
+		k.err = k.dir.PutManifest(ctx, desc, b)
+	}
+	return b, nil
 }
 
 func (k *keeping) Blob(ctx context.Context, desc v1.Descriptor) (transport.Blob, error) {
 	b, err := k.Content.Blob(ctx, desc)
-	if err != nil {
-		return nil, err
+	if err != nil || k.err != nil {
+		return b, err
 	}
-	err = k.dir.PutBlob(ctx, desc, func() (io.ReadCloser, error) {
+	k.err = k.dir.PutBlob(ctx, desc, func() (io.ReadCloser, error) {
 		all, err := io.ReadAll(io.NewSectionReader(b, 0, min(b.Size(), desc.Size)))
 		return io.NopCloser(bytes.NewReader(all)), err
 	})
-	if err != nil {
-		return nil, errors.Join(err, b.Close())
-	}
 	return b, nil
 }

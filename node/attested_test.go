@@ -210,7 +210,26 @@ func TestAttestedStore(t *testing.T) {
 	server.Close()
 	expect(t, list(b.trust(), store), "")
 	expect(t, list(other.trust(), store), ReasonUnreachable)
+	expect(t, list(b.trust(), store), "") // what wrong keys ask for takes nothing away
 	expect(t, list(b.trust(), t.TempDir()), ReasonUnreachable)
+}
+
+// A list that cannot be kept counts all the same.
+func TestAttestedUnkept(t *testing.T) {
+	server := httptest.NewServer(ggcr.New(ggcr.Logger(log.New(io.Discard, "", 0))))
+	defer server.Close()
+	b := bless(t, "app")
+	store := t.TempDir()
+	if err := os.WriteFile(store+"/attestations", nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	var told error
+	a := &Attested{Trust: b.trust(), Sources: []policy.Source{{Kind: policy.Registry}}, Store: store, Unkept: func(err error) { told = err }}
+	_, err := a.List(t.Context(), &Container{Image: b.push(t, server.URL), Digest: b.image.Digest.String()})
+	expect(t, err, "")
+	if told == nil {
+		t.Error("nobody is told")
+	}
 }
 
 func TestUnreachableRegistries(t *testing.T) {

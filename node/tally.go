@@ -69,12 +69,15 @@ type PackageTally struct {
 	Last  time.Time `json:"last,omitzero"`
 }
 
-// OpenTally reads the tally in the directory; without one, it is empty.
+// OpenTally reads the tally in the directory; without one, or with an error, it is empty.
 func OpenTally(dir string) (*Tally, error) {
 	t := &Tally{file: filepath.Join(dir, "used.json"), images: map[string]*ImageTally{}}
 	err := readJSON(t.file, &t.images)
 	if errors.Is(err, fs.ErrNotExist) {
 		err = nil
+	}
+	if err != nil {
+		clear(t.images)
 	}
 	return t, err
 }
