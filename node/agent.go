@@ -41,8 +41,9 @@ type Agent struct {
 	mu      sync.Mutex // of what follows
 	force   *inForce
 	records map[string]*record
-	glass   bool        // is broken: nothing is denied
-	confirm *time.Timer // the policy in force awaits its confirmation
+	behind  map[string]bool // containers that could not have the policy in force
+	glass   bool            // is broken: nothing is denied
+	confirm *time.Timer     // the policy in force awaits its confirmation
 
 	reload sync.Mutex // one change of policy at a time
 }
@@ -50,7 +51,7 @@ type Agent struct {
 // New makes an agent that has read what one before it left. Start puts its
 // policy in force.
 func New(o Options) (*Agent, error) {
-	a := &Agent{o: o, records: map[string]*record{}}
+	a := &Agent{o: o, records: map[string]*record{}, behind: map[string]bool{}}
 	for _, dir := range []string{filepath.Join(o.State, "containers"), o.Store} {
 		if err := os.MkdirAll(dir, 0o700); err != nil {
 			return nil, err
@@ -103,8 +104,11 @@ func (a *Agent) Admit(ctx context.Context, c Container, stage Stage) error {
 			continue
 		}
 		domain, err := a.apply(&c, &d, stage)
-		a.mu.Unlock()
 		var refused *Refused
+		if err != nil && !errors.As(err, &refused) && stage == Starting {
+			err = a.failed(&c, &d, err)
+		}
+		a.mu.Unlock()
 		if err == nil && stage == Running && domain != 0 && d.watch {
 			a.drift(&c, domain, &d)
 		}
@@ -113,6 +117,19 @@ func (a *Agent) Admit(ctx context.Context, c Container, stage Stage) error {
 		}
 		return err
 	}
+}
+
+// failed is a starting container that the verifier could not be told of. Where the policy
+// wants no unblessed one it does not start, for nothing would watch it.
+func (a *Agent) failed(c *Container, d *decision, why error) error {
+	rules, _ := a.force.rules.For(c.match())
+	if a.glass || !d.watch || rules.Unblessed != policy.AnswerDeny {
+		return why
+	}
+	n := d.without(policy.AnswerDeny)
+	n.unblessed = &Unblessed{ReasonNotEnforced, why}
+	a.tell(c, &n, 0)
+	return &Refused{c.Name, c.image(), n.unblessed}
 }
 
 // apply makes a decision so, and tells of it. It gives the container's domain; 0 is
@@ -152,7 +169,7 @@ func (a *Agent) apply(c *Container, d *decision, stage Stage) (uint32, error) {
 	if old == nil || errors.Is(err, errDomainGone) {
 		r.Domain, err = a.add(c, d)
 	}
-	if err != nil && d.unblessed == nil && old == nil {
+	if errors.Is(err, enforce.ErrUnfit) && d.unblessed == nil && old == nil {
 		return a.cannot(c, d, stage, err)
 	}
 	if err != nil {
@@ -246,8 +263,8 @@ func (a *Agent) Gone(key string) error {
 	return a.remove(r)
 }
 
-// Sweep forgets what the verifier has forgotten, and asks again for lists that could
-// not be had.
+// Sweep forgets what the verifier has forgotten, and tries again where a list could not be
+// had, or a container not have the policy in force.
 func (a *Agent) Sweep(ctx context.Context) error {
 	a.mu.Lock()
 	domains, err := a.o.Verifier.Domains()
@@ -265,13 +282,22 @@ func (a *Agent) Sweep(ctx context.Context) error {
 		switch {
 		case !known[r.Domain]:
 			errs = append(errs, a.drop(key))
-		case r.Reason == ReasonUnreachable:
+		case r.Reason == ReasonUnreachable || a.behind[key]:
+			delete(a.behind, key)
 			again = append(again, r.Container)
 		}
 	}
 	a.mu.Unlock()
 	for _, c := range again {
-		errs = append(errs, a.Admit(ctx, c, Running))
+		if !c.refresh() { // the root that a hook saw is gone
+			continue
+		}
+		if err := a.Admit(ctx, c, Running); err != nil {
+			a.mu.Lock()
+			a.behind[c.key()] = true
+			a.mu.Unlock()
+			errs = append(errs, err)
+		}
 	}
 	return errors.Join(errs...)
 }
@@ -283,7 +309,11 @@ func (a *Agent) Save() error { return a.tally.Save() }
 func (a *Agent) Known(c *Container) bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	return a.known(c) != nil
+	r := a.known(c)
+	if r != nil && r.Container.content == nil { // records do not hold it
+		r.Container.content, r.Container.manifest = c.content, c.manifest
+	}
+	return r != nil
 }
 
 // Warm fetches the list of a container that is about to be made.

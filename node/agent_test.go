@@ -30,6 +30,7 @@ type kernel struct {
 	updates int
 	domains map[uint32]enforce.Domain
 	files   map[uint32]int
+	full    bool
 	refuse  string // name of a container that it does not take
 }
 
@@ -37,7 +38,10 @@ func (k *kernel) Add(d enforce.Domain, s enforce.Set) (uint32, error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if d.Name == k.refuse && !d.Soft {
-		return 0, errors.New("no")
+		return 0, fmt.Errorf("no overlay: %w", enforce.ErrUnfit)
+	}
+	if _, err := os.Stat(d.Root); err != nil || k.full {
+		return 0, errors.Join(errors.New("no room"), err)
 	}
 	k.next++
 	d.ID, d.Image, d.SetID = k.next, s.Name, uint32(len(s.Files))
@@ -53,6 +57,9 @@ func (k *kernel) Update(d enforce.Domain, s enforce.Set) error {
 	}
 	if _, ok := k.domains[d.ID]; !ok {
 		return fmt.Errorf("domain %d", d.ID)
+	}
+	if _, err := os.Stat(d.Root); err != nil {
+		return err
 	}
 	d.Image, d.SetID = s.Name, uint32(len(s.Files))
 	k.domains[d.ID], k.files[d.ID] = d, len(s.Files)
@@ -530,6 +537,52 @@ func TestBreakGlass(t *testing.T) {
 	}
 }
 
+// What fails is no word on the image. It is tried again, unless nothing unblessed may start.
+func TestVerifierFails(t *testing.T) {
+	for answer, deny := range map[string]bool{"audit": false, "deny": true} {
+		r := newRig(t)
+		r.start("keys: [k]\nmode: enforce\nunblessed: " + answer + "\n")
+		r.kernel.full = true
+		c := r.container("a", "blessed")
+		err := r.Admit(t.Context(), c, Starting)
+		var refused *Refused
+		if err == nil || errors.As(err, &refused) != deny || r.Known(&c) || r.said("container", "denied", ReasonNotEnforced) != deny {
+			t.Errorf("%s: %v %+v", answer, err, r.notices)
+		}
+		r.kernel.full = false
+		if err := r.Admit(t.Context(), c, Running); err != nil || r.kernel.state("a") != "enforce 2" {
+			t.Errorf("%s: %v %s", answer, err, r.kernel.state("a"))
+		}
+	}
+}
+
+// A container that cannot go back keeps none of the others, and is tried again.
+func TestRollBackEach(t *testing.T) {
+	r := newRig(t)
+	r.start("keys: [k]\nmode: enforce\nguard-all: true\n")
+	if err := errors.Join(r.Admit(t.Context(), r.container("a", "blessed"), Running), r.Admit(t.Context(), r.container("b", "blessed"), Running)); err != nil {
+		t.Fatal(err)
+	}
+	r.write("keys: [k]\nmode: audit\n")
+	if err := r.Reload(t.Context(), time.Hour); err != nil {
+		t.Fatal(err)
+	}
+	r.kernel.refuse = "b"
+	if err := r.rollBack(); err != nil {
+		t.Error(err)
+	}
+	if a, b := r.kernel.state("a"), r.kernel.state("b"); a != "enforce 2" || b != "audit 2" || !r.said("container", "unchanged", "") {
+		t.Errorf("%q %q", a, b)
+	}
+	if err := r.Sweep(t.Context()); err == nil {
+		t.Error("no error")
+	}
+	r.kernel.refuse = ""
+	if err := r.Sweep(t.Context()); err != nil || r.kernel.state("b") != "enforce 2" {
+		t.Errorf("%v %q", err, r.kernel.state("b"))
+	}
+}
+
 // Break-glass is there when registries are not, when a policy is being changed, and when the
 // verifier does not take it for one container. A reload does not hide it.
 func TestBreakGlassInNeed(t *testing.T) {
@@ -584,7 +637,9 @@ func TestUnreachable(t *testing.T) {
 		return List{}, &Unblessed{ReasonUnreachable, errors.New("connection refused")}
 	}
 	r.start("keys: [k]\nmode: enforce\n")
-	if err := r.Admit(t.Context(), r.container("a", "blessed"), Starting); err != nil {
+	c := r.container("a", "blessed")
+	c.Root = t.TempDir() + "/merged" // gone when the container has entered it
+	if err := errors.Join(os.Mkdir(c.Root, 0o700), r.Admit(t.Context(), c, Starting), os.Remove(c.Root)); err != nil {
 		t.Fatal(err)
 	}
 	r.lists = lists

@@ -97,7 +97,8 @@ func explain(err error, s policy.Source) *Unblessed {
 		reason = ReasonNoAttestation
 	case errors.Is(err, attest.ErrUntrusted):
 		reason = ReasonUntrusted
-	case s.Kind == policy.Registry && (errors.As(err, &network) || errors.Is(err, errRegistry) || errors.Is(err, context.DeadlineExceeded)):
+	case errors.Is(err, errNotConnected),
+		s.Kind == policy.Registry && (errors.As(err, &network) || errors.Is(err, errRegistry) || errors.Is(err, context.DeadlineExceeded)):
 		reason = ReasonUnreachable
 	}
 	place := string(s.Kind)
@@ -119,6 +120,9 @@ func (a *Attested) from(ctx context.Context, s policy.Source, c *Container, subj
 	case policy.Directory:
 		return a.verify(ctx, attest.Dir(s.Path), c.image(), subject)
 	case policy.Embedded:
+		if c.content == nil && c.Runtime == "containerd" {
+			return List{}, errNotConnected // not yet, after a restart: the next scan brings it
+		}
 		if c.content == nil {
 			return List{}, fmt.Errorf("%s does not keep images as they were: %w", c.Runtime, attest.ErrNone)
 		}

@@ -306,5 +306,7 @@ func TestAttestedEmbedded(t *testing.T) {
 	expect(t, list(b.trust(), with, store), "")
 	expect(t, list(b.trust(), without, store), "")
 	expect(t, list(other.trust(), without, store), ReasonNoAttestation)
+	later := &Container{Image: with.Image, Digest: with.Digest, Runtime: "containerd"}
+	expect(t, list(b.trust(), later, t.TempDir()), ReasonUnreachable)
 	expect(t, list(b.trust(), without, t.TempDir()), ReasonNoAttestation)
 }

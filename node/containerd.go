@@ -93,9 +93,9 @@ func (r *Containerd) follow(ctx context.Context) error {
 	}
 	client := r.client.Load()
 	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
 	var wg sync.WaitGroup
-	defer wg.Wait()
+	defer wg.Wait() // after cancel: nothing that it waits for is waited for
+	defer cancel()
 	// Events first: what starts while the list is read is heard of twice, which does no harm.
 	heard, failed := client.Subscribe(ctx, `topic~="/tasks/(create|start|delete)"`, `topic=="/containers/create"`)
 	r.Agent.notify(Notice{Operation: "runtime", Action: "found", Message: "containerd at " + r.Address})
@@ -231,6 +231,20 @@ const (
 	labelPodNamespace = "io.kubernetes.pod.namespace"
 )
 
+// fromCRI believes those labels where the CRI plugin sets them. Elsewhere the author of the
+// image may have: clients copy an image's labels to the container.
+func (c *Container) fromCRI(space string) {
+	if space != criNamespace {
+		return
+	}
+	if name := c.Labels[labelContainer]; name != "" {
+		c.Name = name
+	}
+	if pod := c.Labels[labelPodNamespace]; pod != "" {
+		c.Namespace = pod
+	}
+}
+
 func (r *Containerd) lookupIn(ctx context.Context, namespace, id string) (Container, error) {
 	return r.lookup(namespaces.WithNamespace(ctx, namespace), id)
 }
@@ -247,12 +261,7 @@ func (r *Containerd) lookup(ctx context.Context, id string) (Container, error) {
 	}
 	space, _ := namespaces.Namespace(ctx)
 	c := Container{Runtime: "containerd", ID: space + "/" + id, Image: info.Image, Name: id, Namespace: space, Labels: info.Labels}
-	if name := info.Labels[labelContainer]; name != "" {
-		c.Name = name
-	}
-	if pod := info.Labels[labelPodNamespace]; pod != "" {
-		c.Namespace = pod
-	}
+	c.fromCRI(space)
 	if err := resolve(ctx, client, &info, &c); err != nil {
 		c.Problem = firstLine(err)
 	}
@@ -321,24 +330,28 @@ func manifestOf(ctx context.Context, store content.Store, desc ocispec.Descripto
 	if identity.ChainID(config.RootFS.DiffIDs).String() != chain {
 		return false, nil
 	}
-	c.Digest, c.content = desc.Digest.String(), stored{store}
+	space, _ := namespaces.Namespace(ctx)
+	c.Digest, c.content = desc.Digest.String(), stored{store, space}
 	hash, err := v1.NewHash(c.Digest)
 	c.manifest = v1.Descriptor{MediaType: types.MediaType(desc.MediaType), Size: desc.Size, Digest: hash}
 	return true, err
 }
 
 // stored is a containerd's content store, as those read it who look for attestations in
-// an image.
-type stored struct{ content.Store }
+// an image. They need not know its namespace.
+type stored struct {
+	content.Store
+	space string
+}
 
 // Manifest is that of embedded.Content.
 func (s stored) Manifest(ctx context.Context, desc v1.Descriptor) ([]byte, error) {
-	return content.ReadBlob(ctx, s.Store, descriptor(desc))
+	return content.ReadBlob(namespaces.WithNamespace(ctx, s.space), s.Store, descriptor(desc))
 }
 
 // Blob is that of embedded.Content.
 func (s stored) Blob(ctx context.Context, desc v1.Descriptor) (transport.Blob, error) {
-	return s.ReaderAt(ctx, descriptor(desc))
+	return s.ReaderAt(namespaces.WithNamespace(ctx, s.space), descriptor(desc))
 }
 
 func descriptor(desc v1.Descriptor) ocispec.Descriptor {

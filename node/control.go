@@ -106,9 +106,15 @@ func (s *Server) do(ctx context.Context, req *request) error {
 	case req.Hook != nil:
 		c, err := fromHook(ctx, req.Hook, s.Containerd)
 		if err != nil {
-			return fmt.Errorf("container %s: %w", req.Hook.ID, err)
+			err = fmt.Errorf("container %s: %w", req.Hook.ID, err)
+			s.Agent.problem(req.Hook.ID, err)
+			return err
 		}
-		return s.Agent.Admit(ctx, c, Starting)
+		if err := s.Agent.Admit(ctx, c, Starting); err != nil {
+			s.Agent.problem(c.Name, err) // the hook's word may go nowhere
+			return err
+		}
+		return nil
 	case req.Reload != nil:
 		return s.Agent.Reload(ctx, req.Reload.Confirm)
 	case req.Confirm:

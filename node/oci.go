@@ -51,7 +51,8 @@ func fromHook(ctx context.Context, state *specs.State, containerd *Containerd) (
 	}
 	if root := graphRoot(rootfs); root != "" {
 		c.Runtime = "podman"
-		if c.Labels["io.container.manager"] == "cri-o" {
+		// podman takes annotations from images; its cgroups are its own.
+		if c.Labels["io.container.manager"] == "cri-o" && !strings.Contains(c.Cgroup, "/libpod-") {
 			c.Runtime = "cri-o"
 		}
 		return c, fromPod(root, &c)
@@ -86,10 +87,9 @@ func fromPod(root string, c *Container) error {
 	if errors.Is(err, errNotStored) {
 		c.Problem, err = firstLine(err), nil
 	}
-	if name := c.Labels[labelContainer]; name != "" {
-		c.Name = name
+	if c.Runtime == "cri-o" {
+		c.fromCRI(criNamespace)
 	}
-	c.Namespace = c.Labels[labelPodNamespace]
 	return err
 }
 

@@ -67,6 +67,7 @@ func (a *Agent) keep(r *record) error {
 // drop forgets a record.
 func (a *Agent) drop(key string) error {
 	delete(a.records, key)
+	delete(a.behind, key)
 	if err := os.Remove(a.recordPath(key)); !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}

@@ -159,6 +159,9 @@ func (a *Agent) endTrial() error {
 	return nil
 }
 
+// rollBackAgain is the time after which a policy is rolled back that could not be.
+const rollBackAgain = 10 * time.Second
+
 // await rolls the policy back when the time is over.
 func (a *Agent) await(left time.Duration) {
 	a.mu.Lock()
@@ -177,6 +180,7 @@ func (a *Agent) await(left time.Duration) {
 			return
 		}
 		if err := a.rollBack(); err != nil {
+			timer.Reset(rollBackAgain)
 			a.notify(Notice{Operation: "policy", Action: "refused", Message: "roll back: " + err.Error()})
 		}
 	})
@@ -188,7 +192,7 @@ func (a *Agent) rollBack() error {
 	if err := readJSON(a.trialPath(), &t); err != nil {
 		return err
 	}
-	if err := a.take(context.Background(), t.Before, false); err != nil {
+	if err := a.take(context.Background(), t.Before, true); err != nil {
 		return err
 	}
 	a.mu.Lock()
@@ -199,9 +203,10 @@ func (a *Agent) rollBack() error {
 	return writeJSON(a.trialPath(), t)
 }
 
-// take makes a policy the one in force, if it can be for every container. At the
-// start of an agent a container that cannot have it is told of, and keeps what it has.
-func (a *Agent) take(ctx context.Context, text []byte, start bool) error {
+// take makes a policy the one in force, if it can be for every container. With each, as at
+// the start of an agent, a container that cannot have it is told of, and keeps what it has
+// until Sweep tries again.
+func (a *Agent) take(ctx context.Context, text []byte, each bool) error {
 	p, err := policy.Parse(a.o.Policy, text)
 	if err != nil {
 		return err
@@ -211,7 +216,7 @@ func (a *Agent) take(ctx context.Context, text []byte, start bool) error {
 		return fmt.Errorf("%s: %w", a.o.Policy, err)
 	}
 	next := &inForce{text: text, rules: p, ready: ready}
-	if err := a.switchTo(ctx, next, start); err != nil {
+	if err := a.switchTo(ctx, next, each); err != nil {
 		return err
 	}
 	if err := writeFile(PolicyInForce(a.o.State), text); err != nil {
@@ -223,7 +228,7 @@ func (a *Agent) take(ctx context.Context, text []byte, start bool) error {
 
 // switchTo decides anew for every container, then makes all of it so. A container
 // that comes meanwhile waits for the end of it.
-func (a *Agent) switchTo(ctx context.Context, next *inForce, start bool) error {
+func (a *Agent) switchTo(ctx context.Context, next *inForce, each bool) error {
 	type change struct {
 		c         Container
 		then, now decision
@@ -270,7 +275,8 @@ func (a *Agent) switchTo(ctx context.Context, next *inForce, start bool) error {
 			continue
 		}
 		err = fmt.Errorf("container %s: %w", changes[i].c.Name, err)
-		if start {
+		if each {
+			a.behind[changes[i].c.key()] = true
 			a.notify(Notice{Operation: "container", Container: changes[i].c.Name, Action: "unchanged", Message: err.Error()})
 			continue
 		}

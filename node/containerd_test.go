@@ -1,0 +1,51 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build linux
+
+package node
+
+import (
+	"context"
+	"testing"
+
+	"github.com/containerd/containerd/v2/core/content"
+	"github.com/containerd/containerd/v2/pkg/namespaces"
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+)
+
+// Labels of Kubernetes mean something where its runtime plugin sets them, and nothing where
+// an image may bring them.
+func TestKubernetesLabels(t *testing.T) {
+	for space, want := range map[string][2]string{criNamespace: {"dns", "kube-system"}, "default": {"id", "default"}} {
+		c := Container{Name: "id", Namespace: space, Labels: map[string]string{labelContainer: "dns", labelPodNamespace: "kube-system"}}
+		c.fromCRI(space)
+		if got := [2]string{c.Name, c.Namespace}; got != want {
+			t.Errorf("%s: %v", space, got)
+		}
+	}
+}
+
+// strict takes no request without a namespace, as containerd does.
+type strict struct {
+	content.Store
+	t *testing.T
+}
+
+func (s strict) ReaderAt(ctx context.Context, _ ocispec.Descriptor) (content.ReaderAt, error) {
+	space, err := namespaces.NamespaceRequired(ctx)
+	if err != nil || space != "shop" {
+		s.t.Errorf("namespace %q: %v", space, err)
+	}
+	return nil, context.Canceled
+}
+
+func TestStoredNamespace(t *testing.T) {
+	s := stored{strict{t: t}, "shop"}
+	if _, err := s.Blob(t.Context(), v1.Descriptor{}); err == nil {
+		t.Error("no error")
+	}
+	if _, err := s.Manifest(t.Context(), v1.Descriptor{Size: 1}); err == nil {
+		t.Error("no error")
+	}
+}
