@@ -313,7 +313,6 @@ func (a *Agent) Glass() error {
 		return nil
 	}
 	a.glass = now
-	a.glassNotice(now)
 	var errs []error
 	for _, r := range a.records {
 		if !r.Enforce {
@@ -323,6 +322,7 @@ func (a *Agent) Glass() error {
 			errs = append(errs, fmt.Errorf("break-glass: container %s: %w", r.Container.Name, err))
 		}
 	}
+	a.glassNotice(now) // who hears it can rely on it
 	return errors.Join(errs...)
 }
 
