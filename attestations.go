@@ -242,8 +242,16 @@ func (a *attester) image(ctx context.Context, result *bless.Result, img bless.Im
 		}
 	}
 	a.made = append(a.made, fmt.Sprintf("attested %s: %s files of %s packages, %s", img.Platform,
-		count(int64(b.Counts.Files)), count(int64(b.Counts.Packages)), strings.Join(where, " and ")))
+		count(int64(b.Counts.Files)), count(int64(b.Counts.Packages)), listed(where)))
 	return nil
+}
+
+// listed joins what stands in a sentence.
+func listed(parts []string) string {
+	if n := len(parts) - 1; n > 0 {
+		return strings.Join(parts[:n], ", ") + " and " + parts[n]
+	}
+	return strings.Join(parts, "")
 }
 
 // blessing is all that there is to say about an image, but for its index. It is

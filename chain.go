@@ -53,7 +53,10 @@ func readChain(ctx context.Context, c *cli.Context, src transport.Source, trust 
 	if s := c.String("not-before"); s != "" {
 		var err error
 		if l.notBefore, err = time.Parse(time.RFC3339, s); err != nil {
-			return nil, usagef("--not-before %s: expected a time as in 2026-11-25T00:00:00Z", s)
+			l.notBefore, err = time.Parse(time.DateOnly, s)
+		}
+		if err != nil {
+			return nil, usagef("--not-before %s: expected 2026-11-25, or a time as in 2026-11-25T00:00:00Z", s)
 		}
 	}
 	if s := c.String("source"); s != "" {

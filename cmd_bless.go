@@ -187,7 +187,7 @@ func runBless(ctx context.Context, c *cli.Context) error {
 		}
 	}
 	if !common.quiet {
-		blessSummary(c.App.ErrWriter, result)
+		blessSummary(c.App.ErrWriter, result, a.detached)
 		a.summary(c.App.ErrWriter)
 	}
 	if common.json {
@@ -303,8 +303,12 @@ func blessCache(c *cli.Context, delegated bool) (*bless.Cache, error) {
 }
 
 // blessSummary tells a person what happened.
-func blessSummary(w io.Writer, r *bless.Result) {
-	fmt.Fprintf(w, "\nblessed %s\n", r.Source)
+func blessSummary(w io.Writer, r *bless.Result, detached bool) {
+	verb := "blessed"
+	if detached {
+		verb = "attested"
+	}
+	fmt.Fprintf(w, "\n%s %s\n", verb, r.Source)
 	for _, img := range r.Images {
 		var total bless.LayerStats
 		outcomes := map[string]int{}
@@ -316,6 +320,16 @@ func blessSummary(w io.Writer, r *bless.Result) {
 		}
 		fmt.Fprintf(w, "  platform  %s\n", img.Platform)
 		fmt.Fprintf(w, "  files     %s, %s of them code, %s\n", count(total.Regular), count(total.Code), bytesText(total.FileBytes))
+		if e := img.Embedded; e != nil {
+			out += e.Layer.Size
+		}
+		if e := img.SourceEmbedded; e != nil {
+			in += e.Size
+		}
+		if detached {
+			fmt.Fprintf(w, "  layers    %s, as they were, %s\n", count(int64(len(img.Layers))), bytesText(out))
+			continue
+		}
 		if r.KeyID != "" {
 			fmt.Fprintf(w, "  signed    %s now, key %s, %s, IMA version %d\n", count(total.Signed), r.KeyID, r.Hash, r.IMAVersion)
 		} else {

@@ -28,9 +28,9 @@ import (
 const enforceUsage = `Loads eBPF programs into the kernel that let a container execute only the files its
 image lists, unmodified. docs/enforce.md has the details and the limits.
 
-   sbom-bless enforce check                                   what this kernel can do
-   sbom-bless enforce run --policy /etc/sbom-bless/policy.yaml  watch what containers run, print events
-   sbom-bless enforce exec --files app.sha256 -- /opt/app/run try it on one process tree`
+   sbom-bless enforce check                                      what this kernel can do
+   sbom-bless enforce run --policy /etc/sbom-bless/policy.yaml   watch what containers run, print events
+   sbom-bless enforce exec --files app.sha256 -- /opt/app/run    try it on one process tree`
 
 func newEnforce() *cli.Command {
 	pins := &cli.StringFlag{Name: "pins", Value: enforce.DefaultPins, Usage: "directory on a bpffs that keeps the programs in force"}
@@ -50,7 +50,7 @@ func newEnforce() *cli.Command {
 			&cli.BoolFlag{Name: "soft", Usage: "accept listed files of the writable layer while nobody writes to them"},
 			&cli.BoolFlag{Name: "interpreters", Usage: "also judge opening of *.py, *.sh, *.js and so on (overlay only)"},
 			&cli.BoolFlag{Name: "guard-all", Usage: "guard every file of the image against change, not code alone"},
-			&cli.Uint64Flag{Name: "max-size", Usage: "deny larger files (bytes; default: no limit)"},
+			&cli.Uint64Flag{Name: "max-size", DefaultText: "no limit", Usage: "deny larger files (bytes)"},
 			&cli.StringSliceFlag{Name: "mount", Usage: "directory, as the container sees it, on another filesystem that listed files may run from; may stand several times"},
 		}, identityFlags()...)
 	}
@@ -59,6 +59,7 @@ func newEnforce() *cli.Command {
 		Usage:       "let the kernel execute only what an image lists",
 		ArgsUsage:   "COMMAND",
 		Description: enforceUsage,
+		Action:      oneOf("sbom-bless enforce", cli.ShowSubcommandHelp),
 		Subcommands: []*cli.Command{
 			{Name: "check", Usage: "what this kernel can do, one line per ability; exit code 3 when it cannot enforce",
 				Flags:  []cli.Flag{output, trust, &cli.StringFlag{Name: "policy", Usage: "also check this policy file, and whether this kernel can enforce it"}},
@@ -74,7 +75,7 @@ func newEnforce() *cli.Command {
 					&cli.StringFlag{Name: "root", Usage: "root filesystem for the command; without a list, every file in it now is listed"}}, rules()...),
 				Action: enforceExec},
 			{Name: "add", Usage: "put a running container under a file list", ArgsUsage: "--pid PID [--image IMAGE --key KEY | --files LIST]",
-				Flags:  append([]cli.Flag{pins, state, &cli.IntFlag{Name: "pid", Usage: "a process of the container"}}, rules()...),
+				Flags:  append([]cli.Flag{pins, state, &cli.IntFlag{Name: "pid", DefaultText: "none", Usage: "a process of the container"}}, rules()...),
 				Action: enforceAdd},
 			{Name: "status", Usage: "what is loaded: containers, counters", Flags: []cli.Flag{pins, state, output}, Action: enforceStatus},
 			{Name: "unload", Usage: "take the verifier away: nothing is denied from then on", Flags: []cli.Flag{pins, state}, Action: enforceUnload},
@@ -113,6 +114,10 @@ func enforceCheck(c *cli.Context) error {
 	if err != nil {
 		return usagef("%v", err)
 	}
+	asJSON, err := wantsJSON(c)
+	if err != nil {
+		return err
+	}
 	var p *policy.Policy
 	if file := c.String("policy"); file != "" {
 		if p, err = readPolicy(c.Context, file); err != nil {
@@ -121,7 +126,7 @@ func enforceCheck(c *cli.Context) error {
 	}
 	said := checked{Abilities: enforce.Probe()}
 	said.Trust = trustModes(said.Abilities)
-	if c.String("output") == "json" {
+	if asJSON {
 		if err := json.NewEncoder(c.App.Writer).Encode(said); err != nil {
 			return err
 		}
@@ -132,6 +137,7 @@ func enforceCheck(c *cli.Context) error {
 		if err := supportsPolicy(said.Abilities, p); err != nil {
 			return fmt.Errorf("%w: %s: %w", errWrong, c.String("policy"), err)
 		}
+		fmt.Fprintf(c.App.ErrWriter, "%s is right, and this kernel can enforce it\n", c.String("policy"))
 		return nil
 	}
 	if why := said.Trust[asked]; why != "" {
@@ -357,6 +363,10 @@ type standing struct {
 }
 
 func enforceStatus(c *cli.Context) error {
+	asJSON, err := wantsJSON(c)
+	if err != nil {
+		return err
+	}
 	e, err := enforce.Open(enforceOptions(c))
 	if err != nil {
 		return err
@@ -379,7 +389,7 @@ func enforceStatus(c *cli.Context) error {
 	for _, cert := range keys {
 		s.Keys = append(s.Keys, fmt.Sprintf("%x", cert.SubjectKeyId[max(0, len(cert.SubjectKeyId)-4):]))
 	}
-	if c.String("output") == "json" {
+	if asJSON {
 		return json.NewEncoder(c.App.Writer).Encode(s)
 	}
 	writeStatus(c.App.Writer, &s)

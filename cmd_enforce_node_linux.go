@@ -58,7 +58,7 @@ func storeFlag() cli.Flag {
 func agentCommands(state cli.Flag) []*cli.Command {
 	return []*cli.Command{
 		{Name: "reload", Usage: "put the policy file of the running agent in force, all of it or nothing",
-			Flags: []cli.Flag{state, &cli.DurationFlag{Name: "confirm", Usage: "go back to the policy before after this time, unless `sbom-bless enforce confirm` is run"}},
+			Flags: []cli.Flag{state, &cli.DurationFlag{Name: "confirm", Usage: "go back to the policy before after this time, unless it is confirmed by then (enforce confirm)", DefaultText: "keep it"}},
 			Action: func(c *cli.Context) error {
 				return node.AskReload(c.Context, c.String("state"), c.Duration("confirm"))
 			}},
@@ -302,6 +302,13 @@ func withoutAgent(files ...string) (bool, error) {
 }
 
 func enforceReport(c *cli.Context) error {
+	asJSON, err := wantsJSON(c)
+	if err != nil {
+		return err
+	}
+	if c.NArg() > 1 {
+		return usagef("report takes one IMAGE, or none")
+	}
 	tally, err := node.OpenTally(c.String("store"))
 	if err != nil {
 		return err
@@ -313,8 +320,11 @@ func enforceReport(c *cli.Context) error {
 			return fmt.Errorf("no container of %s ran here\nhint: `sbom-bless enforce report` lists those that did", image)
 		}
 	}
-	if c.String("output") == "json" {
-		return json.NewEncoder(c.App.Writer).Encode(images)
+	if len(images) == 0 {
+		fmt.Fprintln(c.App.ErrWriter, "no container ran here under an agent that keeps "+c.String("store"))
+	}
+	if asJSON {
+		return json.NewEncoder(c.App.Writer).Encode(append([]*node.ImageTally{}, images...)) // [] for none
 	}
 	for _, i := range images {
 		used := i.Used()

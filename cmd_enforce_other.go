@@ -13,8 +13,9 @@ import (
 
 func newEnforce() *cli.Command {
 	return &cli.Command{
-		Name:  "enforce",
-		Usage: "let the kernel execute only what an image lists (Linux only)",
+		Name:      "enforce",
+		Usage:     "let the kernel execute only what an image lists (Linux only)",
+		ArgsUsage: "COMMAND",
 		Action: func(*cli.Context) error {
 			return errors.New("enforce: not supported on " + runtime.GOOS)
 		},

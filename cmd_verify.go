@@ -45,7 +45,7 @@ func newVerify() *cli.Command {
 			&cli.BoolFlag{Name: "files-only", Usage: "check files and attributes, no attestations"},
 			&cli.StringFlag{Name: "attestations", Usage: "read attestations from this directory instead of from beside the image"},
 			&cli.StringFlag{Name: "source", Usage: "demand that this image was blessed: a reference, or sha256:…; an older blessing is refused so"},
-			&cli.StringFlag{Name: "not-before", Usage: "refuse blessings that say they are older: RFC 3339, as in 2026-11-25T00:00:00Z"},
+			&cli.StringFlag{Name: "not-before", Usage: "refuse blessings that say they are older: a date, or a time as in 2026-11-25T00:00:00Z"},
 		}, append(identityFlags(), commonFlags()...)...),
 		Action: func(c *cli.Context) error { return runVerify(c.Context, c) },
 	}
@@ -60,7 +60,7 @@ func runVerify(ctx context.Context, c *cli.Context) error {
 	case len(c.StringSlice("key")) > 0 && c.Bool("hash-only"):
 		return usagef("--hash-only checks digests without a key: leave --key out")
 	case len(c.StringSlice("key")) == 0 && !c.Bool("hash-only") && !identity:
-		return usagef("verify needs --key, or --certificate-identity, or --hash-only")
+		return usagef("verify needs --key, or --certificate-identity, or --hash-only\nhint: sbom-bless verify oci:blessed --key bless.crt")
 	case len(c.StringSlice("key")) == 0 && identity && c.Bool("files-only"):
 		return usagef("--files-only needs --key: an identity vouches for the key of the files in the attestations")
 	case c.Bool("detached") && (c.Bool("files-only") || c.Bool("hash-only") && !identity):

@@ -20,7 +20,7 @@ func commonFlags() []cli.Flag {
 	return []cli.Flag{
 		&cli.StringSliceFlag{Name: "platform", Usage: "os/arch[/variant] of an index, may stand several times (default: all)"},
 		&cli.BoolFlag{Name: "insecure", Usage: "talk to registries by plain http, or by https without a valid certificate"},
-		&cli.IntFlag{Name: "jobs", Usage: "layers and signatures at a time (default: one per processor)"},
+		&cli.IntFlag{Name: "jobs", DefaultText: "one per processor", Usage: "layers and signatures at a time"},
 		&cli.StringFlag{Name: "output", Aliases: []string{"o"}, Value: "text", Usage: "text or json"},
 		&cli.BoolFlag{Name: "quiet", Aliases: []string{"q"}, Usage: "no progress, no summary"},
 		&cli.StringFlag{Name: "max-layer-size", Value: "64G", Usage: "refuse layers that unpack to more bytes (K, M, G, T)"},
@@ -44,12 +44,9 @@ type commonOptions struct {
 
 func readCommon(c *cli.Context) (commonOptions, error) {
 	o := commonOptions{insecure: c.Bool("insecure"), jobs: c.Int("jobs"), quiet: c.Bool("quiet")}
-	switch c.String("output") {
-	case "text":
-	case "json":
-		o.json = true
-	default:
-		return o, usagef("--output %s: choose text or json", c.String("output"))
+	var err error
+	if o.json, err = wantsJSON(c); err != nil {
+		return o, err
 	}
 	if o.jobs < 0 {
 		return o, usagef("--jobs %d: a number of 1 or more", o.jobs)
@@ -79,6 +76,16 @@ func readCommon(c *cli.Context) (commonOptions, error) {
 		return o, usagef("--max-ratio, --max-entries and --max-xattr-size are numbers of 1 or more")
 	}
 	return o, nil
+}
+
+// wantsJSON reads --output.
+func wantsJSON(c *cli.Context) (bool, error) {
+	switch o := c.String("output"); o {
+	case "text", "json":
+		return o == "json", nil
+	default:
+		return false, usagef("--output %s: choose text or json", o)
+	}
 }
 
 func (o commonOptions) transport() transport.Options {

@@ -16,12 +16,20 @@ import (
 const envPrefix = "SBOM_BLESS_"
 
 // prepare gives each flag of the commands the environment variable
-// SBOM_BLESS_NAME, and each command the usage error of the app.
+// SBOM_BLESS_NAME, and each command the usage error of the app. A command whose usage
+// names no argument takes none.
 func prepare(commands []*cli.Command) {
 	for _, c := range commands {
 		c.OnUsageError = usageError
 		c.HideHelpCommand = true
+		if c.ArgsUsage == "" {
+			c.ArgsUsage = " " // or else help says [arguments...]
+			c.Before = noArguments
+		}
 		for _, f := range c.Flags {
+			if c.Name == "inspect" && f.Names()[0] == "files" {
+				continue // SBOM_BLESS_FILES is a path, for enforce
+			}
 			env := reflect.ValueOf(f).Elem().FieldByName("EnvVars")
 			name := envPrefix + strings.ToUpper(strings.ReplaceAll(f.Names()[0], "-", "_"))
 			if vars := env.Interface().([]string); !slices.Contains(vars, name) { // a flag may serve several commands
@@ -30,6 +38,13 @@ func prepare(commands []*cli.Command) {
 		}
 		prepare(c.Subcommands)
 	}
+}
+
+func noArguments(c *cli.Context) error {
+	if c.NArg() > 0 {
+		return usagef("%s takes no arguments, but got %q", c.Command.Name, c.Args().First())
+	}
+	return nil
 }
 
 // flagsFirst reorders args so that flags stand before arguments, because

@@ -79,12 +79,7 @@ func newApp() *cli.App {
 		},
 		ExitErrHandler: func(*cli.Context, error) {}, // run decides
 		OnUsageError:   usageError,
-		Action: func(c *cli.Context) error {
-			if name := c.Args().First(); name != "" {
-				return usagef("unknown command %q\nhint: sbom-bless --help lists the commands", name)
-			}
-			return cli.ShowAppHelp(c)
-		},
+		Action:         oneOf("sbom-bless", cli.ShowAppHelp),
 	}
 	prepare(app.Commands)
 	return app
@@ -98,6 +93,16 @@ func version() string {
 		return "devel"
 	}
 	return info.Main.Version
+}
+
+// oneOf is the action of what has commands: it runs if none of them was named.
+func oneOf(name string, help func(*cli.Context) error) cli.ActionFunc {
+	return func(c *cli.Context) error {
+		if command := c.Args().First(); command != "" {
+			return usagef("unknown command %q\nhint: %s --help lists the commands", command, name)
+		}
+		return help(c)
+	}
 }
 
 func usageError(_ *cli.Context, err error, _ bool) error { return usagef("%v", err) }

@@ -218,6 +218,8 @@ type ImageResult struct {
 	Layers   []LayerResult `json:"layers"`
 	// Embedded is the layer on top of Layers, if Options.Embed gave one.
 	Embedded *EmbeddedLayer `json:"embedded,omitempty"`
+	// SourceEmbedded is the layer that an earlier blessing embedded in the source, if it was there.
+	SourceEmbedded *v1.Descriptor `json:"sourceEmbedded,omitempty"`
 	// Created is when the image says it was made.
 	Created time.Time `json:"created,omitzero"`
 	// Tree is what a container sees, if Options.Files asked for it; not part of the JSON.

@@ -346,6 +346,9 @@ func (r *run) write(ctx context.Context, n *node, result *Result) (root v1.Descr
 // imageResult tells what became of the image, whose manifest is now blessed.
 func (n *node) imageResult(blessed v1.Descriptor) ImageResult {
 	ir := ImageResult{Platform: n.image.platform, Source: n.desc, Blessed: blessed, Created: n.image.file.Created.Time, Tree: n.image.tree}
+	if e := n.image.embedded; e != nil {
+		ir.SourceEmbedded = &e.source
+	}
 	for _, l := range n.image.layers {
 		ir.Layers = append(ir.Layers, l.out)
 	}

@@ -185,8 +185,8 @@ func parseSource(n *yaml.Node, p *Policy) error {
 		if err == nil && !path.IsAbs(s.Path) {
 			err = at(n, fmt.Sprintf("directory %q is no absolute path", s.Path), "write it from the root, as in \"- directory: /var/lib/sbom-bless/attestations\"")
 		}
-	} else {
-		err = choice(&s.Kind, Embedded, Registry)(n)
+	} else if err = choice(&s.Kind, Embedded, Registry)(n); err != nil {
+		err = wrongType(n, "embedded, registry or \"- directory: PATH\"")
 	}
 	p.Attestations = append(p.Attestations, s)
 	return err

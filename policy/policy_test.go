@@ -96,7 +96,7 @@ func TestErrors(t *testing.T) {
 		{"keys: [k]\nmatches:\n- labels: {a: [b]}\n", "p:3: matches: labels: a list", "write text"},
 		{"keys: [k]\nmatches:\n- labels: {a: b, a: c}\n", "p:3: matches: labels: label a stands twice", "keep one"},
 		{"keys: [k]\ntrust: keyring\nnot-before: 2026-01-01\n", `p:1: "not-before" with "trust: keyring"`, `say "trust: both"`},
-		{"keys: [k]\nattestations: [cloud]\n", `p:2: attestations: "cloud" where`, "write embedded or registry"},
+		{"keys: [k]\nattestations: [cloud]\n", `p:2: attestations: "cloud" where`, "write embedded, registry or \"- directory: PATH\""},
 		{"keys: [k]\nattestations:\n- directory: x\n", `p:3: attestations: directory "x" is no absolute path`, "from the root"},
 		{"identities:\n- subject: a\n", "p:2: identities: an identity is a subject and an issuer", "give one of"},
 		{"identities:\n- subject: a\n  issuer-regexp: '('\n", "p:3: identities: issuer-regexp: error parsing", "syntax"},
