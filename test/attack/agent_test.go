@@ -37,6 +37,31 @@ var early = &attack{name: "early", try: func() error {
 	return execute("/home/x")
 }}
 
+// startEarly starts that in c, and gives its process and what has it go on.
+func startEarly(t *testing.T, c *container) (pid int, goOn func() outcome) {
+	t.Helper()
+	cmd, err := c.command(context.Background(), "attacker", early.name)
+	must(err)
+	in, err := cmd.StdinPipe()
+	must(err)
+	out, err := cmd.StdoutPipe()
+	must(err)
+	must(cmd.Start())
+	if _, err := out.Read(make([]byte, len("ready\n"))); err != nil {
+		t.Fatal(err)
+	}
+	return cmd.Process.Pid, func() (o outcome) {
+		t.Helper()
+		_, err := in.Write([]byte{'\n'})
+		must(err)
+		if err := json.NewDecoder(out).Decode(&o); err != nil {
+			t.Fatal(err)
+		}
+		must(cmd.Wait())
+		return o
+	}
+}
+
 // blind turns every BPF LSM program off, or would.
 var blind = &attack{name: "blind", try: func() error { return open("/proc/sys/kernel/ftrace_enabled", unix.O_WRONLY) }}
 
@@ -123,27 +148,11 @@ func testAgent(t *testing.T, k vm.Kernel) {
 
 	t.Run("container older than the agent", func(t *testing.T) {
 		c := newContainer(t)
-		cmd, err := c.command(context.Background(), "attacker", early.name)
-		must(err)
-		in, err := cmd.StdinPipe()
-		must(err)
-		out, err := cmd.StdoutPipe()
-		must(err)
-		must(cmd.Start())
-		ready := make([]byte, 6)
-		if _, err := out.Read(ready); err != nil {
-			t.Fatal(err)
-		}
+		_, goOn := startEarly(t, c)
 		if _, err := e.Add(enforce.Domain{Name: "early", Cgroup: c.cgroup, Root: c.root, Rules: rules}, set); err != nil {
 			t.Fatal(err)
 		}
-		_, err = in.Write([]byte{'\n'})
-		must(err)
-		var o outcome
-		if err := json.NewDecoder(out).Decode(&o); err != nil {
-			t.Fatal(err)
-		}
-		must(cmd.Wait())
+		o := goOn()
 		if o.Errno != syscall.EPERM || o.Control != "" {
 			t.Errorf("%+v", o)
 		}
@@ -155,17 +164,8 @@ func testAgent(t *testing.T, k vm.Kernel) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		cmd, err := c.command(context.Background(), "attacker", early.name)
-		must(err)
-		in, err := cmd.StdinPipe()
-		must(err)
-		out, err := cmd.StdoutPipe()
-		must(err)
-		must(cmd.Start())
-		if _, err := out.Read(make([]byte, 6)); err != nil {
-			t.Fatal(err)
-		}
-		must(os.WriteFile("/sys/fs/cgroup/cgroup.procs", fmt.Append(nil, cmd.Process.Pid), 0))
+		pid, goOn := startEarly(t, c)
+		must(os.WriteFile("/sys/fs/cgroup/cgroup.procs", fmt.Append(nil, pid), 0))
 		sweep := func() bool {
 			domains, err := e.Domains()
 			must(err)
@@ -184,13 +184,7 @@ func testAgent(t *testing.T, k vm.Kernel) {
 		if sweep() {
 			t.Error("forgotten while a task of it lives")
 		}
-		_, err = in.Write([]byte{'\n'})
-		must(err)
-		var o outcome
-		if err := json.NewDecoder(out).Decode(&o); err != nil {
-			t.Fatal(err)
-		}
-		must(cmd.Wait())
+		o := goOn()
 		if o.Errno != syscall.EPERM || o.Control != "" {
 			t.Errorf("%+v", o)
 		}
