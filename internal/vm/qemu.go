@@ -16,7 +16,11 @@ import (
 )
 
 func qemuArgs(image *Image, initrd string, c Config) []string {
-	accel := []string{"-accel", "tcg,thread=multi", "-cpu", "max"}
+	// With a thread for each CPU, QEMU before 8.1 sometimes runs code that the
+	// guest has just patched away, and the kernel dies of its own int3 (mended
+	// by "accel/tcg: Always lock pages before translation"). One thread for all
+	// CPUs costs nothing where as many guests run as the host has processors.
+	accel := []string{"-accel", "tcg,thread=single", "-cpu", "max"}
 	cpus := cmp.Or(c.CPUs, 2)
 	switch {
 	case c.Icount:
