@@ -31,7 +31,7 @@ var errWrong = errors.New("verified and found wrong")
 
 func main() {
 	if os.Getenv("GOGC") == "" {
-		debug.SetGCPercent(40) // most of the heap is buffers in use: collecting them often costs little
+		debug.SetGCPercent(60) // most of the heap is buffers in use: collecting them often costs little
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	code := run(ctx, os.Args, os.Stdin, os.Stdout, os.Stderr)

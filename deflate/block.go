@@ -2,8 +2,6 @@
 
 package deflate
 
-import "sync"
-
 const (
 	window    = 32 << 10 // RFC 1951 section 2: how far back a match may reach
 	minMatch  = 3        // RFC 1951 section 3.2.5
@@ -71,12 +69,21 @@ type code struct {
 	eobBits  uint
 }
 
-var blocks = sync.Pool{New: func() any {
-	return &Block{
-		buf:  make([]byte, window+blockMax+copySlack),
-		seqs: make([]seq, 16<<10),
+// blocks are those released, to be used again: a sync.Pool forgets them while
+// others wait for their file's signature.
+var blocks = make(chan *Block, 64)
+
+func newBlock() *Block {
+	select {
+	case b := <-blocks:
+		return b
+	default:
+		return &Block{
+			buf:  make([]byte, window+blockMax+copySlack),
+			seqs: make([]seq, 16<<10),
+		}
 	}
-}}
+}
 
 // Release gives the buffers back; the block and its Data must not be used again.
 func (b *Block) Release() {
@@ -85,5 +92,8 @@ func (b *Block) Release() {
 		b.raw = nil
 	}
 	*b = Block{buf: b.buf, raw: b.raw[:0], seqs: b.seqs, parts: b.parts[:0]}
-	blocks.Put(b)
+	select {
+	case blocks <- b:
+	default:
+	}
 }

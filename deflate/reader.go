@@ -83,7 +83,7 @@ func (r *Reader) Next() (*Block, error) {
 	if r.in == nil {
 		r.in = make([]byte, inputSize+inputPad)
 	}
-	b := blocks.Get().(*Block)
+	b := newBlock()
 	r.b = b
 	err := r.block()
 	r.b = nil

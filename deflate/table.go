@@ -17,7 +17,7 @@ import (
 //
 // The bits to drop are those of the code and of the extra bits that follow.
 const (
-	litBits  = 10
+	litBits  = 11
 	distBits = 9
 
 	literal  = 1 << 6

@@ -40,9 +40,12 @@ func Flatten(layers [][]File) (*Tree, error) {
 			return nil, fmt.Errorf("layer %d: %w", i+1, err)
 		}
 	}
-	t := &Tree{Files: make([]Entry, 0, f.root.count()), Warnings: f.warnings}
-	f.root.list(t, "")
-	slices.SortFunc(t.Files, func(a, b Entry) int { return strings.Compare(a.Name, b.Name) })
+	names := f.root.list(make([]named, 0, f.root.count()), "")
+	slices.SortFunc(names, func(a, b named) int { return strings.Compare(a.path, b.path) })
+	t := &Tree{Files: make([]Entry, len(names)), Warnings: f.warnings}
+	for i, n := range names {
+		t.Files[i] = n.entry()
+	}
 	return t, nil
 }
 
@@ -318,17 +321,31 @@ func (n *node) count() int {
 	return sum
 }
 
-// list appends what is below n to t.
-func (n *node) list(t *Tree, prefix string) {
+// named is a node with its path in the tree.
+type named struct {
+	path string
+	*node
+}
+
+// list appends what is below n to names.
+func (n *node) list(names []named, prefix string) []named {
 	for name, c := range n.children {
-		e := Entry{File: c.File, Layer: c.layer, Content: c.inode.layer}
-		e.Name = prefix + name
-		if c.link != "" && e.Type == '0' {
-			e.Type, e.Link = '1', c.link
+		path := prefix + name
+		names = append(names, named{path, c})
+		if len(c.children) > 0 {
+			names = c.list(names, path+"/")
 		}
-		t.Files = append(t.Files, e)
-		c.list(t, e.Name+"/")
 	}
+	return names
+}
+
+func (n *named) entry() Entry {
+	e := Entry{File: n.File, Layer: n.layer, Content: n.inode.layer}
+	e.Name = n.path
+	if n.link != "" && e.Type == '0' {
+		e.Type, e.Link = '1', n.link
+	}
+	return e
 }
 
 func base(name string) string { return name[strings.LastIndexByte(name, '/')+1:] }
