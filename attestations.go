@@ -21,6 +21,7 @@ import (
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/urfave/cli/v2"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/sbom-bless/sbom-bless/attest"
 	"github.com/sbom-bless/sbom-bless/attest/embedded"
@@ -303,17 +304,25 @@ func (a *attester) blessing(ctx context.Context, img bless.ImageResult) (*attest
 			return nil, fmt.Errorf("sbom: %w", err)
 		}
 	}
+	var g errgroup.Group
 	for _, format := range a.formats {
 		s := attest.SBOM{MediaType: sbomTypes[format].mediaType, Raw: doc.SPDX, Short: doc.SPDXShort}
 		if format == "cyclonedx-json" {
 			s.Raw, s.Short = doc.CycloneDX, doc.CycloneDXShort
 		}
-		if err := sbom.Check(s.Raw, img.Tree); err != nil {
-			return nil, fmt.Errorf("the SBOM is not the image: %w", err)
-		}
 		b.SBOMs = append(b.SBOMs, s)
+		g.Go(func() error {
+			if err := sbom.Check(s.Raw, img.Tree); err != nil {
+				return fmt.Errorf("the SBOM is not the image: %w", err)
+			}
+			return nil
+		})
 	}
-	if b.FileList, err = attest.FileList(img.Tree, doc.Owner, doc.Packages); err != nil {
+	g.Go(func() (err error) {
+		b.FileList, err = attest.FileList(img.Tree, doc.Owner, doc.Packages)
+		return err
+	})
+	if err := g.Wait(); err != nil {
 		return nil, err
 	}
 	b.Counts = attest.Counts{Packages: len(doc.Packages)}

@@ -132,11 +132,7 @@ func newDecoder(src io.ReaderAt, size int64, p packing, maxWindow uint64) (decod
 	}
 	switch p {
 	case packGzip:
-		r, err := deflate.NewReader(src, size)
-		if err != nil {
-			return nil, err
-		}
-		return gzipDecoder{r}, nil
+		return gzipDecoder{deflate.NewReader(src, size)}, nil
 	case packZstd:
 		return newZstdDecoder(src, size, maxWindow)
 	}

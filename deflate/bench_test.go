@@ -60,10 +60,7 @@ func tree(b *testing.B) (data, gz []byte, headers []int64) {
 func BenchmarkReader(b *testing.B) {
 	data, gz, _ := tree(b)
 	own := func() {
-		r, err := NewReader(bytes.NewReader(gz), int64(len(gz)))
-		if err != nil {
-			b.Fatal(err)
-		}
+		r := NewReader(bytes.NewReader(gz), int64(len(gz)))
 		for {
 			k, err := r.Next()
 			if err == io.EOF {

@@ -53,11 +53,7 @@ type Stats struct {
 // of the content, and may span members. On error dst has received a part of the
 // file that cannot be used.
 func Splice(dst io.Writer, src io.ReaderAt, size int64, edits []Edit) (Stats, error) {
-	r, err := NewReader(src, size)
-	if err != nil {
-		return Stats{}, err
-	}
-	w := NewWriter(dst)
+	r, w := NewReader(src, size), NewWriter(dst)
 	for {
 		b, err := r.Next()
 		if err == io.EOF {

@@ -15,10 +15,7 @@ import (
 
 // inflate reads all of a gzip file and checks what every block promises.
 func inflate(src io.ReaderAt, size int64) ([]byte, error) {
-	r, err := NewReader(src, size)
-	if err != nil {
-		return nil, err
-	}
+	r := NewReader(src, size)
 	return rest(r)
 }
 
@@ -213,10 +210,7 @@ func TestReaderErrorsNameTheByteAndStay(t *testing.T) {
 		t.Fatal(err)
 	}
 	gz[len(gz)-8]++
-	r, err := NewReader(bytes.NewReader(gz), int64(len(gz)))
-	if err != nil {
-		t.Fatal(err)
-	}
+	r := NewReader(bytes.NewReader(gz), int64(len(gz)))
 	want := fmt.Sprintf("gzip byte %d: wrong CRC-32 of the content", len(gz))
 	for range 2 {
 		if _, err := rest(r); err == nil || err.Error() != want {
@@ -263,10 +257,7 @@ func (failing) ReadAt([]byte, int64) (int, error) { return 0, iotest.ErrTimeout 
 
 func TestForkContinuesFromTheSamePlace(t *testing.T) {
 	for _, s := range allStreams(t) {
-		r, err := NewReader(bytes.NewReader(s.gz), int64(len(s.gz)))
-		if err != nil {
-			t.Fatal(err)
-		}
+		r := NewReader(bytes.NewReader(s.gz), int64(len(s.gz)))
 		for {
 			off := r.off
 			f := r.Fork()

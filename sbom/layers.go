@@ -5,14 +5,16 @@ package sbom
 import (
 	"bufio"
 	"errors"
+	"fmt"
 	"io"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
-	"github.com/klauspost/compress/gzip"
+
+	"github.com/sbom-bless/sbom-bless/deflate"
 )
 
-// quickImage is an image whose gzip layers are unpacked by a faster decoder than that of the standard
-// library, which takes as much time as all that syft does afterwards.
+// quickImage is an image whose gzip layers are unpacked by package deflate: the decoder of the standard
+// library takes as much time as all that syft does afterwards.
 type quickImage struct {
 	v1.Image
 	n int // how many of its layers count
@@ -35,26 +37,66 @@ type quickLayer struct{ v1.Layer }
 
 // Uncompressed is that of v1.Layer.
 func (l quickLayer) Uncompressed() (io.ReadCloser, error) {
+	size, err := l.Size()
+	if err != nil {
+		return nil, err
+	}
 	packed, err := l.Compressed()
 	if err != nil {
 		return nil, err
 	}
-	r := bufio.NewReaderSize(packed, 1<<18)
+	r := bufio.NewReader(packed)
 	if head, err := r.Peek(2); err != nil || head[0] != 0x1f || head[1] != 0x8b {
 		packed.Close()
 		return l.Layer.Uncompressed() // errors too are its own
 	}
-	z, err := gzip.NewReader(r)
-	if err != nil {
-		return nil, errors.Join(err, packed.Close())
+	return &unpacking{Closer: packed, packed: r, gz: deflate.NewReader(&inOrder{r: r}, size)}, nil
+}
+
+// inOrder is a stream as an io.ReaderAt for somebody who reads it from the first byte to the last.
+type inOrder struct {
+	r   io.Reader
+	off int64
+}
+
+func (s *inOrder) ReadAt(p []byte, off int64) (int, error) {
+	if off != s.off {
+		return 0, fmt.Errorf("byte %d of a stream that is at %d", off, s.off)
 	}
-	return unpacking{z, packed}, nil
+	n, err := io.ReadFull(s.r, p)
+	s.off += int64(n)
+	return n, err
 }
 
-// unpacking closes both the decoder and what it reads.
+// unpacking is the content of a gzip layer.
 type unpacking struct {
-	*gzip.Reader
-	packed io.Closer
+	io.Closer
+	packed io.Reader
+	gz     *deflate.Reader
+	block  *deflate.Block
+	rest   []byte // of block, not read yet
 }
 
-func (u unpacking) Close() error { return errors.Join(u.Reader.Close(), u.packed.Close()) }
+func (u *unpacking) Read(p []byte) (int, error) {
+	for len(u.rest) == 0 {
+		if u.block != nil {
+			u.block.Release()
+			u.block = nil
+		}
+		b, err := u.gz.Next()
+		if err == io.EOF {
+			// The stream says at its end whether it was what it should be.
+			if _, err = io.ReadFull(u.packed, make([]byte, 1)); err == nil {
+				err = errors.New("layer of more bytes than its descriptor says")
+			}
+			return 0, err
+		}
+		if err != nil {
+			return 0, err
+		}
+		u.block, u.rest = b, b.Data
+	}
+	n := copy(p, u.rest)
+	u.rest = u.rest[n:]
+	return n, nil
+}

@@ -32,6 +32,7 @@ import (
 	"github.com/anchore/syft/syft/source"
 	"github.com/anchore/syft/syft/source/stereoscopesource"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"golang.org/x/sync/errgroup"
 	_ "modernc.org/sqlite" // syft reads RPM databases with it
 
 	"github.com/sbom-bless/sbom-bless/attest/filelist"
@@ -153,20 +154,26 @@ func (inv *Inventory) Document(files *tree.Tree, o Options) (*SBOM, error) {
 		p := &inv.packages[i]
 		s.Packages[i] = filelist.Package{Type: purlType(p), Name: p.Name, Version: p.Version}
 	}
-	var err error
-	if s.SPDX, err = d.spdx(true); err != nil {
-		return nil, fmt.Errorf("SPDX: %w", err)
+	var g errgroup.Group
+	for _, w := range []struct {
+		to    *[]byte
+		name  string
+		write func(files bool) ([]byte, error)
+		files bool
+	}{
+		{&s.SPDX, "SPDX", d.spdx, true},
+		{&s.CycloneDX, "CycloneDX", d.cycloneDX, true},
+		{&s.SPDXShort, "SPDX", d.spdx, false},
+		{&s.CycloneDXShort, "CycloneDX", d.cycloneDX, false},
+	} {
+		g.Go(func() (err error) {
+			if *w.to, err = w.write(w.files); err != nil {
+				err = fmt.Errorf("%s: %w", w.name, err)
+			}
+			return err
+		})
 	}
-	if s.SPDXShort, err = d.spdx(false); err != nil {
-		return nil, fmt.Errorf("SPDX: %w", err)
-	}
-	if s.CycloneDX, err = d.cycloneDX(true); err != nil {
-		return nil, fmt.Errorf("CycloneDX: %w", err)
-	}
-	if s.CycloneDXShort, err = d.cycloneDX(false); err != nil {
-		return nil, fmt.Errorf("CycloneDX: %w", err)
-	}
-	return s, nil
+	return s, g.Wait()
 }
 
 // document is what both formats are written from.
