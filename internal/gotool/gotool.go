@@ -13,14 +13,18 @@ import (
 	"strings"
 )
 
-// Programs, and the versions that are compared with. Syft is the one that is linked into ours.
+// Programs, and their versions. Of Syft and containerd these are what is linked into ours.
 const (
 	Cosign = "github.com/sigstore/cosign/v3/cmd/cosign@v3.1.3"
 	Buildx = "github.com/docker/buildx/cmd/buildx@v0.38.2"
 	Syft   = "github.com/anchore/syft/cmd/syft@v1.57.0"
+
+	Containerd     = "github.com/containerd/containerd/v2/cmd/containerd@v2.4.2"
+	ContainerdShim = "github.com/containerd/containerd/v2/cmd/containerd-shim-runc-v2@v2.4.2"
+	Ctr            = "github.com/containerd/containerd/v2/cmd/ctr@v2.4.2"
 )
 
-// Path gives the path of a program, which is built the first time and then stays in
+// Path gives the path of a program, which is built the first time, static, and then stays in
 // the user's cache directory.
 func Path(ctx context.Context, module string) (string, error) {
 	pkg, version, _ := strings.Cut(module, "@")
@@ -40,7 +44,7 @@ func Path(ctx context.Context, module string) (string, error) {
 	defer os.RemoveAll(dir)
 	cmd := exec.CommandContext(ctx, "go", "install", module)
 	cmd.Dir = dir
-	cmd.Env = append(os.Environ(), "GOBIN="+bin, "GOFLAGS=-mod=mod")
+	cmd.Env = append(os.Environ(), "GOBIN="+bin, "GOFLAGS=-mod=mod", "CGO_ENABLED=0")
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return "", fmt.Errorf("building %s: %w\n%s", module, err, out)
 	}

@@ -173,8 +173,16 @@ func bringAttestations(c *vm.Config, dir string) error {
 // containers runs containers in the guest.
 type containers struct{ log bytes.Buffer }
 
-// start starts containerd and imports the image.
+// start starts containerd and imports the image, as it is blessed and as it was before.
 func start(t *testing.T) *containers {
+	t.Helper()
+	c := startContainerd(t)
+	c.ctr(t, "images", "import", "--base-name", "app", imageFile)
+	c.ctr(t, "images", "import", "--base-name", "plain", plainFile)
+	return c
+}
+
+func startContainerd(t *testing.T) *containers {
 	t.Helper()
 	c := new(containers)
 	cmd := exec.Command("containerd", "--log-level", "warn")
@@ -199,8 +207,6 @@ func start(t *testing.T) *containers {
 			t.Fatal("containerd does not answer")
 		}
 	}
-	c.ctr(t, "images", "import", "--base-name", "app", imageFile)
-	c.ctr(t, "images", "import", "--base-name", "plain", plainFile)
 	return c
 }
 

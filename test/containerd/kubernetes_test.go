@@ -1,0 +1,219 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build linux
+
+package containerd
+
+import (
+	"context"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
+
+	"github.com/sbom-bless/sbom-bless/internal/gotool"
+	"github.com/sbom-bless/sbom-bless/internal/vm"
+)
+
+const (
+	pauseFile  = "/pause.tar"
+	criAddress = "unix:///run/containerd/containerd.sock"
+	registry   = "registry.example/" // Kubernetes takes a name without one for Docker's
+)
+
+// criConfig has pods begin with an image that is there, for there is no network, and makes no container
+// while the agent is away, as docs/enforce.md has it.
+const criConfig = `version = 4
+[plugins.'io.containerd.cri.v1.images'.pinned_images]
+  sandbox = 'registry.example/pause:1'
+[plugins.'io.containerd.nri.v1.nri'.default_validator]
+  enable = true
+  required_plugins = ['sbom-bless']
+`
+
+// TestKubernetes has containerd's CRI make pods, as a kubelet would: it asks the agent by NRI before it
+// starts a container. How it asks does not depend on the kernel.
+func TestKubernetes(t *testing.T) {
+	config := vm.Config{Memory: 4096, Timeout: 20 * time.Minute, Host: func(t vm.TB, c *vm.Config) {
+		prepare(t, c)
+		// Debian's is older than NRI.
+		for _, module := range []string{gotool.Containerd, gotool.ContainerdShim, gotool.Ctr} {
+			path, err := gotool.Path(context.Background(), module)
+			if err != nil {
+				t.Fatal(err)
+			}
+			c.Files["/usr/bin/"+filepath.Base(path)] = path
+		}
+		// What holds a pod's namespaces open, in a cluster the image "pause".
+		layout, pause := "oci:"+filepath.Join(t.TempDir(), "layout"), filepath.Join(t.TempDir(), "pause.tar")
+		for _, args := range [][]string{
+			{"skopeo", "copy", "--quiet", "oci-archive:" + c.Files[plainFile] + ":app", layout + ":pause"},
+			{"umoci", "config", "--image", strings.TrimPrefix(layout, "oci:") + ":pause", "--config.cmd", "/usr/bin/sleep", "--config.cmd", "1000000"},
+			{"skopeo", "copy", "--quiet", layout + ":pause", "oci-archive:" + pause + ":1"},
+		} {
+			if out, err := exec.Command(args[0], args[1:]...).CombinedOutput(); err != nil {
+				t.Fatalf("%s: %v\n%s", strings.Join(args, " "), err, out)
+			}
+		}
+		c.Files[pauseFile] = pause
+	}}
+	vm.Test(t, []vm.Kernel{"6.12"}, config, underKubernetes)
+}
+
+// pods makes containers by the Container Runtime Interface, each in a pod of its own.
+type pods struct {
+	t    *testing.T
+	cri  cri.RuntimeServiceClient
+	runs int
+}
+
+// start runs a shell command as the first process of a container. It gives the container's id and why
+// it did not start.
+func (p *pods) start(image, name, command string) (string, error) {
+	p.t.Helper()
+	ctx, cancel := context.WithTimeout(p.t.Context(), 3*time.Minute)
+	defer cancel()
+	pod := &cri.PodSandboxConfig{
+		Metadata:     &cri.PodSandboxMetadata{Name: name, Uid: name, Namespace: "default"},
+		LogDirectory: "/var/log/pods",
+		Linux: &cri.LinuxPodSandboxConfig{SecurityContext: &cri.LinuxSandboxSecurityContext{
+			NamespaceOptions: &cri.NamespaceOption{Network: cri.NamespaceMode_NODE},
+			Seccomp:          &cri.SecurityProfile{ProfileType: cri.SecurityProfile_Unconfined},
+		}},
+	}
+	sandbox, err := p.cri.RunPodSandbox(ctx, &cri.RunPodSandboxRequest{Config: pod})
+	if err != nil {
+		p.t.Fatalf("pod %s: %v", name, err)
+	}
+	made, err := p.cri.CreateContainer(ctx, &cri.CreateContainerRequest{
+		PodSandboxId: sandbox.PodSandboxId, SandboxConfig: pod,
+		Config: &cri.ContainerConfig{
+			Metadata: &cri.ContainerMetadata{Name: name}, Image: &cri.ImageSpec{Image: image},
+			Command: []string{"/usr/bin/dash", "-c", command}, LogPath: name,
+			Linux: &cri.LinuxContainerConfig{SecurityContext: &cri.LinuxContainerSecurityContext{
+				NamespaceOptions: &cri.NamespaceOption{Network: cri.NamespaceMode_NODE},
+				Seccomp:          &cri.SecurityProfile{ProfileType: cri.SecurityProfile_Unconfined},
+			}},
+		},
+	})
+	if err != nil {
+		return "", err
+	}
+	_, err = p.cri.StartContainer(ctx, &cri.StartContainerRequest{ContainerId: made.ContainerId})
+	return made.ContainerId, err
+}
+
+// output waits for the end of a container and gives what it printed.
+func (p *pods) output(id, name string) string {
+	p.t.Helper()
+	for end := time.Now().Add(time.Minute); ; time.Sleep(100 * time.Millisecond) {
+		r, err := p.cri.ContainerStatus(p.t.Context(), &cri.ContainerStatusRequest{ContainerId: id})
+		if err != nil {
+			p.t.Fatal(err)
+		}
+		if r.Status.State == cri.ContainerState_CONTAINER_EXITED {
+			break
+		}
+		if time.Now().After(end) {
+			p.t.Fatalf("container %s is %s", name, r.Status.State)
+		}
+	}
+	log, err := os.ReadFile("/var/log/pods/" + name)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	var out strings.Builder
+	for line := range strings.Lines(string(log)) { // "2026-11-25T19:30:00.000000000Z stdout F text"
+		if parts := strings.SplitN(line, " ", 4); len(parts) == 4 {
+			out.WriteString(parts[3])
+		}
+	}
+	return out.String()
+}
+
+func underKubernetes(t *testing.T, _ vm.Kernel) {
+	for name, content := range map[string]string{
+		"/etc/containerd/config.toml": criConfig, "/etc/resolv.conf": "", "/etc/hosts": "127.0.0.1 localhost\n", "/etc/hostname": "node\n",
+	} {
+		if err := os.MkdirAll(filepath.Dir(name), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(name, []byte(content), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.MkdirAll("/var/log/pods", 0o755); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("CONTAINERD_NAMESPACE", "k8s.io")
+	c := startContainerd(t)
+	for name, file := range map[string]string{"app": imageFile, "plain": plainFile, "pause": pauseFile} {
+		c.ctr(t, "images", "import", "--base-name", registry+name, file)
+	}
+	conn, err := grpc.NewClient(criAddress, grpc.WithTransportCredentials(insecure.NewCredentials()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	p := &pods{t: t, cri: cri.NewRuntimeServiceClient(conn)}
+	app, plain := c.image(t, registry+"app"), c.image(t, registry+"plain")
+
+	// The attack is all that the container does, from its first instruction on.
+	attack := "( " + intrusions[0].command + " ) 2>&1; " + control
+	t.Run("without the verifier", func(t *testing.T) { // and by containerd alone: Kubernetes asks for the agent
+		if out := c.ctr(t, "run", "--rm", app, "open", "/usr/bin/dash", "-c", attack); out != "ran\ngood\n" {
+			t.Errorf("%q", out)
+		}
+	})
+
+	writePolicy(t, "keys: [/key.crt]\nattestations: [{directory: /attestations}]\nwithout-agent: deny\nmode: enforce\nunblessed: deny\n"+
+		"matches:\n- image: registry.example/pause*\n  unblessed: allow\n")
+	a := startAgent(t, "--policy", policyFile)
+	a.must(t, event{Operation: "runtime", Action: "found", Message: "NRI"})
+	t.Run("a container waits for its list", func(t *testing.T) {
+		id, err := p.start(app, "blessed", attack)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if out := p.output(id, "blessed"); strings.Contains(out, "ran\n") || !strings.Contains(out, "Operation not permitted") || !strings.HasSuffix(out, "good\n") {
+			t.Errorf("%q", out)
+		}
+		a.must(t, event{Operation: "exec", Action: "denied", Reason: "writable-layer", Path: "/tmp/brought"})
+	})
+	t.Run("an unblessed image does not start", func(t *testing.T) {
+		id, err := p.start(plain, "plain", control)
+		if err == nil {
+			t.Fatalf("it starts, and prints %q", p.output(id, "plain"))
+		}
+		if !strings.Contains(err.Error(), "no-attestation") {
+			t.Errorf("it does not start, but for another reason: %v", err)
+		}
+	})
+	t.Run("without an agent", func(t *testing.T) {
+		a.kill(t)
+		id, err := p.start(app, "late", control)
+		if err == nil {
+			t.Fatalf("it starts, and prints %q", p.output(id, "late"))
+		}
+		if !strings.Contains(err.Error(), `required plugin "sbom-bless" not present`) {
+			t.Errorf("it does not start, but for another reason: %v", err)
+		}
+	})
+	t.Run("with the next agent", func(t *testing.T) {
+		a = startAgent(t, "--policy", policyFile)
+		a.must(t, event{Operation: "runtime", Action: "found", Message: "NRI"})
+		id, err := p.start(app, "again", attack)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if out := p.output(id, "again"); strings.Contains(out, "ran\n") || !strings.HasSuffix(out, "good\n") {
+			t.Errorf("%q", out)
+		}
+	})
+}
