@@ -87,10 +87,16 @@ func runSBOM(ctx context.Context, c *cli.Context) error {
 		}
 		return printDocument(c.App.Writer, doc)
 	}
-	for _, a := range v.Attestations {
-		if a.Statement.PredicateType == format.predicateType {
-			return printDocument(c.App.Writer, a.Bundle)
+	for i := range v.Attestations {
+		a := &v.Attestations[i]
+		if a.Statement.PredicateType != format.predicateType {
+			continue
 		}
+		bundle, err := v.Bundle(ctx, a)
+		if err != nil {
+			return err
+		}
+		return printDocument(c.App.Writer, bundle)
 	}
 	return fmt.Errorf("%s: no attestation of type %s", ref, format.predicateType)
 }

@@ -354,25 +354,29 @@ func TestDelegation(t *testing.T) {
 	}
 }
 
+// rewrap attaches another blob in the place of a bundle, with the annotations.
+func rewrap(t *testing.T, a attest.Artifact, blob []byte, annotations map[string]string) attest.Artifact {
+	t.Helper()
+	var m v1.Manifest
+	if err := json.Unmarshal(a.Manifest, &m); err != nil {
+		t.Fatal(err)
+	}
+	m.Layers[0].Size, m.Layers[0].Digest = int64(len(blob)), hash(string(blob))
+	m.Annotations = annotations
+	a.Blobs = []attest.Blob{{Descriptor: m.Layers[0], Content: blob}}
+	a.Manifest, _ = json.Marshal(m)
+	a.Descriptor.Size, a.Descriptor.Digest, a.Descriptor.Annotations = int64(len(a.Manifest)), hash(string(a.Manifest)), annotations
+	return a
+}
+
 func TestTamperingIsRefused(t *testing.T) {
 	ctx := context.Background()
 	key := newKey(t, "ecdsa-p256")
 	b := blessing(t, "image")
 	good := makeArtifacts(t, b, key)
 	last := good[len(good)-1]
-	// rewrap attaches a blob to the image in the place of the blessing's bundle.
 	rewrap := func(blob []byte) []attest.Artifact {
-		a := last
-		var m v1.Manifest
-		if err := json.Unmarshal(a.Manifest, &m); err != nil {
-			t.Fatal(err)
-		}
-		m.Layers[0].Size, m.Layers[0].Digest = int64(len(blob)), hash(string(blob))
-		m.Subject.Digest = b.Image.Digest
-		a.Blobs = []attest.Blob{{Descriptor: m.Layers[0], Content: blob}}
-		a.Manifest, _ = json.Marshal(m)
-		a.Descriptor.Size, a.Descriptor.Digest = int64(len(a.Manifest)), hash(string(a.Manifest))
-		return append(append([]attest.Artifact{}, good[:len(good)-1]...), a)
+		return append(append([]attest.Artifact{}, good[:len(good)-1]...), rewrap(t, last, blob, nil))
 	}
 	bundle := func(edit func(*attest.Bundle)) []attest.Artifact {
 		var v attest.Bundle

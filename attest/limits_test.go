@@ -7,6 +7,7 @@ import (
 	"context"
 	"crypto/sha1"
 	"crypto/sha256"
+	"errors"
 	"fmt"
 	"strings"
 	"testing"
@@ -114,5 +115,62 @@ func TestSBOMWithTooManyPackages(t *testing.T) {
 	}
 	if raw, err := v.SBOM(ctx, attest.MediaTypeSPDX); err != nil || !bytes.Equal(raw, b.SBOMs[0].Raw) {
 		t.Errorf("%d bytes, %v", len(raw), err)
+	}
+}
+
+// padded is a bundle with a member that nobody knows.
+func padded(a attest.Artifact, n int) []byte {
+	return append([]byte(`{"padding":"`+strings.Repeat("x", n)+`",`), a.Blobs[0].Content[1:]...)
+}
+
+// TestCopiesOfABundleCountOnce has attestations by two keys, and before them copies of one that anyone can make.
+func TestCopiesOfABundleCountOnce(t *testing.T) {
+	ctx := context.Background()
+	key, other := newKey(t, "ecdsa-p256"), newKey(t, "ecdsa-p256")
+	b := blessing(t, "image")
+	good := append(makeArtifacts(t, b, key), makeArtifacts(t, b, other)...)
+	var all []attest.Artifact
+	const copies = 50
+	for i := range copies {
+		all = append(all, rewrap(t, good[len(good)-1], padded(good[len(good)-1], i), nil))
+	}
+	dir := writeDir(t, append(all, good...))
+	v, err := attest.Verify(ctx, dir, b.Image.Digest, trust(key, other))
+	if err != nil || len(v.Attestations) != 8 || len(v.Rejected) != 0 {
+		t.Errorf("%+v, %v", v, err)
+	}
+	if v, err := attest.VerifyFiles(ctx, dir, b.Image.Digest, trust(key, other)); err != nil || len(v.Attestations) != 2 {
+		t.Errorf("for a node: %+v, %v", v, err)
+	}
+	asked, strict := 0, false
+	keyless := attest.Trust{Keyless: func(bundle []byte, _ v1.Hash) error {
+		asked++
+		if strict && bytes.Contains(bundle, []byte("padding")) {
+			return errors.New("an unknown field")
+		}
+		return nil
+	}}
+	if v, err := attest.Verify(ctx, dir, b.Image.Digest, keyless); err != nil || len(v.Attestations) != 8 || asked != 8 {
+		t.Errorf("%d were verified: %+v, %v", asked, v, err)
+	}
+	strict = true // what was rejected hides no other
+	if v, err := attest.Verify(ctx, dir, b.Image.Digest, keyless); err != nil || len(v.Attestations) != 8 || len(v.Rejected) != copies {
+		t.Errorf("%+v, %v", v, err)
+	}
+}
+
+// TestAttestationsAreLimitedTogether has a bundle that counts, and is not too big, under many manifests.
+func TestAttestationsAreLimitedTogether(t *testing.T) {
+	key := newKey(t, "ecdsa-p256")
+	b := blessing(t, "image")
+	all := makeArtifacts(t, b, key)
+	last := all[len(all)-1]
+	large := padded(last, 30<<20)
+	for i := range 20 {
+		all = append(all, rewrap(t, last, large, map[string]string{"copy": fmt.Sprint(i)}))
+	}
+	_, err := attest.VerifyFiles(context.Background(), writeDir(t, all), b.Image.Digest, trust(key))
+	if err == nil || !strings.Contains(err.Error(), "attestations of "+b.Image.Digest.String()+": manifests and bundles of more than 268435456 bytes") {
+		t.Errorf("error %v", err)
 	}
 }

@@ -34,6 +34,9 @@ type Bundle struct {
 	DSSEEnvelope         Envelope             `json:"dsseEnvelope"`
 }
 
+// pae is what is signed.
+func (b *Bundle) pae() []byte { return dsse.PAE(b.DSSEEnvelope.PayloadType, b.DSSEEnvelope.Payload) }
+
 // VerificationMaterial names the key: by a hint, or by the certificate of a delegated key.
 type VerificationMaterial struct {
 	PublicKey   *PublicKeyHint `json:"publicKey,omitempty"`
@@ -144,7 +147,7 @@ func verify(public crypto.PublicKey, message, sig []byte) error {
 	return fmt.Errorf("key of type %T cannot verify attestations", public)
 }
 
-// parseBundle reads a bundle and the statement in it. Nothing is verified.
+// parseBundle reads a bundle and the statement in it. Nothing is verified, and errors quote little of it.
 func parseBundle(raw []byte) (*Bundle, *Statement, error) {
 	var b Bundle
 	if err := json.Unmarshal(raw, &b); err != nil {
@@ -152,18 +155,18 @@ func parseBundle(raw []byte) (*Bundle, *Statement, error) {
 	}
 	switch {
 	case b.MediaType != MediaTypeBundle:
-		return nil, nil, fmt.Errorf("bundle: media type %q", b.MediaType)
+		return nil, nil, fmt.Errorf("bundle: media type %.100q", b.MediaType)
 	case len(b.DSSEEnvelope.Signatures) != 1:
 		return nil, nil, fmt.Errorf("bundle: %d signatures, want 1", len(b.DSSEEnvelope.Signatures))
 	case b.DSSEEnvelope.PayloadType != payloadType:
-		return nil, nil, fmt.Errorf("bundle: payload type %q", b.DSSEEnvelope.PayloadType)
+		return nil, nil, fmt.Errorf("bundle: payload type %.100q", b.DSSEEnvelope.PayloadType)
 	}
 	var s Statement
 	if err := json.Unmarshal(b.DSSEEnvelope.Payload, &s); err != nil {
 		return nil, nil, fmt.Errorf("statement: %w", err)
 	}
 	if s.Type != statementType {
-		return nil, nil, fmt.Errorf("statement: type %q", s.Type)
+		return nil, nil, fmt.Errorf("statement: type %.100q", s.Type)
 	}
 	return &b, &s, nil
 }

@@ -7,7 +7,6 @@ import (
 	"crypto/x509"
 	"encoding/base64"
 	"encoding/hex"
-	"encoding/json"
 
 	"github.com/sigstore/sigstore-go/pkg/fulcio/certificate"
 )
@@ -29,11 +28,7 @@ type Signed struct {
 // Signed says by whom the attestation is signed.
 func (a *Attestation) Signed() Signed {
 	s := Signed{Checked: a.checked}
-	var b Bundle
-	if err := json.Unmarshal(a.Bundle, &b); err != nil {
-		return s
-	}
-	if hint := b.VerificationMaterial.PublicKey; hint != nil {
+	if hint := a.material.PublicKey; hint != nil {
 		if sum, err := base64.StdEncoding.DecodeString(hint.Hint); err == nil {
 			s.KeySHA256 = hex.EncodeToString(sum)
 		}
@@ -44,7 +39,7 @@ func (a *Attestation) Signed() Signed {
 			s.KeySHA256 = hex.EncodeToString(sum[:])
 		}
 	}
-	c := b.VerificationMaterial.Certificate
+	c := a.material.Certificate
 	if c == nil {
 		return s
 	}

@@ -15,7 +15,6 @@ import (
 	"slices"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
-	"github.com/secure-systems-lab/go-securesystemslib/dsse"
 
 	"github.com/sbom-bless/sbom-bless/attest/filelist"
 	"github.com/sbom-bless/sbom-bless/transport"
@@ -45,12 +44,14 @@ type Trust struct {
 type Attestation struct {
 	// Referrer describes the manifest that carries the bundle.
 	Referrer  v1.Descriptor
-	Bundle    []byte
 	Statement Statement
 	// Key is the key that signed it, nil for a keyless signature or one that was not checked.
 	Key crypto.PublicKey
 
-	checked bool // the signature was verified
+	checked  bool // the signature was verified
+	bundle   v1.Descriptor
+	material VerificationMaterial
+	envelope v1.Hash // of payload and signature
 }
 
 // Verified is what trusted keys say of an image.
@@ -59,7 +60,8 @@ type Verified struct {
 	Blessing Predicate
 	// Files is the file list that Blessing names.
 	Files *filelist.List
-	// Attestations are all statements about the subject by a trusted key, the blessing among them.
+	// Attestations are all statements about the subject by a trusted key, the blessing among them. One that
+	// is stored several times, with whatever around it, is there once.
 	Attestations []Attestation
 	// Rejected says of each other bundle why it does not count.
 	Rejected []error
@@ -79,7 +81,44 @@ const (
 	maxManifest  = 4 << 20
 	maxBundle    = 32 << 20
 	maxBlob      = 256 << 20
+	// maxAttestations is for the manifests and bundles of one image together, file list and SBOMs beside
+	// them apart. A signer's are 20 MiB at most, and mostly 2: a dozen signers pass. What takes more
+	// is refused, since anyone who may push can store the bundles of others, padded, as often as he likes.
+	maxAttestations = 256 << 20
 )
+
+// reading is what one Verify takes in.
+type reading struct {
+	Store
+	left  int64            // bytes that may be read yet
+	taken map[v1.Hash]bool // envelopes that count
+}
+
+var errTooMuch = fmt.Errorf("manifests and bundles of more than %d bytes, the limit for one image\nhint: delete referrers of the image that nobody needs", maxAttestations)
+
+// take counts what is about to be read.
+func (r *reading) take(size int64) error {
+	if r.left -= max(size, 0); r.left < 0 {
+		return errTooMuch
+	}
+	return nil
+}
+
+// Manifest is that of Store.
+func (r *reading) Manifest(ctx context.Context, desc v1.Descriptor) ([]byte, error) {
+	if err := r.take(desc.Size); err != nil {
+		return nil, err
+	}
+	return r.Store.Manifest(ctx, desc)
+}
+
+// Blob is that of Store.
+func (r *reading) Blob(ctx context.Context, desc v1.Descriptor) (transport.Blob, error) {
+	if err := r.take(desc.Size); err != nil {
+		return nil, err
+	}
+	return r.Store.Blob(ctx, desc)
+}
 
 // Verify reads the attestations of a platform manifest and checks them: the signature of
 // each bundle, that its statement is about subject, and that the file list is
@@ -115,15 +154,18 @@ func verifyReferrers(ctx context.Context, store Store, subject v1.Hash, trust Tr
 		return nil, fmt.Errorf("referrers of %s: %d are more than the limit of %d", subject, len(referrers), maxReferrers)
 	}
 	v := &Verified{store: store}
+	in := &reading{store, maxAttestations, map[v1.Hash]bool{}}
 	var blessing *Attestation
 	var unread []error
 	for _, r := range referrers {
-		a, err := fetch(ctx, store, r, subject, trust)
+		a, err := in.fetch(ctx, r, subject, trust)
 		if ctx.Err() != nil {
 			return nil, ctx.Err()
 		}
 		var failed *storeError
 		switch {
+		case errors.Is(err, errTooMuch):
+			return nil, fmt.Errorf("attestations of %s: %w", subject, errTooMuch)
 		case errors.Is(err, errNoBundle):
 			continue
 		case errors.As(err, &failed):
@@ -133,7 +175,10 @@ func verifyReferrers(ctx context.Context, store Store, subject v1.Hash, trust Tr
 			v.Rejected = append(v.Rejected, fmt.Errorf("%s: %w", r.Digest, err))
 			continue
 		}
-		v.Attestations = append(v.Attestations, *a)
+		if !in.taken[a.envelope] {
+			in.taken[a.envelope] = true
+			v.Attestations = append(v.Attestations, *a)
+		}
 		if a.Statement.PredicateType != PredicateBlessing {
 			continue
 		}
@@ -184,12 +229,12 @@ type storeError struct{ error }
 
 func (e *storeError) Unwrap() error { return e.error }
 
-// fetch reads a bundle and verifies it; errNoBundle if the referrer is something else.
-func fetch(ctx context.Context, store Store, referrer v1.Descriptor, subject v1.Hash, trust Trust) (*Attestation, error) {
+// fetch reads a bundle and verifies it, unless its envelope was taken; errNoBundle if the referrer is something else.
+func (r *reading) fetch(ctx context.Context, referrer v1.Descriptor, subject v1.Hash, trust Trust) (*Attestation, error) {
 	if referrer.Size > maxManifest {
 		return nil, fmt.Errorf("manifest of %d bytes", referrer.Size)
 	}
-	raw, err := store.Manifest(ctx, referrer)
+	raw, err := r.Manifest(ctx, referrer)
 	if err != nil {
 		return nil, &storeError{err}
 	}
@@ -206,26 +251,29 @@ func fetch(ctx context.Context, store Store, referrer v1.Descriptor, subject v1.
 	if len(m.Layers) != 1 {
 		return nil, fmt.Errorf("manifest: %d layers, want 1", len(m.Layers))
 	}
-	a := &Attestation{Referrer: referrer}
-	if m.Layers[0].Size > maxBundle {
-		return nil, fmt.Errorf("bundle of %d bytes", m.Layers[0].Size)
+	bundle := m.Layers[0]
+	if bundle.Size > maxBundle {
+		return nil, fmt.Errorf("bundle of %d bytes", bundle.Size)
 	}
-	if a.Bundle, err = readBlob(ctx, store, m.Layers[0]); err != nil {
+	if raw, err = readBlob(ctx, r, bundle); err != nil {
 		return nil, &storeError{err}
 	}
-	b, s, err := parseBundle(a.Bundle)
+	b, s, err := parseBundle(raw)
 	if err != nil {
 		return nil, err
+	}
+	a := &Attestation{Referrer: referrer, Statement: *s, checked: !trust.Unchecked, bundle: bundle, material: b.VerificationMaterial}
+	if a.envelope = digest(append(b.pae(), b.DSSEEnvelope.Signatures[0].Sig...)); r.taken[a.envelope] {
+		return a, nil
 	}
 	if a.Key, err = trust.verify(b); err != nil {
 		if trust.Keyless == nil {
 			return nil, err
 		}
-		if e := trust.Keyless(a.Bundle, subject); e != nil {
+		if e := trust.Keyless(raw, subject); e != nil {
 			return nil, fmt.Errorf("%w; keyless: %w", err, e)
 		}
 	}
-	a.Statement, a.checked = *s, !trust.Unchecked
 	for _, r := range s.Subject {
 		if r.Digest[subject.Algorithm] == subject.Hex {
 			return a, nil
@@ -252,13 +300,18 @@ func (t *Trust) verify(b *Bundle) (crypto.PublicKey, error) {
 			keys = append([]crypto.PublicKey{cert.PublicKey}, keys...)
 		}
 	}
-	pae := dsse.PAE(b.DSSEEnvelope.PayloadType, b.DSSEEnvelope.Payload)
+	pae := b.pae()
 	for _, key := range keys {
 		if err = verify(key, pae, b.DSSEEnvelope.Signatures[0].Sig); err == nil {
 			return key, nil
 		}
 	}
 	return nil, fmt.Errorf("signature: %w", err)
+}
+
+// Bundle reads the bundle of an attestation again: it may be large, and few want it.
+func (v *Verified) Bundle(ctx context.Context, a *Attestation) ([]byte, error) {
+	return readBlob(ctx, v.store, a.bundle)
 }
 
 // SBOM gives the SBOM of a media type that the blessing names, whole, from its
