@@ -12,6 +12,8 @@ import (
 	"crypto/rsa"
 	"crypto/sha256"
 	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/asn1"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
@@ -367,6 +369,38 @@ func rewrap(t *testing.T, a attest.Artifact, blob []byte, annotations map[string
 	a.Manifest, _ = json.Marshal(m)
 	a.Descriptor.Size, a.Descriptor.Digest, a.Descriptor.Annotations = int64(len(a.Manifest)), hash(string(a.Manifest)), annotations
 	return a
+}
+
+// TestSignedIsWhoseKeyVerified has a bundle with a stranger's certificate beside the signature, as keyless ones have it.
+func TestSignedIsWhoseKeyVerified(t *testing.T) {
+	key, stranger := newKey(t, "ecdsa-p256"), newKey(t, "ecdsa-p256")
+	b := blessing(t, "image")
+	good := makeArtifacts(t, b, key)
+	issuer := pkix.Extension{Id: asn1.ObjectIdentifier{1, 3, 6, 1, 4, 1, 57264, 1, 1}, Value: []byte("https://issuer.example")}
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), EmailAddresses: []string{"admin@example.com"}, ExtraExtensions: []pkix.Extension{issuer}}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, stranger.Public(), stranger)
+	if err != nil {
+		t.Fatal(err)
+	}
+	last := good[len(good)-1]
+	var bundle attest.Bundle
+	if err := json.Unmarshal(last.Blobs[0].Content, &bundle); err != nil {
+		t.Fatal(err)
+	}
+	bundle.VerificationMaterial = attest.VerificationMaterial{Certificate: &attest.Certificate{RawBytes: der}}
+	raw, _ := json.Marshal(bundle)
+	v, err := attest.Verify(context.Background(), writeDir(t, []attest.Artifact{good[0], rewrap(t, last, raw, nil)}), b.Image.Digest, trust(key))
+	if err != nil {
+		t.Fatal(err)
+	}
+	public, err := x509.MarshalPKIXPublicKey(key.Public())
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := attest.Signed{KeySHA256: hash(string(public)).Hex, Checked: true}
+	if d := cmp.Diff(want, v.Attestations[0].Signed()); d != "" {
+		t.Errorf("signer (-want +got):\n%s", d)
+	}
 }
 
 func TestTamperingIsRefused(t *testing.T) {

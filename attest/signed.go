@@ -47,11 +47,15 @@ func (a *Attestation) Signed() Signed {
 	if err != nil {
 		return s
 	}
-	if sum, err := certificate.SummarizeCertificate(cert); err == nil && sum.Issuer != "" {
-		s.Identity, s.Issuer = sum.SubjectAlternativeName, sum.Issuer
-		return s
+	if a.Key == nil {
+		if sum, err := certificate.SummarizeCertificate(cert); err == nil && sum.Issuer != "" {
+			s.Identity, s.Issuer = sum.SubjectAlternativeName, sum.Issuer
+			return s
+		}
 	}
 	sum := sha256.Sum256(cert.RawSubjectPublicKeyInfo)
-	s.KeySHA256, s.Delegated = hex.EncodeToString(sum[:]), true
+	if of := hex.EncodeToString(sum[:]); a.Key == nil || of == s.KeySHA256 { // else anyone put the certificate there
+		s.KeySHA256, s.Delegated = of, true
+	}
 	return s
 }
