@@ -6,14 +6,18 @@ package bless_test
 // trouble it makes.
 
 import (
+	"bytes"
+	"compress/gzip"
 	"context"
 	"crypto"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/rsa"
+	"encoding/hex"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"slices"
@@ -197,6 +201,35 @@ func TestResultDependsOnInputKeyAndOptionsAlone(t *testing.T) {
 			}
 		}
 	})
+}
+
+// Everybody's bytes are the same, with every version that has the same recordVersion: a layer that one
+// of them blessed comes from caches and registries ever after.
+func TestResultIsTheSameEverywhere(t *testing.T) {
+	gz, err := os.ReadFile("testdata/layer.tar.gz") // made with GNU tar and gzip -9
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, err := gzip.NewReader(bytes.NewReader(gz))
+	if err != nil {
+		t.Fatal(err)
+	}
+	content, err := io.ReadAll(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	source := lay(t, testimage.Image{Layers: []testimage.Layer{{Tar: content, Compressed: gz, Compression: "gzip"}}}.Build())
+	// The P-256 key of RFC 6979, A.2.5.
+	scalar, _ := hex.DecodeString("c9afa9d845ba75166b5c215767b1d6934e50c3db36e89b127b8a622b120f6721")
+	key, err := ecdsa.ParseRawPrivateKey(elliptic.P256(), scalar)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, result := mustBless(t, source, signerOf(t, key), bless.Options{})
+	const want = "sha256:f59fc59c5a611db8ba865a85c1877fc096f7a6d534e120088e2cd76791a6c0d1"
+	if got := result.Images[0].Layers[0].Blessed.Digest.String(); got != want {
+		t.Errorf("layer %s, want %s: if that is meant, raise recordVersion as well", got, want)
+	}
 }
 
 func TestHostileImagesAreRefusedAndLeaveNothing(t *testing.T) {
