@@ -175,9 +175,18 @@ func (a *attester) begin(ctx context.Context, desc v1.Descriptor, layers int) {
 	}()
 }
 
-// wait lets scans end before the source is closed.
+// wait lets scans end before the source is closed. One that goes on although its context has ended is left
+// behind: what it scans may be what the run was refused for, and the program ends.
 func (a *attester) wait() {
-	a.scan.Range(func(_, s any) bool { <-s.(*scanned).done; return true })
+	patience := time.After(2 * time.Second)
+	a.scan.Range(func(_, s any) bool {
+		select {
+		case <-s.(*scanned).done:
+			return true
+		case <-patience:
+			return false
+		}
+	})
 }
 
 // beside puts the manifest that BuildKit would make beside an image.
@@ -242,8 +251,11 @@ func (a *attester) image(ctx context.Context, result *bless.Result, img bless.Im
 			}
 		}
 	}
-	a.made = append(a.made, fmt.Sprintf("attested %s: %s files of %s packages, %s", img.Platform,
-		count(int64(b.Counts.Files)), count(int64(b.Counts.Packages)), listed(where)))
+	what := count(int64(b.Counts.Files)) + " files"
+	if len(a.formats) > 0 {
+		what += " of " + count(int64(b.Counts.Packages)) + " packages"
+	}
+	a.made = append(a.made, fmt.Sprintf("attested %s: %s, %s", img.Platform, what, listed(where)))
 	return nil
 }
 

@@ -159,3 +159,10 @@ func blobs(t *testing.T, layout string) (list []storedBlob) {
 	}
 	return list
 }
+
+// A scan that does not heed its context does not hold up a run that has failed.
+func TestNobodyWaitsForAScanThatDoesNotEnd(t *testing.T) {
+	a := &attester{}
+	a.scan.Store("endless", &scanned{done: make(chan struct{})})
+	a.wait()
+}

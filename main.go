@@ -34,6 +34,7 @@ func main() {
 		debug.SetGCPercent(60) // most of the heap is buffers in use: collecting them often costs little
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	context.AfterFunc(ctx, stop) // a second signal kills
 	code := run(ctx, os.Args, os.Stdin, os.Stdout, os.Stderr)
 	stop()
 	os.Exit(code)

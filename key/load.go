@@ -5,6 +5,7 @@ package key
 // From what a person writes after --key to a key that may sign.
 
 import (
+	"bytes"
 	"context"
 	"crypto"
 	"crypto/x509"
@@ -116,10 +117,15 @@ func readPrivateFile(path string) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	if mode := info.Mode().Perm(); mode&0o077 != 0 {
+	data, err := readAll(f)
+	if err != nil {
+		return nil, err
+	}
+	// Of a file that is no private key there is something else to say.
+	if mode := info.Mode().Perm(); mode&0o077 != 0 && bytes.Contains(data, []byte("PRIVATE KEY-----")) {
 		return nil, fmt.Errorf("others may access it (mode %04o)\nhint: chmod 600 %s", mode, path)
 	}
-	return readAll(f)
+	return data, nil
 }
 
 func readFile(path string) ([]byte, error) {

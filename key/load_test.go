@@ -45,6 +45,8 @@ func TestLoadRefuses(t *testing.T) {
 			[]string{"key {key}: holds a PUBLIC KEY: signing needs the private key"}},
 		{"a certificate", p256 + selfSigned + "; mv {crt} {key}",
 			[]string{"key {key}: holds a CERTIFICATE: signing needs the private key"}},
+		{"a certificate for all to read", p256 + selfSigned + "; mv {crt} {key}; chmod 644 {key}",
+			[]string{"key {key}: holds a CERTIFICATE: signing needs the private key"}},
 		{"something else", "openssl ecparam -name prime256v1 -genkey -noout | openssl ec -pubout | sed s/PUBLIC/OTHER/ > {key}",
 			[]string{`key {key}: PEM type "OTHER KEY" is not a private key`}},
 		{"OpenSSL's old encryption", "openssl genrsa -traditional -aes256 -passout pass:secret -out {key} 2048",
