@@ -68,9 +68,8 @@ func TestKubernetes(t *testing.T) {
 
 // pods makes containers by the Container Runtime Interface, each in a pod of its own.
 type pods struct {
-	t    *testing.T
-	cri  cri.RuntimeServiceClient
-	runs int
+	t   *testing.T
+	cri cri.RuntimeServiceClient
 }
 
 // start runs a shell command as the first process of a container. It gives the container's id and why

@@ -125,7 +125,8 @@ func byPolicy(t *testing.T, k vm.Kernel, c *containers) {
 		if out, err := c.exec("refused", "echo ran"); err == nil || strings.Contains(out, "ran") {
 			t.Errorf("a program runs: %q", out)
 		}
-		a.must(t, event{Operation: "exec", Action: "denied", Container: "refused", Reason: "no-set"})
+		// At its exec, or if that was quicker than the agent at the next thing that it maps.
+		a.must(t, event{Action: "denied", Container: "refused", Reason: "no-set"})
 	})
 	t.Run("a bad policy changes nothing", func(t *testing.T) {
 		writePolicy(t, strings.Replace(enforced, "mode: enforce", "mode: enforced", 1))

@@ -28,6 +28,7 @@ const (
 	units      = "/etc/systemd/system/"
 	policyFile = "/etc/sbom-bless/policy.yaml"
 	key        = "/etc/sbom-bless/bless.crt"
+	eventLog   = "/events"
 	errorLog   = "/errors"  // what the agent says
 	console    = "/console" // what systemd says
 )
@@ -69,7 +70,7 @@ func prepare(t vm.TB, c *vm.Config) {
 
 func underSystemd(t *testing.T, _ vm.Kernel) {
 	// No journal runs here; and of the targets only those that every service needs.
-	files := map[string]string{units + unit + ".d/log.conf": "[Service]\nStandardOutput=append:/events\nStandardError=append:" + errorLog + "\n"}
+	files := map[string]string{units + unit + ".d/log.conf": "[Service]\nStandardOutput=append:" + eventLog + "\nStandardError=append:" + errorLog + "\n"}
 	for _, target := range []string{"sysinit", "basic", "multi-user", "shutdown"} {
 		files[units+target+".target"] = "[Unit]\nDefaultDependencies=no\n"
 	}
@@ -97,6 +98,9 @@ func underSystemd(t *testing.T, _ vm.Kernel) {
 	t.Run("reload", func(t *testing.T) {
 		write(t, policyFile, "keys: ["+key+"]\nmode: audit\n")
 		s.do(t, "systemctl", "reload", unit)
+		if said := read(t, eventLog); !strings.Contains(said, "for the rest audit") {
+			t.Errorf("no event tells of it: %s", said)
+		}
 		write(t, policyFile, "keys: nonsense\n")
 		if out, err := s.command("systemctl", "reload", unit).CombinedOutput(); err == nil {
 			t.Errorf("a policy that cannot be read is reloaded: %s", out)
