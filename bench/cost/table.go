@@ -11,12 +11,10 @@ import (
 	"io"
 	"slices"
 	"strings"
-
-	"github.com/sbom-bless/sbom-bless/internal/vm"
 )
 
-// result is what one operation took in one phase, in instructions, and how long
-// it waited while the processor had nothing to do, in nanoseconds.
+// result is what one operation took in one phase, in instructions, or in nanoseconds of
+// wall time, and how long it waited while the processor had nothing to do, in nanoseconds.
 type result struct {
 	phase, op    string
 	cost, waited float64
@@ -62,8 +60,12 @@ var titles = map[string]string{
 
 // printTable prints, for each phase after a "none", what it adds to each
 // operation.
-func printTable(w io.Writer, k vm.Kernel, all results) {
-	fmt.Fprintf(w, "\n### Kernel %s\n\n| operation | in force | instructions without | with | added | waits, ms |\n|---|---|---|---|---|---|\n", k)
+func printTable(w io.Writer, b boot, all results) {
+	unit := "instructions"
+	if b.scenario == "wall" {
+		unit = "wall time, ns,"
+	}
+	fmt.Fprintf(w, "\n### Kernel %s\n\n| operation | in force | %s without | with | added | waits, ms |\n|---|---|---|---|---|---|\n", b.kernel, unit)
 	none := map[string]float64{}
 	for _, r := range all {
 		if r.phase == "none" {
