@@ -96,7 +96,7 @@ func (r *run) checkEmbedded(ctx context.Context, j *layerJob) error {
 	defer blob.Close()
 	_, err = readLayer(ctx, layerIn{desc: j.source, diffID: j.diffID, blob: blob}, r.limits, false, false, func(int64) {}, func(_ *xattr.Entry, f *tree.File) error {
 		if f.Name != EmbeddedRoot && !strings.HasPrefix(f.Name, EmbeddedRoot+"/") {
-			return fmt.Errorf("the history of the image says that it holds attestations of an earlier blessing, but it holds %s", quoteName(f.Name))
+			return fmt.Errorf("the history of the image says that it holds attestations of an earlier blessing, but it holds %s", tree.Show(f.Name))
 		}
 		return nil
 	})

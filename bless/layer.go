@@ -331,7 +331,7 @@ func assemble(ctx context.Context, waiting *waitQueue, enc encoder, sums *diffSu
 				return ctx.Err()
 			}
 			if p.err != nil {
-				return fmt.Errorf("%s: %w", quoteName(p.entry.Name), p.err)
+				return fmt.Errorf("%s: %w", tree.Show(p.entry.Name), p.err)
 			}
 			if p.set {
 				edits = append(edits, p.edit)

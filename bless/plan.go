@@ -306,7 +306,7 @@ func platformList(ps []v1.Platform) string {
 
 func platformName(f v1.ConfigFile) string {
 	if p := f.Platform(); p != nil && p.OS != "" {
-		return quoteName(p.String())
+		return tree.Show(p.String())
 	}
 	return "unknown"
 }

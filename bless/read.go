@@ -124,11 +124,11 @@ func (l *layerReader) Entry(e *xattr.Entry) error {
 		err = l.limits.countEntry(&l.stats, f.Size)
 	}
 	if err != nil {
-		return fmt.Errorf("%s: %w", quoteName(e.Name), err)
+		return fmt.Errorf("%s: %w", tree.Show(e.Name), err)
 	}
 	edit, set, err := e.StripEdit(xattr.IMA, xattr.Bless, xattr.EVM)
 	if err != nil {
-		return fmt.Errorf("%s: %w", quoteName(e.Name), err)
+		return fmt.Errorf("%s: %w", tree.Show(e.Name), err)
 	}
 	if set {
 		l.edits = append(l.edits, edit)

@@ -14,7 +14,6 @@ import (
 	"hash"
 	"io"
 	"path"
-	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -100,13 +99,13 @@ func (s *layerScan) Entry(e *xattr.Entry) error {
 		err = s.limits.countEntry(&s.stats, f.Size)
 	}
 	if err != nil {
-		return fmt.Errorf("%s: %w", quoteName(e.Name), err)
+		return fmt.Errorf("%s: %w", tree.Show(e.Name), err)
 	}
 	s.files = append(s.files, f)
 	if !f.Regular() || tree.IsWhiteout(f.Name) {
 		p, err := s.others(e)
 		if err != nil {
-			return fmt.Errorf("%s: %w", quoteName(e.Name), err)
+			return fmt.Errorf("%s: %w", tree.Show(e.Name), err)
 		}
 		if p != nil {
 			s.begun = append(s.begun, p)
@@ -123,7 +122,7 @@ func (s *layerScan) Entry(e *xattr.Entry) error {
 		return nil
 	}
 	if err := s.hashAhead(e); err != nil {
-		return fmt.Errorf("%s: %w", quoteName(e.Name), err)
+		return fmt.Errorf("%s: %w", tree.Show(e.Name), err)
 	}
 	s.finish()
 	s.open = nil
@@ -237,14 +236,17 @@ func fileOf(e *xattr.Entry) (tree.File, error) {
 		f.Size = e.Size
 	case '1':
 		if f.Link, err = tree.Clean(e.Linkname); err != nil {
-			return f, fmt.Errorf("hard link to %s: %w", quoteName(e.Linkname), err)
+			return f, fmt.Errorf("hard link to %s: %w", tree.Show(e.Linkname), err)
 		}
 	case '2':
 		f.Link = e.Linkname
+		if err := tree.CheckTarget(f.Link); err != nil {
+			return f, err
+		}
 	}
 	for name, value := range e.Xattrs {
 		if strings.HasPrefix(name, "trusted.overlay.") || strings.HasPrefix(name, "user.overlay.") {
-			return f, fmt.Errorf("has the attribute %s, with which a layer could redirect the overlay filesystem", name)
+			return f, fmt.Errorf("has the attribute %s, with which a layer could redirect the overlay filesystem", tree.Show(name))
 		}
 		if !ours(name) {
 			if f.Xattrs == nil {
@@ -333,12 +335,4 @@ func (c *content) isCode(f *tree.File) bool {
 	}
 	base := strings.ToLower(path.Base(f.Name))
 	return codeSuffixes[path.Ext(base)] || strings.Contains(base, ".so.")
-}
-
-// quoteName shows a name of a tar on one line, whatever bytes it holds.
-func quoteName(name string) string {
-	if q := strconv.Quote(name); q != `"`+name+`"` {
-		return q
-	}
-	return name
 }

@@ -69,7 +69,7 @@ func (p Problem) String() string {
 		fmt.Fprintf(&s, "layer %d: ", p.Layer)
 	}
 	if p.Path != "" {
-		fmt.Fprintf(&s, "%s: ", quoteName(p.Path))
+		fmt.Fprintf(&s, "%s: ", tree.Show(p.Path))
 	}
 	if p.Attribute != "" {
 		fmt.Fprintf(&s, "%s: ", p.Attribute)

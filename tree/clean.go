@@ -4,11 +4,14 @@ package tree
 
 import (
 	"errors"
+	"fmt"
 	"path"
+	"strconv"
 	"strings"
 )
 
-// Longest names that Linux takes: NAME_MAX, and PATH_MAX without its NUL.
+// Longest names that Linux takes, in bytes: NAME_MAX, and PATH_MAX without its NUL
+// (include/uapi/linux/limits.h).
 const (
 	maxName = 255
 	maxPath = 4095
@@ -42,6 +45,29 @@ func Clean(name string) (string, error) {
 		}
 	}
 	return p, nil
+}
+
+// CheckTarget refuses the target of a symbolic link that is longer than Linux allows.
+func CheckTarget(link string) error {
+	if len(link) > maxPath {
+		return fmt.Errorf("symbolic link to %s: target longer than %d bytes", Show(link), maxPath)
+	}
+	return nil
+}
+
+// maxShown is how many bytes of a name Show gives.
+const maxShown = 200
+
+// Show writes a name of an image for a person: on one line, whatever bytes it
+// holds, and without the middle of a long one.
+func Show(name string) string {
+	if len(name) > maxShown {
+		name = name[:maxShown/2] + "…" + name[len(name)-maxShown/2:]
+	}
+	if q := strconv.Quote(name); name == "" || q != `"`+name+`"` {
+		return q
+	}
+	return name
 }
 
 // IsWhiteout tells whether the clean path is a whiteout of the OCI layer

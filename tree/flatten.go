@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strconv"
 	"strings"
 )
 
@@ -30,11 +29,13 @@ const (
 //   - A parent that is a symbolic link is followed inside the root; the entry is listed where it ends up.
 //   - A missing parent becomes a directory, mode 0755, owner 0:0.
 //
-// Errors name layer and path. They are: a name that Clean refuses or an unknown
-// type; a parent that is not a directory; a hard link whose target is missing or a
-// directory; and the reserved names ".wh..wh.*".
+// Errors name layer and path. They are: a name that Clean refuses, a target that
+// CheckTarget refuses or an unknown type; a parent that is not a directory, or that
+// symbolic links lead to by more than Linux follows or more than 4,095 bytes in all; a
+// hard link whose target is missing or a directory; the reserved names ".wh..wh.*"; and
+// missing parents, or long paths, beyond what real images have, see baseRoom.
 func Flatten(layers [][]File) (*Tree, error) {
-	f := &flattener{root: &node{inode: &inode{File: File{Type: '5'}}}}
+	f := &flattener{root: &node{inode: &inode{File: File{Type: '5'}}}, room: baseRoom}
 	for i, files := range layers {
 		if err := f.layer(i, files); err != nil {
 			return nil, fmt.Errorf("layer %d: %w", i+1, err)
@@ -42,6 +43,9 @@ func Flatten(layers [][]File) (*Tree, error) {
 	}
 	names := f.root.list(make([]named, 0, f.root.count()), "")
 	slices.SortFunc(names, func(a, b named) int { return strings.Compare(a.path, b.path) })
+	if f.unsaid > 0 {
+		f.warnings = append(f.warnings, fmt.Sprintf("%d more warnings are left out", f.unsaid))
+	}
 	t := &Tree{Files: make([]Entry, len(names)), Warnings: f.warnings}
 	for i, n := range names {
 		t.Files[i] = n.entry()
@@ -59,6 +63,7 @@ type inode struct {
 type node struct {
 	*inode
 	layer    int
+	length   int    // of its path with a slash in front, bytes
 	link     string // target, if the name is a hard link
 	children map[string]*node
 }
@@ -78,30 +83,47 @@ func (n *node) touched(layer int) bool {
 	return false
 }
 
+// A few short entries can make a tree of many gigabytes: a path of 4 KB has 2,000
+// parents, each with a path of its own. A tree may therefore take baseRoom
+// bytes and entryRoom more for each entry, where a name takes its path and
+// nameRoom, some of what it needs in memory. That is room for two missing parents of
+// every entry, and for 25,000 more.
+const (
+	baseRoom  = 16 << 20
+	entryRoom = 2 << 10
+	nameRoom  = 512
+)
+
+// maxWarnings is how many warnings are given one by one.
+const maxWarnings = 100
+
 type flattener struct {
 	root     *node
 	current  int // index of the layer being laid
+	room     int // bytes that the tree may still take
 	warnings []string
+	unsaid   int // warnings beyond maxWarnings
 }
 
 func (f *flattener) layer(i int, files []File) error {
 	f.current = i
+	f.room += len(files) * entryRoom
 	names := make([]string, len(files))
 	for j := range files {
 		name, err := Clean(files[j].Name)
 		if err != nil {
-			return fmt.Errorf("%q: %w", files[j].Name, err)
+			return fmt.Errorf("%s: %w", Show(files[j].Name), err)
 		}
 		names[j] = name
 		if err := f.hide(name); err != nil {
-			return fmt.Errorf("%s: %w", name, err)
+			return fmt.Errorf("%s: %w", Show(name), err)
 		}
 	}
 	var later []int // hard links whose target has not come yet
 	for j := range files {
 		if strings.HasPrefix(base(names[j]), whiteout) {
 			if _, err := f.parent(names[j], false); err != nil {
-				return fmt.Errorf("%s: %w", show(names[j]), err)
+				return fmt.Errorf("%s: %w", Show(names[j]), err)
 			}
 			continue
 		}
@@ -109,7 +131,7 @@ func (f *flattener) layer(i int, files []File) error {
 		if errors.Is(err, errNoTarget) {
 			later = append(later, j)
 		} else if err != nil {
-			return fmt.Errorf("%s: %w", show(names[j]), err)
+			return fmt.Errorf("%s: %w", Show(names[j]), err)
 		}
 	}
 	return f.laterLinks(files, names, later)
@@ -136,7 +158,7 @@ func (f *flattener) laterLinks(files []File, names []string, queue []int) error 
 				waiting[target] = append(waiting[target], j)
 				continue
 			} else if err != nil {
-				return fmt.Errorf("%s: %w", show(names[j]), err)
+				return fmt.Errorf("%s: %w", Show(names[j]), err)
 			}
 		}
 		f.warn(names[j], "hard link before its target, many unpackers refuse it")
@@ -148,7 +170,7 @@ func (f *flattener) laterLinks(files []File, names []string, queue []int) error 
 		first = min(first, slices.Min(links))
 	}
 	if first < len(files) {
-		return fmt.Errorf("%s: hard link to %s: %w", names[first], files[first].Link, errNoTarget)
+		return fmt.Errorf("%s: hard link to %s: %w", Show(names[first]), Show(files[first].Link), errNoTarget)
 	}
 	return nil
 }
@@ -181,8 +203,29 @@ func (f *flattener) hide(name string) error {
 
 var errNoTarget = errors.New("no such file in this layer or below")
 
+// warn says what is odd about a name, once.
 func (f *flattener) warn(name, what string) {
-	f.warnings = append(f.warnings, fmt.Sprintf("layer %d: %s: %s", f.current+1, show(name), what))
+	w := fmt.Sprintf("layer %d: %s: %s", f.current+1, Show(name), what)
+	switch {
+	case slices.Contains(f.warnings, w):
+	case len(f.warnings) < maxWarnings:
+		f.warnings = append(f.warnings, w)
+	default:
+		f.unsaid++
+	}
+}
+
+// put gives the directory p a child, in place of the one that has its name.
+func (f *flattener) put(p *node, name string, child *node) error {
+	child.length = p.length + 1 + len(name)
+	if f.room -= child.length + nameRoom; f.room < 0 {
+		return fmt.Errorf("too many parent directories without an entry, or too long paths: more than %d MiB and %d KiB for each entry\nhint: give every directory of the layer an entry", baseRoom>>20, entryRoom>>10)
+	}
+	if p.children == nil {
+		p.children = map[string]*node{}
+	}
+	p.children[name] = child
+	return nil
 }
 
 // add makes one entry part of the tree.
@@ -198,6 +241,11 @@ func (f *flattener) add(e *File, name string) error {
 		}
 		return nil
 	}
+	if e.Type == '2' {
+		if err := CheckTarget(e.Link); err != nil {
+			return err
+		}
+	}
 	p, err := f.parent(name, true)
 	if err != nil {
 		return err
@@ -207,7 +255,7 @@ func (f *flattener) add(e *File, name string) error {
 	if e.Type == '1' {
 		n.link, err = Clean(e.Link)
 		if err != nil {
-			return fmt.Errorf("hard link to %q: %w", e.Link, err)
+			return fmt.Errorf("hard link to %s: %w", Show(e.Link), err)
 		}
 		// The link replaces what has its name before it looks for its target.
 		delete(p.children, base(name))
@@ -216,10 +264,10 @@ func (f *flattener) add(e *File, name string) error {
 			if old != nil {
 				p.children[base(name)] = old
 			}
-			return fmt.Errorf("hard link to %s: %w", n.link, err)
+			return fmt.Errorf("hard link to %s: %w", Show(n.link), err)
 		}
 		if target.dir() {
-			return fmt.Errorf("hard link to %s: is a directory", n.link)
+			return fmt.Errorf("hard link to %s: is a directory", Show(n.link))
 		}
 		n.inode = target.inode
 		if n.Mode != e.Mode || n.UID != e.UID || n.GID != e.GID {
@@ -234,11 +282,7 @@ func (f *flattener) add(e *File, name string) error {
 			f.warn(name, "entry repeated, the last one counts")
 		}
 	}
-	if p.children == nil {
-		p.children = map[string]*node{}
-	}
-	p.children[base(name)] = n
-	return nil
+	return f.put(p, base(name), n)
 }
 
 // maxLinks is how many symbolic links a path may lead through (Linux
@@ -247,11 +291,12 @@ const maxLinks = 40
 
 // parent finds the directory that holds name, through symbolic links as
 // unpackers do, never out of the root. A missing one is made if create is set;
-// without, the answer is nil.
+// without, the answer is nil. The links may add up to a path of maxPath bytes, so
+// that each entry takes a time that is bounded.
 func (f *flattener) parent(name string, create bool) (*node, error) {
 	dir := dirname(name)
 	path := []*node{f.root}
-	links := 0
+	links, length := 0, len(name)
 	for rest := dir; rest != ""; {
 		var c string
 		c, rest, _ = strings.Cut(rest, "/")
@@ -269,17 +314,19 @@ func (f *flattener) parent(name string, create bool) (*node, error) {
 				return nil, nil
 			}
 			child = &node{layer: f.current, inode: &inode{File: File{Type: '5', Mode: 0o755}, layer: f.current}}
-			if n.children == nil {
-				n.children = map[string]*node{}
+			if err := f.put(n, c, child); err != nil {
+				return nil, err
 			}
-			n.children[c] = child
 		}
 		switch {
 		case child.dir():
 			path = append(path, child)
 		case child.Type == '2':
 			if links++; links > maxLinks {
-				return nil, fmt.Errorf("parent %s leads through more than %d symbolic links", dir, maxLinks)
+				return nil, fmt.Errorf("parent %s leads through more than %d symbolic links", Show(dir), maxLinks)
+			}
+			if length += len(child.Link); length > maxPath {
+				return nil, fmt.Errorf("parent %s leads through symbolic links of more than %d bytes in all", Show(dir), maxPath)
 			}
 			if create && child.layer < f.current {
 				f.warn(name, "parent leads through a symbolic link of a lower layer, some unpackers put a directory in its place")
@@ -289,7 +336,7 @@ func (f *flattener) parent(name string, create bool) (*node, error) {
 			}
 			rest = child.Link + "/" + rest
 		default:
-			return nil, fmt.Errorf("parent %s: %s is %s of layer %d, not a directory", show(dir), show(c), kind(child.Type), child.layer+1)
+			return nil, fmt.Errorf("parent %s: %s is %s of layer %d, not a directory", Show(dir), Show(c), kind(child.Type), child.layer+1)
 		}
 	}
 	return path[len(path)-1], nil
@@ -361,12 +408,4 @@ func kind(t byte) string {
 	default:
 		return "a file"
 	}
-}
-
-// show keeps a name of an image from speaking to the terminal.
-func show(name string) string {
-	if q := strconv.Quote(name); q != `"`+name+`"` {
-		return q
-	}
-	return name
 }

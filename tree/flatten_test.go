@@ -129,21 +129,24 @@ func TestFlatten(t *testing.T) {
 }
 
 func TestFlattenRefuses(t *testing.T) {
+	up := strings.Repeat("../", 1000)
 	for _, c := range []struct {
 		name   string
 		layers []string
 		want   string
 	}{
-		{"a name that leads out", []string{"a=1", "a/../../b=1"}, `layer 2: "a/../../b": name leads out of the root filesystem`},
+		{"a name that leads out", []string{"a=1", "a/../../b=1"}, `layer 2: a/../../b: name leads out of the root filesystem`},
 		{"a parent that is a file", []string{"a=1", "a/x=1"}, "layer 2: a/x: parent a: a is a file of layer 1, not a directory"},
 		{"symbolic links in a circle", []string{"l->m m->l l/x=1"}, "layer 1: l/x: parent l leads through more than 40 symbolic links"},
+		{"symbolic links of many bytes", []string{"l->" + up + " m->" + up + "l l/x=1 m/x=1"}, "layer 1: m/x: parent m leads through symbolic links of more than 4095 bytes in all"},
+		{"a symbolic link to a long name", []string{"l->" + strings.Repeat("l", 4096)}, "layer 1: l: symbolic link to " + strings.Repeat("l", 100) + "…" + strings.Repeat("l", 100) + ": target longer than 4095 bytes"},
 		{"a hard link to nothing", []string{"a=1", "b=>c"}, "layer 2: b: hard link to c: no such file in this layer or below"},
 		{"a hard link to a whited-out file", []string{"a=1", ".wh.a b=>a"}, "layer 2: b: hard link to a: no such file in this layer or below"},
 		{"a hard link to itself", []string{"a=1", "a=>a"}, "layer 2: a: hard link to a: no such file in this layer or below"},
 		{"hard links in a circle", []string{"a=>b b=>a"}, "layer 1: a: hard link to b: no such file in this layer or below"},
 		{"a hard link to a directory", []string{"d:a b=>a"}, "layer 1: b: hard link to a: is a directory"},
 		{"a hard link to the root", []string{"b=>."}, "layer 1: b: hard link to .: is a directory"},
-		{"a hard link that leads out", []string{"b=>../x"}, `layer 1: b: hard link to "../x": name leads out of the root filesystem`},
+		{"a hard link that leads out", []string{"b=>../x"}, `layer 1: b: hard link to ../x: name leads out of the root filesystem`},
 		{"a root that is a file", []string{"./=1"}, "layer 1: .: the root is not a directory"},
 		{"reserved whiteouts", []string{".wh..wh.plnk"}, "layer 1: .wh..wh.plnk: reserved whiteout name"},
 		{"a whiteout without a name", []string{"a/.wh."}, "layer 1: a/.wh.: reserved whiteout name"},
@@ -182,6 +185,83 @@ func TestManyLinksBeforeTheirTargets(t *testing.T) {
 	for _, f := range got.Files {
 		if !f.Regular() || f.Size != 7 {
 			t.Fatalf("%+v", f)
+		}
+	}
+}
+
+// deep is a path of n bytes whose components are a byte each.
+func deep(n int) string { return strings.Repeat("d/", n/2-1) + "ef" }
+
+func TestFlattenBoundsWhatEntriesImply(t *testing.T) {
+	var parents, links []tree.File
+	for i := range 200 {
+		parents = append(parents, tree.File{Name: strconv.Itoa(i) + "/" + deep(4000), Type: '0'})
+	}
+	links = append(links, tree.File{Name: "l", Type: '2', Link: deep(4000)})
+	for i := range 20_000 {
+		links = append(links, tree.File{Name: "l/" + strconv.Itoa(i), Type: '0'})
+	}
+	for name, files := range map[string][]tree.File{"missing parents": parents, "paths through a link": links} {
+		t.Run(name, func(t *testing.T) {
+			_, err := tree.Flatten([][]tree.File{nil, files})
+			if err == nil || !strings.HasPrefix(err.Error(), "layer 2: ") || !strings.Contains(err.Error(), "too many parent directories without an entry, or too long paths") || len(err.Error()) > 500 {
+				t.Errorf("error %v", err)
+			}
+		})
+	}
+}
+
+// TestFlattenTakesLayersWithoutDirectories: two missing parents of each of many
+// files, and a few files with paths as long as there are.
+func TestFlattenTakesLayersWithoutDirectories(t *testing.T) {
+	const n = 200_000
+	var few, many []tree.File
+	for i := range 3 {
+		few = append(few, tree.File{Name: strconv.Itoa(i) + "/" + deep(4000), Type: '0'})
+	}
+	for i := range n {
+		many = append(many, tree.File{Name: fmt.Sprintf("usr/share/maven-repo/org/example/artifact-%d/1.%d/artifact.jar", i, i), Type: '0'})
+	}
+	if _, err := tree.Flatten([][]tree.File{few}); err != nil {
+		t.Error(err)
+	}
+	got, err := tree.Flatten([][]tree.File{many})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(got.Files) != 3*n+5 {
+		t.Errorf("%d files", len(got.Files))
+	}
+}
+
+func TestWarningsAreFew(t *testing.T) {
+	var same, other []tree.File
+	for i := range 20_000 {
+		same = append(same, tree.File{Name: "a", Type: '0'})
+		other = append(other, tree.File{Name: strconv.Itoa(i / 2), Type: '0'})
+	}
+	got, err := tree.Flatten([][]tree.File{same, other})
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := got.Warnings
+	if len(w) != 101 || w[0] != "layer 1: a: entry repeated, the last one counts" || w[1] != "layer 2: 0: entry repeated, the last one counts" || w[100] != "9901 more warnings are left out" {
+		t.Errorf("%d warnings: %q", len(w), w[:min(len(w), 102)])
+	}
+}
+
+func TestShow(t *testing.T) {
+	x := strings.Repeat("x", 100)
+	for name, want := range map[string]string{
+		"usr/bin/\u00e9":   "usr/bin/\u00e9",
+		"":                 `""`,
+		"a\nb\x1b[2J":      `"a\nb\x1b[2J"`,
+		x + x:              x + x,
+		x + "middle" + x:   x + "…" + x,
+		"\n" + x + "y" + x: `"\n` + x[1:] + "…" + x + `"`,
+	} {
+		if got := tree.Show(name); got != want {
+			t.Errorf("%q is shown as %s, want %s", name, got, want)
 		}
 	}
 }

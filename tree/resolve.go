@@ -9,7 +9,7 @@ import "strings"
 // such paths: "/lib/libz.so" where lib is a link to usr/lib. The answer is nil if there is nothing.
 func (t *Tree) Resolve(path string) *Entry {
 	var at *Entry
-	dir, rest, links := "", path, 0
+	dir, rest, links, length := "", path, 0, len(path)
 	for rest != "" {
 		var c string
 		c, rest, _ = strings.Cut(rest, "/")
@@ -28,7 +28,8 @@ func (t *Tree) Resolve(path string) *Entry {
 			return nil
 		}
 		if strings.Trim(rest, "/") != "" && at.Type == '2' {
-			if links++; links > maxLinks {
+			links, length = links+1, length+len(at.Link)
+			if links > maxLinks || length > maxPath {
 				return nil
 			}
 			if strings.HasPrefix(at.Link, "/") {

@@ -3,13 +3,14 @@
 package tree_test
 
 import (
+	"strings"
 	"testing"
 
 	"github.com/sbom-bless/sbom-bless/tree"
 )
 
 func TestResolve(t *testing.T) {
-	tr, err := tree.Flatten([][]tree.File{layer("usr/lib/x=1 usr/lib/y->x lib->usr/lib abs->/usr/lib up->usr/../usr/lib loop->loop a/b/c->../../lib")})
+	tr, err := tree.Flatten([][]tree.File{layer("usr/lib/x=1 usr/lib/y->x lib->usr/lib abs->/usr/lib up->usr/../usr/lib loop->loop a/b/c->../../lib long->" + strings.Repeat("../", 1000) + "usr/long2 usr/long2->" + strings.Repeat("../", 1000) + "usr")})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -25,6 +26,8 @@ func TestResolve(t *testing.T) {
 		"lib/":                "lib",
 		"usr/../../usr/lib/x": "usr/lib/x",
 		"loop/x":              "",
+		"usr/long2/lib/x":     "usr/lib/x",
+		"long/lib/x":          "", // by links of more than PATH_MAX bytes
 		"lib/z":               "",
 		"":                    "",
 		"/":                   "",

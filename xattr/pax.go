@@ -59,7 +59,7 @@ func checkUnique(records []record) error {
 		switch key := string(r.key); {
 		case key == sparseOffset, key == sparseNumbytes:
 		case seen[key]:
-			return fmt.Errorf("extended header: %q occurs twice", key)
+			return fmt.Errorf("extended header: %.200q occurs twice", key)
 		default:
 			seen[key] = true
 		}
@@ -157,7 +157,7 @@ func (p *preface) apply(e *Entry) (*sparse, error) {
 			}
 		}
 		if err != nil {
-			return nil, fmt.Errorf("extended header: %s: %w", r.key, err)
+			return nil, fmt.Errorf("extended header: %.200q: %w", r.key, err)
 		}
 	}
 	if paxSize >= 0 {
@@ -228,11 +228,11 @@ func checkText(s string) error {
 // decimal reads a number of 0 or more.
 func decimal(s string) (int64, error) {
 	if s == "" || s[0] < '0' || s[0] > '9' {
-		return 0, fmt.Errorf("%q is no number", s)
+		return 0, fmt.Errorf("%.200q is no number", s)
 	}
 	n, err := strconv.ParseInt(s, 10, 64)
 	if err != nil {
-		return 0, fmt.Errorf("%q is no number", s)
+		return 0, fmt.Errorf("%.200q is no number", s)
 	}
 	return n, nil
 }
@@ -244,7 +244,7 @@ func paxTime(s string) (time.Time, error) {
 	whole, fraction, _ := strings.Cut(digits, ".")
 	sec, err := decimal(whole)
 	if err != nil || len(strings.Trim(fraction, "0123456789")) > 0 {
-		return time.Time{}, fmt.Errorf("%q is no time", s)
+		return time.Time{}, fmt.Errorf("%.200q is no time", s)
 	}
 	nsec, err := decimal((fraction + "000000000")[:9])
 	if err != nil {

@@ -81,7 +81,7 @@ func (p *preface) end() error {
 		}
 		for _, r := range records {
 			if string(r.key) != "comment" {
-				return fmt.Errorf("global extended header with %q: readers disagree on what it applies to", r.key)
+				return fmt.Errorf("global extended header with %.200q: readers disagree on what it applies to", r.key)
 			}
 		}
 		return nil

@@ -47,7 +47,7 @@ func (e *FormatError) Error() string {
 	if e.Name == "" {
 		return fmt.Sprintf("tar header at byte %d: %v", e.Off, e.Err)
 	}
-	return fmt.Sprintf("tar entry %q at byte %d: %v", e.Name, e.Off, e.Err)
+	return fmt.Sprintf("tar entry %.200q at byte %d: %v", e.Name, e.Off, e.Err)
 }
 
 func (e *FormatError) Unwrap() error { return e.Err }

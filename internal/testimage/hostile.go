@@ -85,6 +85,16 @@ func hostileCases() []Case {
 		// Entries with no good meaning.
 		layer("escape", "a name that climbs out of the root", func() []byte { return Tar(File("../../etc/passwd", 0o644, nil)) }),
 		layer("hardlink-escape", "a hard link out of the root", func() []byte { return Tar(Link("a", "../../etc/shadow")) }),
+		layer("symlink-long", "a symbolic link with a target of 100 kB: Linux takes 4,095 bytes", func() []byte {
+			return Tar(Symlink("a", strings.Repeat("a/", 50_000)))
+		}),
+		layer("deep-parents", "20 hard links that lack 2,000 parents each: more than 100 MB of directories in 800 bytes of gzip", func() []byte {
+			entries := []Entry{File("a", 0o644, nil)}
+			for i := range 20 {
+				entries = append(entries, Link(fmt.Sprintf("%d/%sb", i, strings.Repeat("d/", 2000)), "a"))
+			}
+			return Tar(entries...)
+		}),
 		layer("hardlink-dangling", "a hard link to nothing", func() []byte { return Tar(Link("a", "missing")) }),
 		layer("overlay-xattr", "trusted.overlay.redirect in a layer", func() []byte {
 			return Tar(Dir("a/").With("SCHILY.xattr.trusted.overlay.redirect", "/etc"))
