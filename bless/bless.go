@@ -148,17 +148,31 @@ func (l Limits) checkSize(n, packed int64) error {
 // ratioFloor is the unpacked size from which the ratio counts.
 const ratioFloor = 1 << 30
 
-// countEntry counts an entry and the expanded size of its content, holes too:
-// all of it is hashed.
-func (l Limits) countEntry(s *LayerStats, size int64) error {
+// countEntry counts an entry, the expanded size of its content, holes too, for all of it
+// is hashed, and in kept the bytes of it that are kept to the end.
+func (l Limits) countEntry(s *LayerStats, kept *int64, f *tree.File) error {
 	if s.Entries++; s.Entries > l.Entries {
 		return fmt.Errorf("more than %d entries\nhint: --max-entries raises the limit", l.Entries)
 	}
-	if size > l.LayerBytes-s.FileBytes {
+	if f.Size > l.LayerBytes-s.FileBytes {
 		return fmt.Errorf("more than %d bytes in its files\nhint: --max-layer-size raises the limit", l.LayerBytes)
+	}
+	*kept += int64(len(f.Name) + len(f.Link))
+	for _, value := range f.Xattrs {
+		*kept += int64(len(value))
+	}
+	if *kept > baseKept+s.Entries*entryKept {
+		return fmt.Errorf("names, targets and attributes of more than %d MiB and %d KiB for each entry: no image needs that", baseKept>>20, entryKept>>10)
 	}
 	return nil
 }
+
+// What is kept of the entries of a layer beside their digests: paths of 4 KB pack well. Those of
+// real images have some 60 bytes.
+const (
+	baseKept  = 16 << 20
+	entryKept = 1 << 10
+)
 
 // Progress hears of the layers as they are worked on. Layer is called once for
 // each layer that is read; add takes the bytes of it, packed, that were read since.

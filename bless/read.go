@@ -65,6 +65,7 @@ type layerReader struct {
 
 	sums  *diffSums // with and without our records
 	stats LayerStats
+	kept  int64
 	held  []*block
 	edits []xattr.Edit // that strip, beginning in held
 	cut   cutter
@@ -121,7 +122,7 @@ func (l *layerReader) Entry(e *xattr.Entry) error {
 	l.next = e.Next()
 	f, err := fileOf(e)
 	if err == nil {
-		err = l.limits.countEntry(&l.stats, f.Size)
+		err = l.limits.countEntry(&l.stats, &l.kept, &f)
 	}
 	if err != nil {
 		return fmt.Errorf("%s: %w", tree.Show(e.Name), err)

@@ -32,6 +32,7 @@ type layerScan struct {
 	scanner *xattr.Scanner
 	files   []tree.File
 	stats   LayerStats
+	kept    int64
 	edits   atomic.Int64 // entries that change
 	signing sync.WaitGroup
 	signed  atomic.Int64 // files that got new attributes
@@ -96,7 +97,7 @@ func (s *layerScan) Entry(e *xattr.Entry) error {
 	}
 	f, err := fileOf(e)
 	if err == nil {
-		err = s.limits.countEntry(&s.stats, f.Size)
+		err = s.limits.countEntry(&s.stats, &s.kept, &f)
 	}
 	if err != nil {
 		return fmt.Errorf("%s: %w", tree.Show(e.Name), err)

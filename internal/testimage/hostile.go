@@ -88,6 +88,13 @@ func hostileCases() []Case {
 		layer("symlink-long", "a symbolic link with a target of 100 kB: Linux takes 4,095 bytes", func() []byte {
 			return Tar(Symlink("a", strings.Repeat("a/", 50_000)))
 		}),
+		layer("heavy-names", "3,000 symbolic links with names and targets of 4 KB: a million would be 8 GB, in a few MB of gzip", func() []byte {
+			var entries []Entry
+			for i := range 3000 {
+				entries = append(entries, Symlink(fmt.Sprintf("%s%d", strings.Repeat("directory/", 400), i), strings.Repeat("target/", 580)))
+			}
+			return Tar(entries...)
+		}),
 		layer("deep-parents", "20 hard links that lack 2,000 parents each: more than 100 MB of directories in 800 bytes of gzip", func() []byte {
 			entries := []Entry{File("a", 0o644, nil)}
 			for i := range 20 {
