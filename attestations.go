@@ -85,6 +85,7 @@ func (a *attester) holds(ctx context.Context, manifest v1.Descriptor) (v1.Descri
 
 // scanned is the package scan of a platform, under way.
 type scanned struct {
+	dir       string // holds the layers meanwhile
 	done      chan struct{}
 	inventory *sbom.Inventory
 	err       error
@@ -158,8 +159,13 @@ func (a *attester) begin(ctx context.Context, desc v1.Descriptor, layers int) {
 	if _, running := a.scan.LoadOrStore(desc.Digest, s); running {
 		return
 	}
+	if s.dir, s.err = os.MkdirTemp("", "sbom-bless-scan-"); s.err != nil {
+		close(s.done)
+		return
+	}
 	go func() {
 		defer close(s.done)
+		defer os.RemoveAll(s.dir)
 		select {
 		case a.slots <- struct{}{}:
 			defer func() { <-a.slots }()
@@ -169,7 +175,7 @@ func (a *attester) begin(ctx context.Context, desc v1.Descriptor, layers int) {
 		}
 		img, err := transport.Image(ctx, a.source, desc)
 		if err == nil {
-			s.inventory, err = sbom.Scan(ctx, img, layers)
+			s.inventory, err = sbom.Scan(ctx, img, layers, s.dir)
 		}
 		s.err = err
 	}()
@@ -178,14 +184,16 @@ func (a *attester) begin(ctx context.Context, desc v1.Descriptor, layers int) {
 // wait lets scans end before the source is closed. One that goes on although its context has ended is left
 // behind: what it scans may be what the run was refused for, and the program ends.
 func (a *attester) wait() {
-	patience := time.After(2 * time.Second)
-	a.scan.Range(func(_, s any) bool {
+	patience := time.NewTimer(2 * time.Second)
+	a.scan.Range(func(_, v any) bool {
+		s := v.(*scanned)
 		select {
-		case <-s.(*scanned).done:
-			return true
-		case <-patience:
-			return false
+		case <-s.done:
+		case <-patience.C:
+			patience.Reset(0) // for the next one
+			os.RemoveAll(s.dir)
 		}
+		return true
 	})
 }
 

@@ -160,9 +160,18 @@ func blobs(t *testing.T, layout string) (list []storedBlob) {
 	return list
 }
 
-// A scan that does not heed its context does not hold up a run that has failed.
+// Scans that do not heed their context hold up no run that has failed, and leave nothing.
 func TestNobodyWaitsForAScanThatDoesNotEnd(t *testing.T) {
-	a := &attester{}
-	a.scan.Store("endless", &scanned{done: make(chan struct{})})
+	a, dir := &attester{}, t.TempDir()
+	for _, name := range []string{"endless", "another"} {
+		s := &scanned{done: make(chan struct{}), dir: filepath.Join(dir, name)}
+		if err := os.Mkdir(s.dir, 0o700); err != nil {
+			t.Fatal(err)
+		}
+		a.scan.Store(name, s)
+	}
 	a.wait()
+	if left, err := os.ReadDir(dir); err != nil || len(left) > 0 {
+		t.Errorf("left: %v %v", left, err)
+	}
 }

@@ -34,7 +34,7 @@ func TestBundlesStayReadableWhateverTheNumberOfFiles(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	inventory, err := sbom.Scan(ctx, img, 1)
+	inventory, err := sbom.Scan(ctx, img, 1, t.TempDir())
 	if err != nil {
 		t.Fatal(err)
 	}

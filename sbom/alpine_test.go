@@ -83,7 +83,11 @@ func TestLayersOfAlpine(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	got, err := sbom.Generate(context.Background(), img, files, sbom.Options{Digest: manifests.Manifests[0].Digest, DiffIDs: config.RootFS.DiffIDs, Created: time.Unix(0, 0)})
+	inventory, err := sbom.Scan(context.Background(), img, len(config.RootFS.DiffIDs), t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := inventory.Document(files, sbom.Options{Digest: manifests.Manifests[0].Digest, DiffIDs: config.RootFS.DiffIDs, Created: time.Unix(0, 0)})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -15,7 +15,7 @@ func BenchmarkScan(b *testing.B) {
 		b.Fatal(err)
 	}
 	for b.Loop() {
-		if _, err := sbom.Scan(context.Background(), r.image, len(r.options.DiffIDs)); err != nil {
+		if _, err := sbom.Scan(context.Background(), r.image, len(r.options.DiffIDs), b.TempDir()); err != nil {
 			b.Fatal(err)
 		}
 	}

@@ -16,7 +16,6 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"os"
 	"strconv"
 	"strings"
 	"time"
@@ -75,9 +74,9 @@ type Inventory struct {
 	tool          string // version of syft
 }
 
-// Scan finds the packages in the lowest layers of an image, so many of them. It reads them once; a temporary
-// directory holds them meanwhile, uncompressed.
-func Scan(ctx context.Context, img v1.Image, layers int) (_ *Inventory, err error) {
+// Scan finds the packages in the lowest layers of an image, so many of them. It reads them once and leaves
+// them in dir, uncompressed.
+func Scan(ctx context.Context, img v1.Image, layers int, dir string) (_ *Inventory, err error) {
 	config, err := img.ConfigFile()
 	if err != nil {
 		return nil, fmt.Errorf("config: %w", err)
@@ -85,11 +84,6 @@ func Scan(ctx context.Context, img v1.Image, layers int) (_ *Inventory, err erro
 	if n := len(config.RootFS.DiffIDs); n < layers {
 		return nil, fmt.Errorf("%d layers, the image has %d", layers, n)
 	}
-	dir, err := os.MkdirTemp("", "sbom-bless-scan-")
-	if err != nil {
-		return nil, err
-	}
-	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
 	read := image.New(quickImage{img, layers}, file.NewTempDirGenerator("sbom-bless"), dir)
 	defer func() { err = errors.Join(err, read.Cleanup()) }()
 	if err := read.Read(ctx); err != nil {
@@ -120,15 +114,6 @@ func Scan(ctx context.Context, img v1.Image, layers int) (_ *Inventory, err erro
 		}
 	}
 	return inv, nil
-}
-
-// Generate is Scan and Document.
-func Generate(ctx context.Context, img v1.Image, files *tree.Tree, o Options) (*SBOM, error) {
-	inv, err := Scan(ctx, img, len(o.DiffIDs))
-	if err != nil {
-		return nil, err
-	}
-	return inv.Document(files, o)
 }
 
 // Document writes the SBOM of an image that has the packages of the inventory and the

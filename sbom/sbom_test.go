@@ -13,6 +13,7 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"os"
 	"path"
 	"strings"
 	"sync"
@@ -70,7 +71,12 @@ var debian = sync.OnceValues(func() (*real, error) {
 		return nil, err
 	}
 	r.options = sbom.Options{Name: "registry.example/debian:12", Digest: digest, DiffIDs: config.RootFS.DiffIDs, Created: time.Unix(1_700_000_000, 0), Version: "v0.0.0-test"}
-	if r.inventory, err = sbom.Scan(context.Background(), r.image, len(r.options.DiffIDs)); err != nil {
+	unpacked, err := os.MkdirTemp("", "sbom-bless-test-")
+	if err != nil {
+		return nil, err
+	}
+	defer os.RemoveAll(unpacked)
+	if r.inventory, err = sbom.Scan(context.Background(), r.image, len(r.options.DiffIDs), unpacked); err != nil {
 		return nil, err
 	}
 	r.sbom, err = r.inventory.Document(r.files, r.options)
@@ -221,7 +227,11 @@ func TestOwnersAreThoseOfDpkg(t *testing.T) {
 // TestSameBytes scans again, as another process on another day would.
 func TestSameBytes(t *testing.T) {
 	r := debianImage(t)
-	again, err := sbom.Generate(context.Background(), r.image, r.files, r.options)
+	inventory, err := sbom.Scan(context.Background(), r.image, len(r.options.DiffIDs), t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	again, err := inventory.Document(r.files, r.options)
 	if err != nil {
 		t.Fatal(err)
 	}
