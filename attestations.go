@@ -159,7 +159,9 @@ func (a *attester) begin(ctx context.Context, desc v1.Descriptor, layers int) {
 	if _, running := a.scan.LoadOrStore(desc.Digest, s); running {
 		return
 	}
-	if s.dir, s.err = os.MkdirTemp("", "sbom-bless-scan-"); s.err != nil {
+	var err error
+	if s.dir, err = os.MkdirTemp("", "sbom-bless-scan-"); err != nil {
+		s.err = fmt.Errorf("%w\nhint: TMPDIR chooses another place", err)
 		close(s.done)
 		return
 	}
