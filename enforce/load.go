@@ -261,11 +261,17 @@ func (e *Enforcer) dropOthers(keep string) error {
 			return err
 		}
 	}
-	// Ids are never given again: those of programs that are gone only take room.
+	return nil
+}
+
+// forgetPrograms drops the ids of programs that are gone, which is some time after
+// they are unpinned. An id is never given again, so until then they only take room.
+func (e *Enforcer) forgetPrograms() error {
 	var gone []uint64
 	var key uint64
 	var object uint8
-	for it := e.maps["objects"].Iterate(); it.Next(&key, &object); {
+	it := e.maps["objects"].Iterate()
+	for it.Next(&key, &object) {
 		if key>>32 == 0 {
 			continue
 		}
@@ -276,8 +282,11 @@ func (e *Enforcer) dropOthers(keep string) error {
 			return fmt.Errorf("program %d: %w", uint32(key), err)
 		}
 	}
+	if err := it.Err(); err != nil {
+		return fmt.Errorf("objects: %w", err)
+	}
 	for _, key := range gone {
-		if err := e.maps["objects"].Delete(key); err != nil {
+		if err := e.maps["objects"].Delete(key); err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
 			return fmt.Errorf("objects: %w", err)
 		}
 	}

@@ -225,8 +225,12 @@ func (e *Enforcer) remove(d Domain) error {
 
 // Sweep forgets the containers whose tasks are all gone: their cgroup is empty,
 // or gone, and no task that left it has their label. One that was added less than a
-// minute ago may be about to start.
+// minute ago may be about to start. It also forgets the programs of older versions
+// that are gone.
 func (e *Enforcer) Sweep() error {
+	if err := e.forgetPrograms(); err != nil {
+		return err
+	}
 	domains, err := e.Domains()
 	if err != nil {
 		return err

@@ -60,10 +60,7 @@ func soak(t *testing.T, duration time.Duration) {
 		t.Fatal(err)
 	}
 	s := &soaker{t: t, files: files}
-	// The ids of the programs before the present ones are kept until they are
-	// gone, so there are some from the beginning.
 	s.start()
-	s.replace(syscall.SIGTERM)
 	defer func() { s.agent.Process.Kill() }()
 	if s.e, err = enforce.Open(options); err != nil {
 		t.Fatal(err)

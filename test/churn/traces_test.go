@@ -147,7 +147,7 @@ func kernelMemory() (int, error) {
 			continue
 		}
 		switch strings.TrimSuffix(name, ":") {
-		case "Slab", "VmallocUsed", "Percpu", "KernelStack", "PageTables", "Shmem":
+		case "Slab", "VmallocUsed", "Percpu", "PageTables", "Shmem": // stacks are in VmallocUsed
 			sum += kib
 		}
 	}
