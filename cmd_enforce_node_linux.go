@@ -114,7 +114,13 @@ func serveAgent(ctx context.Context, c *cli.Context, a *node.Agent, notify func(
 	}
 	run(func(ctx context.Context) error { return server.Serve(ctx, socket) })
 	run(containerd.Run)
-	run((&node.NRI{Agent: a, Admit: containerd.AdmitStarting, Socket: c.String("nri")}).Run)
+	starting := func(ctx context.Context, runtime, id string) error {
+		if runtime == node.CRIO {
+			return storage.AdmitCreated(ctx, id)
+		}
+		return containerd.AdmitStarting(ctx, id)
+	}
+	run((&node.NRI{Agent: a, Admit: starting, Socket: c.String("nri")}).Run)
 	run(func(ctx context.Context) error { // waits for nothing that the other loop waits for
 		second := time.NewTicker(time.Second)
 		defer second.Stop()

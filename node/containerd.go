@@ -207,9 +207,12 @@ func (r *Containerd) running(ctx context.Context, id string, pid int) (Container
 	return c, err
 }
 
-// AdmitStarting brings a container that waits to be started.
-func (r *Containerd) AdmitStarting(ctx context.Context, namespace, id string) error {
-	ctx = namespaces.WithNamespace(ctx, namespace)
+// criNamespace is where containerd's CRI keeps its containers. Only that asks NRI.
+const criNamespace = "k8s.io"
+
+// AdmitStarting brings a container of the CRI that waits to be started.
+func (r *Containerd) AdmitStarting(ctx context.Context, id string) error {
+	ctx = namespaces.WithNamespace(ctx, criNamespace)
 	client := r.client.Load()
 	if client == nil {
 		return errNotConnected

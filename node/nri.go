@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"sync/atomic"
 	"time"
 
 	"github.com/containerd/nri/pkg/api"
@@ -20,15 +21,14 @@ import (
 // 1.7 and later with its CRI, CRI-O): a container starts when its list is loaded, or
 // does not start if the policy forbids it.
 type NRI struct {
-	// Admit is called with the namespace of the runtime and the container's id.
-	Admit func(ctx context.Context, namespace, id string) error
+	// Admit is called with the runtime's name for itself and the container's id.
+	Admit func(ctx context.Context, runtime, id string) error
 	// Socket is the runtime's.
 	Socket string
 	Agent  *Agent
-}
 
-// criNamespace is where containerd's CRI keeps its containers. Only that asks NRI.
-const criNamespace = "k8s.io"
+	runtime atomic.Pointer[string]
+}
 
 // Run serves the runtime until ctx is done. It waits for one that is not
 // there, or goes.
@@ -58,8 +58,14 @@ func (n *NRI) serve(ctx context.Context) error {
 	return s.Run(ctx)
 }
 
+// Configure learns which runtime it is.
+func (n *NRI) Configure(_ context.Context, _, runtime, _ string) (api.EventMask, error) {
+	n.runtime.Store(&runtime)
+	return 0, nil // of what is asked, what this type has methods for
+}
+
 // Synchronize learns of containers that are there already. Containerd tells of them too, and
-// of those outside of Kubernetes, so this has nothing to add.
+// of those outside of Kubernetes, and those of CRI-O are in its storage, so this has nothing to add.
 func (n *NRI) Synchronize(context.Context, []*api.PodSandbox, []*api.Container) ([]*api.ContainerUpdate, error) {
 	n.Agent.notify(Notice{Operation: "runtime", Action: "found", Message: "NRI at " + n.Socket})
 	return nil, nil
@@ -70,7 +76,7 @@ func (n *NRI) StartContainer(ctx context.Context, _ *api.PodSandbox, c *api.Cont
 	limit := api.DefaultPluginRequestTimeout * 3 / 4 // the runtime drops a plugin that is late
 	in, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
-	err := n.Admit(in, criNamespace, c.GetId())
+	err := n.Admit(in, *n.runtime.Load(), c.GetId())
 	var refused *Refused
 	if err == nil || errors.As(err, &refused) || n.Agent.closed() {
 		return err

@@ -37,9 +37,9 @@ func TestNRI(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer runtime.Stop()
-	n := &NRI{Agent: r.Agent, Socket: socket, Admit: func(ctx context.Context, namespace, id string) error {
-		if namespace != "k8s.io" {
-			return errors.New("namespace " + namespace)
+	n := &NRI{Agent: r.Agent, Socket: socket, Admit: func(ctx context.Context, runtime, id string) error {
+		if runtime != "containerd" {
+			return errors.New("runtime " + runtime)
 		}
 		image := "other"
 		switch id {

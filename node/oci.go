@@ -52,8 +52,8 @@ func fromHook(ctx context.Context, state *specs.State, containerd *Containerd) (
 	if root := graphRoot(rootfs); root != "" {
 		c.Runtime = "podman"
 		// podman takes annotations from images; its cgroups are its own.
-		if c.Labels["io.container.manager"] == "cri-o" && !strings.Contains(c.Cgroup, "/libpod-") {
-			c.Runtime = "cri-o"
+		if c.Labels["io.container.manager"] == CRIO && !strings.Contains(c.Cgroup, "/libpod-") {
+			c.Runtime = CRIO
 		}
 		return c, fromPod(root, &c)
 	}
@@ -87,7 +87,7 @@ func fromPod(root string, c *Container) error {
 	if errors.Is(err, errNotStored) {
 		c.Problem, err = firstLine(err), nil
 	}
-	if c.Runtime == "cri-o" {
+	if c.Runtime == CRIO {
 		c.fromCRI(criNamespace)
 	}
 	return err

@@ -21,6 +21,9 @@ import (
 	"github.com/opencontainers/runtime-spec/specs-go"
 )
 
+// CRIO is how CRI-O names itself to plugins, and [Container.Runtime] of its containers.
+const CRIO = "cri-o"
+
 // DefaultStorage is the graph root of containers/storage, for root.
 const DefaultStorage = "/var/lib/containers/storage"
 
@@ -125,7 +128,7 @@ type Storage struct {
 
 // Admit looks at all cgroups once, and admits the containers that the agent does not know.
 func (s *Storage) Admit(ctx context.Context) error {
-	list, err := s.scan()
+	list, err := s.scan(func(c *Container) bool { return !s.Agent.Known(c) && c.refresh() })
 	errs := []error{err}
 	for _, c := range list {
 		if err := s.Agent.Admit(ctx, c, Running); err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -135,7 +138,31 @@ func (s *Storage) Admit(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
-func (s *Storage) scan() ([]Container, error) {
+// AdmitCreated brings a container of CRI-O that waits to be started, which CRI-O does whatever
+// a plugin says. So it is put under a list, or nothing of it runs.
+func (s *Storage) AdmitCreated(ctx context.Context, id string) error {
+	list, err := s.scan(func(c *Container) bool {
+		if c.ID != id {
+			return false
+		}
+		pids := processes(c.Cgroup)
+		if len(pids) == 0 {
+			return false
+		}
+		c.PID, c.Root = pids[0], fmt.Sprintf("/proc/%d/root", pids[0]) // the runtime's, which has entered it
+		return true
+	})
+	if err != nil {
+		return err
+	}
+	if len(list) == 0 {
+		return fmt.Errorf("container %s: no cgroup below %s has a process of it", id, s.Cgroups)
+	}
+	return s.Agent.Admit(ctx, list[0], Created)
+}
+
+// scan looks at all cgroups for containers that are wanted.
+func (s *Storage) scan(wanted func(*Container) bool) ([]Container, error) {
 	if _, err := os.Stat(s.Root); errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}
@@ -151,8 +178,8 @@ func (s *Storage) scan() ([]Container, error) {
 		if !e.IsDir() || m == nil {
 			return nil
 		}
-		c := Container{Runtime: map[string]string{"libpod": "podman", "crio": "cri-o"}[m[1]], ID: m[2], Name: m[2], Cgroup: dir}
-		if s.Agent.Known(&c) || !c.refresh() {
+		c := Container{Runtime: map[string]string{"libpod": "podman", "crio": CRIO}[m[1]], ID: m[2], Name: m[2], Cgroup: dir}
+		if !wanted(&c) {
 			return fs.SkipDir
 		}
 		var spec specs.Spec

@@ -6,6 +6,7 @@ package gotool
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"os"
 	"os/exec"
@@ -22,6 +23,8 @@ const (
 	Containerd     = "github.com/containerd/containerd/v2/cmd/containerd@v2.4.2"
 	ContainerdShim = "github.com/containerd/containerd/v2/cmd/containerd-shim-runc-v2@v2.4.2"
 	Ctr            = "github.com/containerd/containerd/v2/cmd/ctr@v2.4.2"
+
+	crio = "github.com/cri-o/cri-o@v1.34.0"
 )
 
 // Path gives the path of a program, which is built the first time, static, and then stays in
@@ -49,4 +52,63 @@ func Path(ctx context.Context, module string) (string, error) {
 		return "", fmt.Errorf("building %s: %w\n%s", module, err, out)
 	}
 	return path, nil
+}
+
+// CRIO gives the paths of CRI-O and of its helper that holds namespaces, which is in C and
+// makes it another build than those of Path: of the module's own source.
+func CRIO(ctx context.Context) (daemon, pinns string, err error) {
+	module, version, _ := strings.Cut(crio, "@")
+	cache, err := os.UserCacheDir()
+	if err != nil {
+		return "", "", err
+	}
+	bin := filepath.Join(cache, "sbom-bless", "bin", filepath.Base(module)+"-"+version)
+	daemon, pinns = filepath.Join(bin, "crio"), filepath.Join(bin, "pinns")
+	if _, err := os.Stat(bin); err == nil {
+		return daemon, pinns, nil
+	}
+	if err := os.MkdirAll(filepath.Dir(bin), 0o755); err != nil {
+		return "", "", err
+	}
+	dir, err := os.MkdirTemp(filepath.Dir(bin), "building-")
+	if err != nil {
+		return "", "", err
+	}
+	defer os.RemoveAll(dir)
+	run := func(name string, args ...string) ([]byte, error) {
+		cmd := exec.CommandContext(ctx, name, args...)
+		cmd.Dir = dir
+		cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+		var said strings.Builder
+		cmd.Stderr = &said
+		out, err := cmd.Output()
+		if err != nil {
+			err = fmt.Errorf("building %s: %s: %w\n%s", crio, name, err, said.String())
+		}
+		return out, err
+	}
+	var source struct{ Dir string }
+	out, err := run("go", "mod", "download", "-json", crio)
+	if err == nil {
+		err = json.Unmarshal(out, &source)
+	}
+	if err != nil {
+		return "", "", err
+	}
+	made := filepath.Join(dir, "bin")
+	if err := os.Mkdir(made, 0o755); err != nil {
+		return "", "", err
+	}
+	tags := "containers_image_openpgp exclude_graphdriver_btrfs"
+	if _, err := run("go", "build", "-C", source.Dir, "-tags", tags, "-o", filepath.Join(made, "crio"), "./cmd/crio"); err != nil {
+		return "", "", err
+	}
+	c, err := filepath.Glob(filepath.Join(source.Dir, "pinns", "src", "*.c"))
+	if err != nil {
+		return "", "", err
+	}
+	if _, err := run("gcc", append([]string{"-static", "-O2", "-o", filepath.Join(made, "pinns")}, c...)...); err != nil {
+		return "", "", err
+	}
+	return daemon, pinns, os.Rename(made, bin)
 }

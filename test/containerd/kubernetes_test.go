@@ -6,6 +6,7 @@ package containerd
 
 import (
 	"context"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -22,16 +23,15 @@ import (
 )
 
 const (
-	pauseFile  = "/pause.tar"
-	criAddress = "unix:///run/containerd/containerd.sock"
-	registry   = "registry.example/" // Kubernetes takes a name without one for Docker's
+	pauseFile = "/pause.tar"
+	registry  = "registry.example/" // Kubernetes takes a name without one for Docker's
 )
 
 // criConfig has pods begin with an image that is there, for there is no network, and makes no container
 // while the agent is away, as docs/enforce.md has it.
 const criConfig = `version = 4
 [plugins.'io.containerd.cri.v1.images'.pinned_images]
-  sandbox = 'registry.example/pause:1'
+  sandbox = 'registry.example/pause:app'
 [plugins.'io.containerd.nri.v1.nri'.default_validator]
   enable = true
   required_plugins = ['sbom-bless']
@@ -50,20 +50,25 @@ func TestKubernetes(t *testing.T) {
 			}
 			c.Files["/usr/bin/"+filepath.Base(path)] = path
 		}
-		// What holds a pod's namespaces open, in a cluster the image "pause".
-		layout, pause := "oci:"+filepath.Join(t.TempDir(), "layout"), filepath.Join(t.TempDir(), "pause.tar")
-		for _, args := range [][]string{
-			{"skopeo", "copy", "--quiet", "oci-archive:" + c.Files[plainFile] + ":app", layout + ":pause"},
-			{"umoci", "config", "--image", strings.TrimPrefix(layout, "oci:") + ":pause", "--config.cmd", "/usr/bin/sleep", "--config.cmd", "1000000"},
-			{"skopeo", "copy", "--quiet", layout + ":pause", "oci-archive:" + pause + ":1"},
-		} {
-			if out, err := exec.Command(args[0], args[1:]...).CombinedOutput(); err != nil {
-				t.Fatalf("%s: %v\n%s", strings.Join(args, " "), err, out)
-			}
-		}
-		c.Files[pauseFile] = pause
+		bringPause(t, c)
 	}}
 	vm.Test(t, []vm.Kernel{"6.12"}, config, underKubernetes)
+}
+
+// bringPause brings what holds a pod's namespaces open, in a cluster the image "pause".
+func bringPause(t vm.TB, c *vm.Config) {
+	t.Helper()
+	layout, pause := "oci:"+filepath.Join(t.TempDir(), "layout"), filepath.Join(t.TempDir(), "pause.tar")
+	for _, args := range [][]string{
+		{"skopeo", "copy", "--quiet", "oci-archive:" + c.Files[plainFile] + ":app", layout + ":pause"},
+		{"umoci", "config", "--image", strings.TrimPrefix(layout, "oci:") + ":pause", "--config.cmd", "/usr/bin/sleep", "--config.cmd", "1000000"},
+		{"skopeo", "copy", "--quiet", layout + ":pause", "oci-archive:" + pause + ":app"},
+	} {
+		if out, err := exec.Command(args[0], args[1:]...).CombinedOutput(); err != nil {
+			t.Fatalf("%s: %v\n%s", strings.Join(args, " "), err, out)
+		}
+	}
+	c.Files[pauseFile] = pause
 }
 
 // pods makes containers by the Container Runtime Interface, each in a pod of its own.
@@ -72,15 +77,31 @@ type pods struct {
 	cri cri.RuntimeServiceClient
 }
 
+func newPods(t *testing.T, address string) *pods {
+	t.Helper()
+	conn, err := grpc.NewClient(address, grpc.WithTransportCredentials(insecure.NewCredentials()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := conn.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return &pods{t: t, cri: cri.NewRuntimeServiceClient(conn)}
+}
+
 // start runs a shell command as the first process of a container. It gives the container's id and why
 // it did not start.
 func (p *pods) start(image, name, command string) (string, error) {
 	p.t.Helper()
 	ctx, cancel := context.WithTimeout(p.t.Context(), 3*time.Minute)
 	defer cancel()
+	labels := map[string]string{"io.kubernetes.pod.name": name, "io.kubernetes.pod.namespace": "default"}
 	pod := &cri.PodSandboxConfig{
 		Metadata:     &cri.PodSandboxMetadata{Name: name, Uid: name, Namespace: "default"},
 		LogDirectory: "/var/log/pods",
+		Labels:       labels,
 		Linux: &cri.LinuxPodSandboxConfig{SecurityContext: &cri.LinuxSandboxSecurityContext{
 			NamespaceOptions: &cri.NamespaceOption{Network: cri.NamespaceMode_NODE},
 			Seccomp:          &cri.SecurityProfile{ProfileType: cri.SecurityProfile_Unconfined},
@@ -90,11 +111,13 @@ func (p *pods) start(image, name, command string) (string, error) {
 	if err != nil {
 		p.t.Fatalf("pod %s: %v", name, err)
 	}
+	labels = maps.Clone(labels)
+	labels["io.kubernetes.container.name"] = name
 	made, err := p.cri.CreateContainer(ctx, &cri.CreateContainerRequest{
 		PodSandboxId: sandbox.PodSandboxId, SandboxConfig: pod,
 		Config: &cri.ContainerConfig{
 			Metadata: &cri.ContainerMetadata{Name: name}, Image: &cri.ImageSpec{Image: image},
-			Command: []string{"/usr/bin/dash", "-c", command}, LogPath: name,
+			Command: []string{"/usr/bin/dash", "-c", command}, LogPath: name, Labels: labels,
 			Linux: &cri.LinuxContainerConfig{SecurityContext: &cri.LinuxContainerSecurityContext{
 				NamespaceOptions: &cri.NamespaceOption{Network: cri.NamespaceMode_NODE},
 				Seccomp:          &cri.SecurityProfile{ProfileType: cri.SecurityProfile_Unconfined},
@@ -155,12 +178,7 @@ func underKubernetes(t *testing.T, _ vm.Kernel) {
 	for name, file := range map[string]string{"app": imageFile, "plain": plainFile, "pause": pauseFile} {
 		c.ctr(t, "images", "import", "--base-name", registry+name, file)
 	}
-	conn, err := grpc.NewClient(criAddress, grpc.WithTransportCredentials(insecure.NewCredentials()))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer conn.Close()
-	p := &pods{t: t, cri: cri.NewRuntimeServiceClient(conn)}
+	p := newPods(t, "unix:///run/containerd/containerd.sock")
 	app, plain := c.image(t, registry+"app"), c.image(t, registry+"plain")
 
 	// The attack is all that the container does, from its first instruction on.
@@ -183,7 +201,7 @@ func underKubernetes(t *testing.T, _ vm.Kernel) {
 		if out := p.output(id, "blessed"); strings.Contains(out, "ran\n") || !strings.Contains(out, "Operation not permitted") || !strings.HasSuffix(out, "good\n") {
 			t.Errorf("%q", out)
 		}
-		a.must(t, event{Operation: "exec", Action: "denied", Reason: "writable-layer", Path: "/tmp/brought"})
+		a.must(t, event{Operation: "exec", Action: "denied", Container: "blessed", Reason: "writable-layer", Path: "/tmp/brought"})
 	})
 	t.Run("an unblessed image does not start", func(t *testing.T) {
 		id, err := p.start(plain, "plain", control)

@@ -30,42 +30,57 @@ func TestPodman(t *testing.T) {
 			t.Fatal(err)
 		}
 		maps.Copy(c.Files, programs)
-		hook, err := filepath.Abs("../../packaging/oci-hook.json")
-		if err != nil {
-			t.Fatal(err)
-		}
-		c.Files["/etc/containers/oci/hooks.d/sbom-bless.json"] = hook
+		bringHook(t, c)
 	}}
 	vm.Test(t, []vm.Kernel{"6.12"}, config, underPodman)
 }
 
+// bringHook brings the hook to where podman and CRI-O look for hooks by themselves.
+func bringHook(t vm.TB, c *vm.Config) {
+	t.Helper()
+	hook, err := filepath.Abs("../../packaging/oci-hook.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.Files["/usr/share/containers/oci/hooks.d/sbom-bless.json"] = hook
+}
+
 // podman runs a command of it.
 func podman(args ...string) (string, error) {
-	global := []string{"--cgroup-manager", "cgroupfs", "--events-backend", "none", "--hooks-dir", "/etc/containers/oci/hooks.d"}
+	global := []string{"--cgroup-manager", "cgroupfs", "--events-backend", "none"}
 	out, err := exec.Command("podman", append(global, args...)...).CombinedOutput()
 	return string(out), err
 }
 
-func underPodman(t *testing.T, _ vm.Kernel) {
-	must := func(out string, err error) string {
-		t.Helper()
-		if err != nil {
-			t.Fatalf("%v %s", err, out)
+// load brings an image into containers/storage.
+func load(t *testing.T, file, name string) {
+	t.Helper()
+	for dir, mode := range map[string]os.FileMode{"/var/tmp": 0o1777, "/etc/containers": 0o755} {
+		if err := os.MkdirAll(dir, mode); err != nil {
+			t.Fatal(err)
 		}
-		return strings.TrimSpace(out)
-	}
-	if err := os.MkdirAll("/var/tmp", 0o1777); err != nil {
-		t.Fatal(err)
 	}
 	if err := os.WriteFile("/etc/containers/policy.json", []byte(`{"default":[{"type":"insecureAcceptAnything"}]}`), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	load := func(file, name string) {
-		id := must(podman("pull", "--quiet", "oci-archive:"+file+":app"))
-		must(podman("tag", id, name))
+	out, err := podman("pull", "--quiet", "oci-archive:"+file+":app")
+	if err == nil {
+		out, err = podman("tag", strings.TrimSpace(out), name)
 	}
-	load(imageFile, "registry.example/app:1")
-	load(plainFile, "registry.example/plain:1")
+	if err != nil {
+		t.Fatalf("%s: %v %s", name, err, out)
+	}
+}
+
+func underPodman(t *testing.T, _ vm.Kernel) {
+	must := func(out string, err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatalf("%v %s", err, out)
+		}
+	}
+	load(t, imageFile, "registry.example/app:1")
+	load(t, plainFile, "registry.example/plain:1")
 	run := func(runtime, image, name string, command ...string) (string, error) {
 		args := []string{"--runtime", runtime, "run", "--name", name, "--network", "none", "--log-driver", "none", "--security-opt", "seccomp=unconfined"}
 		if len(command) == 0 {

@@ -2,10 +2,10 @@
 
 //go:build linux
 
-// Package containerd runs a blessed image under containerd and runc, as Debian
-// ships them, in a virtual machine with the verifier in force: the image works
-// as before, what it did not bring does not run, and the agent can be exchanged
-// in between.
+// Package containerd runs a blessed image under containerd and podman, as Debian
+// ships them, and as a pod of newer containerd and of CRI-O, in a virtual machine
+// with the verifier in force: the image works as before, what it did not bring does
+// not run, and the agent can be exchanged in between.
 package containerd
 
 import (
