@@ -812,10 +812,12 @@ int BPF_PROG(check_security, struct linux_binprm *bprm)
 SEC("lsm.s/mmap_file")
 int BPF_PROG(mmap, struct file *file, unsigned long reqprot, unsigned long prot, unsigned long flags)
 {
-	struct facts f = {};
 	__u64 address = 0;
 
-	if (!(prot & PROT_EXEC) || !labelled(&f, OP_MMAP))
+	if (!(prot & PROT_EXEC))
+		return 0;
+	struct facts f = {};
+	if (!labelled(&f, OP_MMAP))
 		return 0;
 	/*
 	 * Anonymous memory has no file, but the verifier of 6.12 takes the argument
@@ -840,10 +842,12 @@ int BPF_PROG(mmap, struct file *file, unsigned long reqprot, unsigned long prot,
 SEC("lsm/file_mprotect")
 int BPF_PROG(mprotect, struct vm_area_struct *vma, unsigned long reqprot, unsigned long prot)
 {
-	struct facts f = {};
 	struct file *file = vma->vm_file;
 
-	if (!(prot & PROT_EXEC) || !labelled(&f, OP_MPROTECT))
+	if (!(prot & PROT_EXEC))
+		return 0;
+	struct facts f = {};
+	if (!labelled(&f, OP_MPROTECT))
 		return 0;
 	if (!file && f.domain && f.domain->flags & DOMAIN_JIT)
 		return 0;
@@ -897,17 +901,17 @@ static __always_inline __u32 write_reason(struct facts *f, struct file *file)
 SEC("lsm.s/file_open")
 int BPF_PROG(open, struct file *file)
 {
-	bool write = file->f_mode & FMODE_WRITE;
-	struct facts f = {};
+	__u32 mode = file->f_mode;
+	bool write = mode & FMODE_WRITE;
 	struct settings *set;
 
 	/* overlayfs opens the file below; the task opened the one above, which was judged. */
-	if (file->f_mode & FMODE_NOACCOUNT)
+	if (mode & FMODE_NOACCOUNT)
 		return 0;
 	/* Most opens are for reading, and most nodes have no rule about those. */
-	set = settings();
-	if (!write && (!set || !set->interpreters))
+	if (!write && (!(set = settings()) || !set->interpreters))
 		return 0;
+	struct facts f = {}; /* so late because this runs at every open */
 	if (!labelled(&f, OP_READ_CODE)) {
 		if (!write || !blinding(file))
 			return 0;
