@@ -35,7 +35,7 @@ import (
 // enforceSet gives the list that the flags name; root is what is listed
 // without any.
 func enforceSet(c *cli.Context, root string) (enforce.Set, error) {
-	image, list := c.String("image"), c.String("files")
+	image, list, dir := c.String("image"), c.String("files"), c.String("attestations")
 	trust, err := enforce.ParseTrust(c.String("trust"))
 	if err != nil {
 		return enforce.Set{}, usagef("%v", err)
@@ -45,40 +45,92 @@ func enforceSet(c *cli.Context, root string) (enforce.Set, error) {
 		return enforce.Set{Name: image}, nil // for the name alone
 	case image != "" && list != "":
 		return enforce.Set{}, usagef("choose --image or --files")
-	case image != "":
+	case dir != "" && list != "":
+		return enforce.Set{}, usagef("choose --image-attestation or --files")
+	case image != "" || dir != "":
 		return attestedSet(c, image)
 	case list != "":
 		return givenSet(list)
 	case root != "":
 		return listRoot(root)
 	}
-	return enforce.Set{}, usagef("needs --image, --files or, for exec, --root")
+	return enforce.Set{}, usagef("needs --image, --image-attestation, --files or, for exec, --root")
 }
 
 // attestedSet verifies the attestation whose subject is the very manifest that
 // image names, and takes its list. That of another digest does not count,
-// whatever tag or name it had.
+// whatever tag or name it had. Without an image, it is the one that --attestations has.
 func attestedSet(c *cli.Context, image string) (enforce.Set, error) {
-	ref, err := name.NewDigest(image)
-	if err != nil {
-		return enforce.Set{}, usagef("--image %s: the digest that the runtime resolved belongs to it: NAME@sha256:…", image)
-	}
-	subject, err := v1.NewHash(ref.DigestStr())
-	if err != nil {
-		return enforce.Set{}, err
+	var subject v1.Hash
+	if image != "" {
+		ref, err := name.NewDigest(image)
+		if err != nil {
+			return enforce.Set{}, usagef("--image %s: the digest that the runtime resolved belongs to it: NAME@sha256:…", image)
+		}
+		if subject, err = v1.NewHash(ref.DigestStr()); err != nil {
+			return enforce.Set{}, err
+		}
 	}
 	trust, given, err := readTrust(c.Context, c)
 	if err != nil {
 		return enforce.Set{}, err
 	}
 	if !given {
-		return enforce.Set{}, usagef("--image needs --key or --certificate-identity: whose attestation counts")
+		return enforce.Set{}, usagef("the list of an image needs --key or --certificate-identity: whose attestation counts")
+	}
+	if dir := c.String("attestations"); dir != "" {
+		if _, err := os.Stat(dir); err != nil {
+			return enforce.Set{}, fmt.Errorf("--image-attestation: %w\nhint: name the directory that bless --attestation-out wrote", err)
+		}
+	}
+	if image == "" {
+		if subject, err = onlySubject(c, trust); err != nil {
+			return enforce.Set{}, err
+		}
 	}
 	verified, err := nodeAttestation(c, image, subject, trust)
+	if image == "" {
+		image = attestedName(verified, subject)
+	}
 	if err != nil {
 		return enforce.Set{}, fmt.Errorf("%s: %w", image, err)
 	}
 	return node.Set(image, verified), nil
+}
+
+// onlySubject is the one image of which the directory of --attestations has a file list.
+func onlySubject(c *cli.Context, trust attest.Trust) (v1.Hash, error) {
+	dir := attest.Dir(c.String("attestations"))
+	subjects, err := dir.Subjects(c.Context)
+	if err != nil {
+		return v1.Hash{}, fmt.Errorf("--image-attestation: %w", err)
+	}
+	switch len(subjects) {
+	case 0:
+		return v1.Hash{}, fmt.Errorf("--image-attestation %s: no attestations\nhint: bless --attestation-out writes them; those that are embedded in an image, or in a runtime's content store, need --image NAME@sha256:…", dir)
+	case 1:
+		return subjects[0], nil
+	}
+	var names []string
+	for _, subject := range subjects {
+		v, err := attest.VerifyFiles(c.Context, dir, subject, trust)
+		line := "  " + attestedName(v, subject)
+		if err != nil {
+			line += "  (no attestation of it that counts)"
+		} else if v.Blessing.Platform != "" {
+			line += "  " + v.Blessing.Platform
+		}
+		names = append(names, line)
+	}
+	return v1.Hash{}, fmt.Errorf("--image-attestation %s: attestations of %d images\n%s\nhint: say which with --image NAME@sha256:…", dir, len(subjects), strings.Join(names, "\n"))
+}
+
+// attestedName is the name that a verified attestation gives its subject, or else the digest.
+func attestedName(v *attest.Verified, subject v1.Hash) string {
+	if v != nil && strings.HasSuffix(v.Blessing.Image.Name, "@"+subject.String()) {
+		return v.Blessing.Image.Name
+	}
+	return subject.String()
 }
 
 // nodeAttestation finds what a trusted key says of the files of subject: in the

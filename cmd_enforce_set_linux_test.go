@@ -34,6 +34,8 @@ func TestANodeFindsTheListWhereverItIs(t *testing.T) {
 		"content store, another key":      {[]string{"--image", "app@" + within, "--attestations", "content", "--key", "other.crt"}, "no blessing signed by the given key"},
 		"content store, another manifest": {[]string{"--image", "app@" + beside, "--attestations", "content", "--key", "bless.crt"}, "no attestation"},
 		"another image's directory":       {[]string{"--image", "app@" + within, "--attestations", "attestations", "--key", "bless.crt"}, "no attestation"},
+		"the one image of a directory":    {[]string{"--attestations", "attestations", "--key", "bless.crt"}, ""},
+		"content store, no image":         {[]string{"--attestations", "content", "--key", "bless.crt"}, "need --image"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			var set enforce.Set
@@ -49,6 +51,8 @@ func TestANodeFindsTheListWhereverItIs(t *testing.T) {
 			switch {
 			case c.err == "" && (err != nil || len(set.Files) != 5):
 				t.Errorf("%d files, %v", len(set.Files), err)
+			case c.err == "" && !strings.HasSuffix(set.Name, within) && !strings.HasSuffix(set.Name, beside):
+				t.Errorf("name %s", set.Name)
 			case c.err != "" && (err == nil || !strings.Contains(err.Error(), c.err)):
 				t.Errorf("error %v, want %s", err, c.err)
 			}

@@ -12,10 +12,12 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/types"
 
+	"github.com/sbom-bless/sbom-bless/attest/filelist"
 	"github.com/sbom-bless/sbom-bless/transport"
 )
 
@@ -145,6 +147,33 @@ func (d Dir) Referrers(ctx context.Context, subject v1.Hash, artifactType string
 		}
 		if m.Subject != nil && m.Subject.Digest == subject {
 			out = append(out, desc)
+		}
+	}
+	return out, nil
+}
+
+// Subjects lists the manifests that the directory has file lists of: those of images, not their
+// indexes. Nothing is verified.
+func (d Dir) Subjects(ctx context.Context) ([]v1.Hash, error) {
+	index, err := d.index()
+	if err != nil {
+		return nil, err
+	}
+	var out []v1.Hash
+	for _, desc := range index.Manifests {
+		if desc.ArtifactType != filelist.MediaType {
+			continue
+		}
+		raw, err := d.Manifest(ctx, desc)
+		if err != nil {
+			return nil, err
+		}
+		var m v1.Manifest
+		if err := json.Unmarshal(raw, &m); err != nil {
+			return nil, fmt.Errorf("%s: %w", desc.Digest, err)
+		}
+		if m.Subject != nil && !slices.Contains(out, m.Subject.Digest) {
+			out = append(out, m.Subject.Digest)
 		}
 	}
 	return out, nil
