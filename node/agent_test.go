@@ -404,6 +404,36 @@ func TestReload(t *testing.T) {
 	}
 }
 
+// A policy whose copy for hooks cannot be kept is in force for nobody.
+func TestReloadWithoutCopy(t *testing.T) {
+	r := newRig(t)
+	r.start("keys: [k]\nmode: audit\n")
+	if err := r.Admit(t.Context(), r.container("a", "blessed"), Running); err != nil {
+		t.Fatal(err)
+	}
+	state := r.dir + "/state"
+	if err := errors.Join(os.Remove(PolicyInForce(state)), os.MkdirAll(PolicyInForce(state)+"/not-empty", 0o700)); err != nil {
+		t.Fatal(err)
+	}
+	r.write("keys: [l]\nmode: enforce\n")
+	r.notices = nil
+	if err := r.Reload(t.Context(), 0); err == nil || !r.said("policy", "refused", "") || r.said("policy", "applied", "") {
+		t.Errorf("%v %+v", err, r.notices)
+	}
+	if s := r.kernel.state("a"); s != "audit 2" {
+		t.Error(s)
+	}
+	if got, _ := r.force.rules.For(policy.Container{}); got.Mode != policy.Audit {
+		t.Error("the policy that was refused is in force")
+	}
+	if d := cmp.Diff([]string{"k"}, r.keys); d != "" {
+		t.Error("the keys of a policy that was refused: ", d)
+	}
+	if left, _ := filepath.Glob(state + "/.new-*"); len(left) > 0 {
+		t.Error("left: ", left)
+	}
+}
+
 func TestConfirm(t *testing.T) {
 	r := newRig(t)
 	r.start("keys: [k]\nmode: enforce\n")

@@ -109,21 +109,30 @@ func writeJSON(name string, v any) error {
 }
 
 func writeFile(name string, b []byte) error {
-	if err := os.MkdirAll(filepath.Dir(name), 0o700); err != nil {
+	staged, err := stageFile(name, b)
+	if err != nil {
 		return err
+	}
+	if err := os.Rename(staged, name); err != nil {
+		return errors.Join(err, os.Remove(staged))
+	}
+	return nil
+}
+
+// stageFile writes what a rename to name makes the file.
+func stageFile(name string, b []byte) (staged string, err error) {
+	if err := os.MkdirAll(filepath.Dir(name), 0o700); err != nil {
+		return "", err
 	}
 	f, err := os.CreateTemp(filepath.Dir(name), ".new-*") // mode 0600
 	if err != nil {
-		return err
+		return "", err
 	}
 	_, err = f.Write(b)
-	if err = errors.Join(err, f.Sync(), f.Close()); err == nil {
-		err = os.Rename(f.Name(), name)
+	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
+		return "", errors.Join(err, os.Remove(f.Name()))
 	}
-	if err != nil {
-		return errors.Join(err, os.Remove(f.Name()))
-	}
-	return nil
+	return f.Name(), nil
 }
 
 func readJSON(name string, v any) error {

@@ -203,9 +203,10 @@ func (a *Agent) rollBack() error {
 	return writeJSON(a.trialPath(), t)
 }
 
-// take makes a policy the one in force, if it can be for every container. With each, as at
-// the start of an agent, a container that cannot have it is told of, and keeps what it has
-// until Sweep tries again.
+// take makes a policy the one in force, if it can be for every container, and its copy can
+// be kept for hooks. With each, as at the start of an agent, a container that cannot have it
+// is told of, and keeps what it has until Sweep tries again; without a copy it is in force, and
+// there is an error.
 func (a *Agent) take(ctx context.Context, text []byte, each bool) error {
 	p, err := policy.Parse(a.o.Policy, text)
 	if err != nil {
@@ -216,19 +217,28 @@ func (a *Agent) take(ctx context.Context, text []byte, each bool) error {
 		return fmt.Errorf("%s: %w", a.o.Policy, err)
 	}
 	next := &inForce{text: text, rules: p, ready: ready}
-	if err := a.switchTo(ctx, next, each); err != nil {
-		return err
+	staged, unstaged := stageFile(PolicyInForce(a.o.State), text)
+	if unstaged != nil && !each {
+		return unstaged
 	}
-	if err := writeFile(PolicyInForce(a.o.State), text); err != nil {
+	err = a.switchTo(ctx, next, each, func() error {
+		if unstaged != nil {
+			return unstaged
+		}
+		return os.Rename(staged, PolicyInForce(a.o.State))
+	})
+	if err != nil && staged != "" {
+		return errors.Join(err, os.Remove(staged))
+	} else if err != nil {
 		return err
 	}
 	a.notify(Notice{Operation: "policy", Action: "applied", Message: fmt.Sprintf("%s is in force: %d matches, for the rest %s", a.o.Policy, len(p.Matches), p.Default.Mode)})
 	return nil
 }
 
-// switchTo decides anew for every container, then makes all of it so. A container
+// switchTo decides anew for every container, then makes all of it so, and keeps it. A container
 // that comes meanwhile waits for the end of it.
-func (a *Agent) switchTo(ctx context.Context, next *inForce, each bool) error {
+func (a *Agent) switchTo(ctx context.Context, next *inForce, each bool, keep func() error) error {
 	type change struct {
 		c         Container
 		then, now decision
@@ -269,26 +279,33 @@ func (a *Agent) switchTo(ctx context.Context, next *inForce, each bool) error {
 	}
 	before := a.force
 	a.force = next
+	back := func(err error, changed []change) error {
+		errs := []error{err, before.ready.Use()}
+		a.force = before
+		for i := range changed {
+			if _, err := a.apply(&changed[i].c, &changed[i].then, Running); err != nil && changed[i].c.refresh() {
+				errs = append(errs, fmt.Errorf("container %s: back: %w", changed[i].c.Name, err))
+			}
+		}
+		return errors.Join(errs...)
+	}
 	for i := range changes {
 		_, err := a.apply(&changes[i].c, &changes[i].now, Running)
 		if err == nil || !changes[i].c.refresh() {
 			continue
 		}
 		err = fmt.Errorf("container %s: %w", changes[i].c.Name, err)
-		if each {
-			a.behind[changes[i].c.key()] = true
-			a.notify(Notice{Operation: "container", Container: changes[i].c.Name, Action: "unchanged", Message: err.Error()})
-			continue
+		if !each {
+			return back(err, changes[:i+1]) // the last may be half changed
 		}
-		// Back, for all that were changed and the one that may be half so.
-		errs := []error{err, before.ready.Use()}
-		a.force = before
-		for j := range changes[:i+1] {
-			if _, err := a.apply(&changes[j].c, &changes[j].then, Running); err != nil && changes[j].c.refresh() {
-				errs = append(errs, fmt.Errorf("container %s: back: %w", changes[j].c.Name, err))
-			}
+		a.behind[changes[i].c.key()] = true
+		a.notify(Notice{Operation: "container", Container: changes[i].c.Name, Action: "unchanged", Message: err.Error()})
+	}
+	if err := keep(); err != nil {
+		if !each {
+			return back(err, changes)
 		}
-		return errors.Join(errs...)
+		return err
 	}
 	return nil
 }
