@@ -220,7 +220,7 @@ func openPort(name string) (*os.File, error) {
 	return port, nil
 }
 
-// runProgram loads the modules, runs the program and gives its exit status.
+// runProgram checks the kernel, loads the modules, runs the program and gives its exit status.
 func runProgram(to *port) (int, error) {
 	data, err := os.ReadFile(programFile)
 	if err != nil {
@@ -228,6 +228,13 @@ func runProgram(to *port) (int, error) {
 	}
 	var p program
 	if err := json.Unmarshal(data, &p); err != nil {
+		return 0, err
+	}
+	var u unix.Utsname
+	if err := unix.Uname(&u); err != nil {
+		return 0, err
+	}
+	if err := p.Kernel.check(unix.ByteSliceToString(u.Release[:])); err != nil {
 		return 0, err
 	}
 	for _, m := range p.Modules {

@@ -36,7 +36,8 @@ func writeInitrd(ctx context.Context, file string, image *Image, c Config) error
 	defer f.Close()
 	a := newArchive(f)
 	p := program{
-		Argv: append([]string{guestProgram}, c.Args...),
+		Kernel: c.Kernel,
+		Argv:   append([]string{guestProgram}, c.Args...),
 		Env: append([]string{
 			"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
 			"HOME=/root", "TMPDIR=/tmp", EnvGuest + "=" + string(c.Kernel),

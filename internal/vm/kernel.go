@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"syscall"
 )
 
@@ -25,6 +26,14 @@ type Image struct {
 	Release string // as uname -r says
 	Vmlinuz string
 	Modules string // the directory lib/modules/RELEASE
+}
+
+// check tells whether a release, as uname -r says it, is of k's line.
+func (k Kernel) check(release string) error {
+	if !strings.HasPrefix(release, string(k)+".") {
+		return fmt.Errorf("kernel %s runs, %s was asked for", release, k)
+	}
+	return nil
 }
 
 // Fetch returns Debian's cloud kernel of k's line, from the cache if it is

@@ -87,7 +87,8 @@ func Test(t *testing.T, kernels []Kernel, c Config, body func(t *testing.T, k Ke
 	}
 }
 
-// choose gives the kernels that the user picked of those that a test wants.
+// choose gives the kernels that the user picked of those that a test wants. None is an
+// error: a test that ran nowhere has not passed.
 func choose(wanted []Kernel) ([]Kernel, error) {
 	if wanted == nil {
 		wanted = Kernels
@@ -105,6 +106,9 @@ func choose(wanted []Kernel) ([]Kernel, error) {
 		if slices.Contains(wanted, k) {
 			chosen = append(chosen, k)
 		}
+	}
+	if len(chosen) == 0 {
+		return nil, fmt.Errorf("%s=%s: this test takes %v, none of these\nhint: leave the variable out, or pick other tests with -run", EnvKernel, pick, wanted)
 	}
 	return chosen, nil
 }

@@ -131,9 +131,21 @@ func TestChoose(t *testing.T) {
 	if d := cmp.Diff([]Kernel{"7.3"}, got); d != "" || err != nil {
 		t.Error(d, err)
 	}
+	t.Setenv(EnvKernel, "7.3")
+	if got, err := choose([]Kernel{"6.1", "6.12"}); err == nil || !strings.Contains(err.Error(), "takes [6.1 6.12]") {
+		t.Errorf("%v, %v for a kernel that the test does not take", got, err)
+	}
 	t.Setenv(EnvKernel, "5.10")
 	if got, err := choose(nil); err == nil {
 		t.Errorf("%v for a kernel that is none", got)
+	}
+}
+
+func TestKernelCheck(t *testing.T) {
+	for release, want := range map[string]bool{"6.1.0-50-cloud-amd64": true, "6.12.9+deb13-cloud-amd64": false, "6.1": false, "7.3.4": false} {
+		if err := Kernel("6.1").check(release); (err == nil) != want {
+			t.Errorf("%s: %v", release, err)
+		}
 	}
 }
 

@@ -75,6 +75,7 @@ const EnvGuest = "SBOM_BLESS_VM"
 
 // program is what PID 1 finds in the initrd: the only thing it is told.
 type program struct {
+	Kernel  Kernel
 	Argv    []string
 	Env     []string
 	Modules []string // paths in the initrd, in the order to load them
