@@ -251,7 +251,7 @@ func (a *attester) image(ctx context.Context, result *bless.Result, img bless.Im
 		if a.out != "" {
 			where = append(where, "in "+a.out)
 			if err := attest.WriteDir(ctx, a.out, artifacts); err != nil {
-				return err
+				return fmt.Errorf("--attestation-out: %w", err)
 			}
 		}
 		if a.wantStore {
@@ -453,7 +453,7 @@ func (a *attester) writeSBOM(img bless.ImageResult, several bool, s attest.SBOM)
 		return nil
 	}
 	if err := os.MkdirAll(a.sbomDir, 0o755); err != nil {
-		return err
+		return fmt.Errorf("--sbom-out: %w", err)
 	}
 	name := map[string]string{attest.MediaTypeSPDX: "spdx.json", attest.MediaTypeCycloneDX: "cdx.json"}[s.MediaType]
 	if several {

@@ -183,7 +183,7 @@ func runBless(ctx context.Context, c *cli.Context) error {
 	}
 	if file := c.String("digest-file"); file != "" {
 		if err := os.WriteFile(file, []byte(result.Descriptor.Digest.String()+"\n"), 0o644); err != nil {
-			return err
+			return fmt.Errorf("--digest-file: %w", err)
 		}
 	}
 	if !common.quiet {

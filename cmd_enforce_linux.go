@@ -89,6 +89,15 @@ func enforceOptions(c *cli.Context) enforce.Options {
 	return enforce.Options{Pins: c.String("pins"), State: c.String("state")}
 }
 
+// openVerifier opens the one in force.
+func openVerifier(c *cli.Context) (*enforce.Enforcer, error) {
+	e, err := enforce.Open(enforceOptions(c))
+	if errors.Is(err, enforce.ErrNotLoaded) {
+		err = fmt.Errorf("%w\nhint: `sbom-bless enforce run` loads it; --pins says where it is, if not there", err)
+	}
+	return e, err
+}
+
 // checked is what check says, in JSON.
 type checked struct {
 	Abilities []enforce.Ability `json:"abilities"`
@@ -332,7 +341,7 @@ func enforceAdd(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	e, err := enforce.Open(enforceOptions(c))
+	e, err := openVerifier(c)
 	if err != nil {
 		return err
 	}
@@ -367,7 +376,7 @@ func enforceStatus(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	e, err := enforce.Open(enforceOptions(c))
+	e, err := openVerifier(c)
 	if err != nil {
 		return err
 	}
@@ -433,7 +442,7 @@ func writeStatus(w io.Writer, s *standing) {
 }
 
 func enforceUnload(c *cli.Context) error {
-	e, err := enforce.Open(enforceOptions(c))
+	e, err := openVerifier(c)
 	if err != nil {
 		return err
 	}

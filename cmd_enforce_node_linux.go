@@ -6,6 +6,7 @@ package main
 
 import (
 	"context"
+	"crypto"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -15,6 +16,7 @@ import (
 	"os"
 	"os/signal"
 	"slices"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -26,6 +28,7 @@ import (
 	"github.com/sbom-bless/sbom-bless/attest"
 	"github.com/sbom-bless/sbom-bless/attest/keyless"
 	"github.com/sbom-bless/sbom-bless/enforce"
+	"github.com/sbom-bless/sbom-bless/key"
 	"github.com/sbom-bless/sbom-bless/node"
 	"github.com/sbom-bless/sbom-bless/policy"
 )
@@ -178,7 +181,7 @@ func preparePolicy(ctx context.Context, p *policy.Policy, e *enforce.Enforcer, s
 	if !asksSigned(p) {
 		return ready, nil
 	}
-	certs, err := readCertificates(p.Keys)
+	certs, err := policyKeys(p, key.LoadCertificate)
 	if err != nil {
 		return nil, err
 	}
@@ -201,7 +204,7 @@ func supportsPolicy(abilities []enforce.Ability, p *policy.Policy) error {
 
 // policyTrust is trust in whom the policy names.
 func policyTrust(ctx context.Context, p *policy.Policy) (attest.Trust, error) {
-	keys, err := publicKeys(ctx, p.Keys)
+	keys, err := policyKeys(p, func(ref string) (crypto.PublicKey, error) { return key.LoadPublic(ctx, ref) })
 	if err != nil {
 		return attest.Trust{}, err
 	}
@@ -236,11 +239,27 @@ func policyTrust(ctx context.Context, p *policy.Policy) (attest.Trust, error) {
 	return trust, nil
 }
 
+// policyKeys loads the keys that a policy names. Errors name the line.
+func policyKeys[Key any](p *policy.Policy, load func(ref string) (Key, error)) ([]Key, error) {
+	var keys []Key
+	for i, ref := range p.Keys {
+		k, err := load(ref)
+		if errors.Is(err, fs.ErrNotExist) && !strings.Contains(err.Error(), "\nhint: ") {
+			err = fmt.Errorf("%w\nhint: \"keys\" names files of this node: put the certificate there that keygen made, or take the line out", err)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("line %d: %w", p.KeyLines[i], err)
+		}
+		keys = append(keys, k)
+	}
+	return keys, nil
+}
+
 // readPolicy parses a policy file and loads its keys.
 func readPolicy(ctx context.Context, file string) (*policy.Policy, error) {
 	b, err := os.ReadFile(file)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("--policy: %w", err)
 	}
 	p, err := policy.Parse(file, b)
 	if err != nil {
@@ -250,7 +269,7 @@ func readPolicy(ctx context.Context, file string) (*policy.Policy, error) {
 		return nil, fmt.Errorf("%s: %w", file, err)
 	}
 	if asksSigned(p) {
-		if _, err := readCertificates(p.Keys); err != nil {
+		if _, err := policyKeys(p, key.LoadCertificate); err != nil {
 			return nil, fmt.Errorf("%s: trust in signed files takes certificates: %w", file, err)
 		}
 	}

@@ -52,6 +52,9 @@ func enforceSet(c *cli.Context, root string) (enforce.Set, error) {
 	case list != "":
 		return givenSet(list)
 	case root != "":
+		if _, err := os.Stat(root); err != nil {
+			return enforce.Set{}, fmt.Errorf("--root: %w", err)
+		}
 		return listRoot(root)
 	}
 	return enforce.Set{}, usagef("needs --image, --image-attestation, --files or, for exec, --root")
@@ -166,7 +169,7 @@ func nodeAttestation(c *cli.Context, image string, subject v1.Hash, trust attest
 func givenSet(list string) (enforce.Set, error) {
 	b, err := os.ReadFile(list)
 	if err != nil {
-		return enforce.Set{}, err
+		return enforce.Set{}, fmt.Errorf("--files: %w", err)
 	}
 	set, err := enforce.ParseSet(fmt.Sprintf("%s@sha256:%x", filepath.Base(list), sha256.Sum256(b)), bytes.NewReader(b))
 	if err != nil {

@@ -81,7 +81,7 @@ func runKeygen(ctx context.Context, c *cli.Context) error {
 		return err
 	}
 	if err := k.WriteFiles(prefix, passphrase); err != nil {
-		return err
+		return fmt.Errorf("--out: %w", err)
 	}
 
 	protection := "not encrypted"

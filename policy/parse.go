@@ -80,7 +80,10 @@ func parse(b []byte) (*Policy, error) {
 	p := &Policy{WithoutAgent: AnswerAllow, Default: Rules{Mode: Audit, Unblessed: AnswerAudit, Trust: TrustSBOM}}
 	root := document.Content[0]
 	fields := map[string]field{
-		"keys":          each(func(n *yaml.Node) error { return appendText(n, &p.Keys) }),
+		"keys": each(func(n *yaml.Node) error {
+			p.KeyLines = append(p.KeyLines, n.Line)
+			return appendText(n, &p.Keys)
+		}),
 		"identities":    each(func(n *yaml.Node) error { return parseIdentity(n, p) }),
 		"trust-root":    text(&p.TrustRoot),
 		"attestations":  each(func(n *yaml.Node) error { return parseSource(n, p) }),

@@ -59,7 +59,9 @@ const (
 // Policy is a parsed file.
 type Policy struct {
 	// Keys are files or URIs of public keys or certificates.
-	Keys       []string
+	Keys []string
+	// KeyLines has for each of Keys its line in the file.
+	KeyLines   []int
 	Identities []Identity
 	// TrustRoot is the sigstore trusted root that Identities are checked with;
 	// empty for the public one.

@@ -34,7 +34,8 @@ func TestExample(t *testing.T) {
 		return r
 	}
 	want := &Policy{
-		Keys: []string{"/etc/sbom-bless/bless.crt"},
+		Keys:     []string{"/etc/sbom-bless/bless.crt"},
+		KeyLines: []int{2},
 		Identities: []Identity{{
 			Subject: "https://github.com/acme/app/.github/workflows/release.yaml@refs/heads/main",
 			Issuer:  "https://token.actions.githubusercontent.com",
@@ -125,7 +126,7 @@ func TestErrors(t *testing.T) {
 func TestDefaults(t *testing.T) {
 	got, err := Parse("p", []byte("keys: [k]"))
 	want := &Policy{
-		Keys: []string{"k"}, Attestations: []Source{{Kind: Registry}}, WithoutAgent: AnswerAllow,
+		Keys: []string{"k"}, KeyLines: []int{1}, Attestations: []Source{{Kind: Registry}}, WithoutAgent: AnswerAllow,
 		Default: Rules{Mode: Audit, Unblessed: AnswerAudit, Trust: TrustSBOM},
 	}
 	if d := cmp.Diff(want, got); d != "" || err != nil {
