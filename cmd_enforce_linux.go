@@ -176,6 +176,9 @@ func writeAbilities(w io.Writer, said checked) {
 // enforceRun holds no power of its own: what it loads stays in force when it
 // ends, by whatever signal.
 func enforceRun(c *cli.Context) error {
+	if every := c.Duration("canary"); every <= 0 {
+		return usagef("--canary %s: a time above zero", every)
+	}
 	e, err := enforce.Load(enforceOptions(c))
 	if err != nil {
 		return err
