@@ -87,7 +87,8 @@ const (
 
 // Admit puts a container under what the policy says, or changes that. A
 // *Refused error means that it must not start; any other one, that the verifier
-// could not be told.
+// could not be told. One whose list does not come by the deadline of ctx is unblessed
+// until Sweep gets the list.
 func (a *Agent) Admit(ctx context.Context, c Container, stage Stage) error {
 	for {
 		a.mu.Lock()
@@ -95,7 +96,7 @@ func (a *Agent) Admit(ctx context.Context, c Container, stage Stage) error {
 		a.known(&c)
 		a.mu.Unlock()
 		d := force.decide(ctx, &c)
-		if ctx.Err() != nil {
+		if errors.Is(ctx.Err(), context.Canceled) {
 			return ctx.Err()
 		}
 		a.mu.Lock()

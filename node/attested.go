@@ -48,16 +48,22 @@ func (a *Attested) List(ctx context.Context, c *Container) (List, error) {
 	if err != nil {
 		return List{}, &Unblessed{ReasonNoImage, err}
 	}
-	list, err, _ := a.flights.Do(c.image(), func() (any, error) {
+	own := *c
+	flight := a.flights.DoChan(c.image(), func() (any, error) {
 		// Others wait for it too, when the caller has gone.
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), patience)
 		defer cancel()
-		return a.list(ctx, c, subject)
+		return a.list(ctx, &own, subject)
 	})
-	if err != nil {
-		return List{}, err
+	select {
+	case r := <-flight:
+		if r.Err != nil {
+			return List{}, r.Err
+		}
+		return r.Val.(List), nil
+	case <-ctx.Done():
+		return List{}, ctx.Err()
 	}
-	return list.(List), nil
 }
 
 // list asks the store, then each source. The first attestation that counts wins;

@@ -310,3 +310,36 @@ func TestAttestedEmbedded(t *testing.T) {
 	expect(t, list(b.trust(), later, t.TempDir()), ReasonUnreachable)
 	expect(t, list(b.trust(), without, t.TempDir()), ReasonNoAttestation)
 }
+
+// stalled has one place to ask: a registry that does not answer.
+func stalled(t *testing.T) Lists {
+	release := make(chan struct{})
+	s := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { <-release }))
+	t.Cleanup(func() { close(release); s.Close() })
+	a := &Attested{Sources: []policy.Source{{Kind: policy.Registry}}, Store: t.TempDir()}
+	return func(ctx context.Context, c *Container) (List, error) {
+		there := *c
+		there.Image = strings.TrimPrefix(s.URL, "http://") + "/x:1"
+		return a.List(ctx, &there)
+	}
+}
+
+// Whoever asks waits no longer than it wants to, and those who ask with it not shorter.
+func TestAttestedDeadline(t *testing.T) {
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	list := stalled(t)
+	other := make(chan error, 1)
+	go func() {
+		_, err := list(t.Context(), &Container{Digest: sum(nil).String()})
+		other <- err
+	}()
+	if _, err := list(ctx, &Container{Digest: sum(nil).String()}); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("%v", err)
+	}
+	select {
+	case err := <-other:
+		t.Errorf("the other: %v", err)
+	default:
+	}
+}

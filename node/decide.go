@@ -77,6 +77,8 @@ func (f *inForce) list(ctx context.Context, c *Container, r *policy.Rules, set *
 	switch {
 	case errors.As(err, &u):
 		return u
+	case err != nil && ctx.Err() != nil:
+		return &Unblessed{ReasonUnreachable, fmt.Errorf("its list does not come in time: %w", err)}
 	case err != nil:
 		return &Unblessed{ReasonDamaged, err}
 	case list.Blessed.Before(r.NotBefore):

@@ -71,12 +71,25 @@ func (n *NRI) Synchronize(context.Context, []*api.PodSandbox, []*api.Container) 
 	return nil, nil
 }
 
+// spare is the time to tell the verifier in when a list did not come, and then the runtime.
+const spare = 250 * time.Millisecond
+
 // StartContainer is asked between the container's making and its first instruction.
 func (n *NRI) StartContainer(ctx context.Context, _ *api.PodSandbox, c *api.Container) error {
-	limit := api.DefaultPluginRequestTimeout * 3 / 4 // the runtime drops a plugin that is late
-	in, cancel := context.WithTimeout(ctx, limit)
+	// The runtime drops a plugin that is late, and asks it no more.
+	ctx, cancel := context.WithTimeout(ctx, api.DefaultPluginRequestTimeout-spare)
 	defer cancel()
-	err := n.Admit(in, *n.runtime.Load(), c.GetId())
+	end, _ := ctx.Deadline()
+	in, stop := context.WithDeadline(ctx, end.Add(-spare))
+	defer stop()
+	admitted := make(chan error, 1)
+	go func() { admitted <- n.Admit(in, *n.runtime.Load(), c.GetId()) }()
+	var err error
+	select {
+	case err = <-admitted:
+	case <-ctx.Done(): // it was no list that it waited for
+		err = ctx.Err()
+	}
 	var refused *Refused
 	if err == nil || errors.As(err, &refused) || n.Agent.closed() {
 		return err

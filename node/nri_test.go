@@ -14,13 +14,22 @@ import (
 
 	"github.com/containerd/nri/pkg/adaptation"
 	"github.com/containerd/nri/pkg/api"
+
+	"github.com/sbom-bless/sbom-bless/enforce"
 )
 
 // The other side is the library that containerd and CRI-O have NRI from, with a
 // socket between. What they ask is answered as the policy says.
 func TestNRI(t *testing.T) {
 	r := newRig(t)
-	r.start("keys: [k]\nwithout-agent: deny\nmode: enforce\nunblessed: deny\n")
+	lists, slow := r.lists, stalled(t)
+	r.lists = func(ctx context.Context, c *Container) (List, error) {
+		if c.Name == "slow" {
+			return slow(ctx, c)
+		}
+		return lists(ctx, c)
+	}
+	r.start("keys: [k]\nmode: enforce\nunblessed: deny\n")
 	dir := t.TempDir()
 	socket := filepath.Join(dir, "nri.sock")
 	runtime, err := adaptation.New("containerd", "2.0", func(ctx context.Context, sync adaptation.SyncCB) error {
@@ -45,9 +54,8 @@ func TestNRI(t *testing.T) {
 		switch id {
 		case "good":
 			image = "blessed"
-		case "slow":
-			<-ctx.Done()
-			return ctx.Err()
+		case "stuck":
+			select {} // whatever its context says
 		}
 		return r.Admit(ctx, r.container(id, image), Starting)
 	}}
@@ -69,15 +77,39 @@ func TestNRI(t *testing.T) {
 	if err := ask("bad"); err == nil || !strings.Contains(err.Error(), "container bad of other@sha256:1111") || !strings.Contains(err.Error(), "may not start: no-attestation") {
 		t.Errorf("%v", err)
 	}
-	if err := ask("slow"); err == nil {
+	if err := ask("slow"); err == nil || !strings.Contains(err.Error(), "may not start: unreachable") {
+		t.Errorf("its list does not come, and the policy wants nothing unblessed: %v", err)
+	}
+	if err := ask("bad"); err == nil {
+		t.Error("the plugin is dropped, for it was late")
+	}
+	start := func(id string) error { // sooner than the runtime wants it
+		ctx, cancel := context.WithTimeout(t.Context(), 3*spare/2)
+		defer cancel()
+		return n.StartContainer(ctx, nil, &api.Container{Id: id, Name: id})
+	}
+	r.write("keys: [k]\nwithout-agent: deny\n")
+	if err := r.Reload(t.Context(), 0); err != nil {
+		t.Fatal(err)
+	}
+	if err := start("stuck"); err == nil {
 		t.Error("a container starts that nobody could judge, where the policy says deny")
 	}
 	r.write("keys: [k]\nwithout-agent: allow\n")
 	if err := r.Reload(t.Context(), 0); err != nil {
 		t.Fatal(err)
 	}
-	if err := ask("slow"); err != nil || !r.said("container", "failed", "") {
+	if err := start("stuck"); err != nil || !r.said("container", "failed", "") {
 		t.Errorf("a container must wait, where the policy says allow: %v", err)
+	}
+	if err := start("slow"); err != nil || r.kernel.state("slow") != "audit 0" {
+		t.Errorf("%v, %q", err, r.kernel.state("slow"))
+	}
+	r.lists = func(context.Context, *Container) (List, error) {
+		return List{Set: enforce.Set{Files: make([]enforce.File, 2)}}, nil
+	}
+	if err := r.Sweep(t.Context()); err != nil || r.kernel.state("slow") != "audit 2" {
+		t.Errorf("its list has come: %v, %q", err, r.kernel.state("slow"))
 	}
 	cancel()
 	if err := <-ended; err != nil {
