@@ -159,6 +159,12 @@ func (a *Agent) apply(c *Container, d *decision, stage Stage) (uint32, error) {
 		a.tell(c, d, 0)
 		return 0, nil
 	}
+	if old != nil {
+		c.RootAt = old.Container.RootAt
+	}
+	if c.RootAt == (place{}) {
+		c.RootAt, _ = placeOf(c.Root) // of one that is not there, the verifier says so
+	}
 	r := &record{Container: *c, Inode: ino, Silent: !d.watch, Enforce: enforced}
 	if d.unblessed != nil {
 		r.Reason = d.unblessed.Reason
@@ -291,16 +297,24 @@ func (a *Agent) Sweep(ctx context.Context) error {
 	a.mu.Unlock()
 	for _, c := range again {
 		if !c.refresh() { // the root that a hook saw is gone
+			a.later(&c)
 			continue
 		}
 		if err := a.Admit(ctx, c, Running); err != nil {
-			a.mu.Lock()
-			a.behind[c.key()] = true
-			a.mu.Unlock()
+			a.later(&c)
 			errs = append(errs, err)
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// later leaves a container to the next Sweep: it ended, or has not begun, or failed.
+func (a *Agent) later(c *Container) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.records[c.key()] != nil {
+		a.behind[c.key()] = true
+	}
 }
 
 // Save writes what the agent counted.

@@ -9,11 +9,13 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -197,6 +199,54 @@ func (r *rig) container(name, image string) Container {
 	}
 }
 
+// within is a container whose processes are in these root filesystems.
+func (r *rig) within(name, image string, roots ...string) Container {
+	r.t.Helper()
+	if os.Getuid() != 0 {
+		r.t.Skip("root only: needs chroot")
+	}
+	c := r.container(name, image)
+	var pids []string
+	for _, root := range roots {
+		cmd := exec.Command(os.Args[0])
+		cmd.Env = append(os.Environ(), "SBOM_BLESS_WITHIN="+root)
+		in, err := cmd.StdinPipe()
+		out, e := cmd.StdoutPipe()
+		if err = errors.Join(err, e); err == nil {
+			err = cmd.Start()
+		}
+		if err != nil {
+			r.t.Fatal(err)
+		}
+		r.t.Cleanup(func() { in.Close(); cmd.Wait() })
+		if _, err := out.Read(make([]byte, 1)); err != nil {
+			r.t.Fatal(err)
+		}
+		pids = append(pids, strconv.Itoa(cmd.Process.Pid))
+	}
+	if err := os.WriteFile(c.Cgroup+"/cgroup.procs", []byte(strings.Join(pids, "\n")), 0o600); err != nil {
+		r.t.Fatal(err)
+	}
+	c.PID, _ = strconv.Atoi(pids[0])
+	c.Root = rootOf(c.PID)
+	return c
+}
+
+// TestMain is a process of a container as well. It says of itself what runc's does that has
+// not entered it.
+func TestMain(m *testing.M) {
+	root := os.Getenv("SBOM_BLESS_WITHIN")
+	if root == "" {
+		os.Exit(m.Run())
+	}
+	if err := errors.Join(os.WriteFile(fmt.Sprintf("/proc/%d/comm", os.Getpid()), []byte("runc:[2:INIT]"), 0), syscall.Chroot(root)); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	fmt.Println()
+	_, _ = os.Stdin.Read(make([]byte, 1))
+}
+
 // said tells whether there was a notice with this operation, action and reason.
 func (r *rig) said(operation, action, reason string) bool {
 	r.mu.Lock()
@@ -350,6 +400,78 @@ func TestDrift(t *testing.T) {
 		}
 		if got := slices.ContainsFunc(r.notices, func(n Notice) bool { return n.Operation == "drift" }); got != want {
 			t.Errorf("trust %s: drift %v", trust, got)
+		}
+	}
+}
+
+// What a process calls itself hides it neither from a look at it nor from a change of policy.
+// One that is in the host's root is the runtime's, which waits to become the container's.
+func TestNameOfProcess(t *testing.T) {
+	r := newRig(t)
+	r.start("keys: [k]\nmode: audit\n")
+	c := r.within("a", "blessed", t.TempDir())
+	if err := r.Admit(t.Context(), c, Running); err != nil {
+		t.Fatal(err)
+	}
+	if !r.said("drift", "reported", "not-listed") {
+		t.Error("no drift")
+	}
+	r.write("keys: [k]\nmode: enforce\n")
+	if err := r.Reload(t.Context(), 0); err != nil || r.kernel.state("a") != "enforce 2" {
+		t.Errorf("%v, and the container is %q", err, r.kernel.state("a"))
+	}
+	waits := r.within("b", "blessed", hostRoot)
+	if waits.Root = t.TempDir(); waits.refresh() {
+		t.Error("the runtime's process is taken for the container's")
+	}
+	r.notices = nil
+	if err := r.Admit(t.Context(), waits, Running); err != nil || r.said("drift", "reported", "not-listed") {
+		t.Errorf("%v %+v", err, r.notices)
+	}
+}
+
+// A container that had not begun at a change of policy gets it when it has.
+func TestReloadBeforeStart(t *testing.T) {
+	r := newRig(t)
+	r.start("keys: [k]\nmode: audit\n")
+	c := r.within("a", "blessed", hostRoot)
+	c.Root = t.TempDir()
+	if err := r.Admit(t.Context(), c, Starting); err != nil {
+		t.Fatal(err)
+	}
+	r.write("keys: [k]\nmode: enforce\n")
+	if err := errors.Join(r.Reload(t.Context(), 0), r.Sweep(t.Context())); err != nil || r.kernel.state("a") != "audit 2" {
+		t.Errorf("%v %q", err, r.kernel.state("a"))
+	}
+	r.within("a", "blessed", c.Root)
+	if err := r.Sweep(t.Context()); err != nil || r.kernel.state("a") != "enforce 2" {
+		t.Errorf("%v %q", err, r.kernel.state("a"))
+	}
+}
+
+// A process that goes into a root of its own is not taken for the container, while there is another.
+func TestRootOfProcess(t *testing.T) {
+	r := newRig(t)
+	r.start("keys: [k]\n")
+	root := t.TempDir()
+	other, err := os.MkdirTemp("/dev/shm", "sbom-bless-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.Remove(other) })
+	c := r.within("a", "blessed", root)
+	if err := r.Admit(t.Context(), c, Running); err != nil {
+		t.Fatal(err)
+	}
+	for _, roots := range [][]string{{other, t.TempDir(), root}, {hostRoot, other, t.TempDir()}} {
+		r.within("a", "blessed", roots...)
+		c := r.records[c.key()].Container
+		at, err := place{}, error(nil)
+		if c.refresh() {
+			at, err = placeOf(c.Root)
+		}
+		if err != nil || at.Device != c.RootAt.Device || roots[2] == root && at != c.RootAt {
+			t.Errorf("%v: %+v, want %+v: %v", roots, at, c.RootAt, err)
 		}
 	}
 }
@@ -669,7 +791,7 @@ func TestUnreachable(t *testing.T) {
 	r.start("keys: [k]\nmode: enforce\n")
 	c := r.container("a", "blessed")
 	c.Root = t.TempDir() + "/merged" // gone when the container has entered it
-	if err := errors.Join(os.Mkdir(c.Root, 0o700), r.Admit(t.Context(), c, Starting), os.Remove(c.Root)); err != nil {
+	if err := errors.Join(os.Symlink("/", c.Root), r.Admit(t.Context(), c, Starting), os.Remove(c.Root)); err != nil {
 		t.Fatal(err)
 	}
 	r.lists = lists

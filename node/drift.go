@@ -16,10 +16,9 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
-)
 
-// runcInit is the name of runc's process while it waits to become the container's.
-const runcInit = "runc:[2:INIT]"
+	"golang.org/x/sys/unix"
+)
 
 // drift reports what the processes of a container execute that its list lacks:
 // what they mapped before the verifier knew of them, it does not judge again. A
@@ -33,11 +32,13 @@ func (a *Agent) drift(c *Container, domain uint32, d *decision) {
 		listed[f.SHA256] = true
 	}
 	seen := map[string]bool{} // mappings of one file in many processes
+	host, _ := placeOf(hostRoot)
 	for _, pid := range processes(c.Cgroup) {
-		command := readLine(fmt.Sprintf("/proc/%d/comm", pid))
-		if command == runcInit {
+		root, err := placeOf(rootOf(pid))
+		if err != nil || root == host && root != c.RootAt { // it ended, or is the runtime's still
 			continue
 		}
+		command := readLine(fmt.Sprintf("/proc/%d/comm", pid))
 		for _, m := range executable(pid) {
 			n := Notice{
 				Operation: "drift", Action: "reported", Container: c.Name, Image: c.image(), Domain: domain,
@@ -147,14 +148,45 @@ func readLine(name string) string {
 	return strings.TrimSpace(string(b))
 }
 
-// refresh finds a process of the container that lives; false: there is none.
+// hostRoot is the root of processes that have not entered a container's: the agent's, as
+// for the verifier.
+const hostRoot = "/"
+
+func rootOf(pid int) string { return fmt.Sprintf("/proc/%d/root", pid) }
+
+// place tells directories apart, by whatever path they are reached.
+type place struct {
+	Device uint64 `json:"device"`
+	Inode  uint64 `json:"inode"`
+}
+
+func placeOf(dir string) (place, error) {
+	var st unix.Stat_t
+	err := unix.Stat(dir, &st)
+	return place{st.Dev, st.Ino}, err
+}
+
+// refresh finds a process of the container that lives; false: there is none. What a process
+// says of itself does not count, and one in a root of its own only if there is no other.
 func (c *Container) refresh() bool {
+	host, _ := placeOf(hostRoot)
+	best := 0
 	for _, pid := range processes(c.Cgroup) {
-		root := fmt.Sprintf("/proc/%d/root", pid)
-		if _, err := os.Stat(root); err == nil && readLine(fmt.Sprintf("/proc/%d/comm", pid)) != runcInit {
-			c.PID, c.Root = pid, root
-			return true
+		root, err := placeOf(rootOf(pid))
+		fits := 1
+		switch {
+		case err != nil:
+			continue // it ended
+		case root == c.RootAt:
+			fits = 3
+		case root == host:
+			continue // the runtime's, which waits to enter the container
+		case root.Device == c.RootAt.Device:
+			fits = 2
+		}
+		if fits > best {
+			best, c.PID, c.Root = fits, pid, rootOf(pid)
 		}
 	}
-	return false
+	return best > 0
 }

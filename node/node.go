@@ -40,6 +40,8 @@ type Container struct {
 	// PID is a process of it, Root its root filesystem as the agent reaches it.
 	PID  int    `json:"pid"`
 	Root string `json:"root"`
+	// RootAt is where that was when the verifier got it.
+	RootAt place `json:"root-at,omitzero"`
 	// Digest is that of the platform's manifest, as the runtime resolved it; if
 	// it is empty, Problem says why.
 	Digest  string `json:"digest,omitempty"`

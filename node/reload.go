@@ -261,7 +261,8 @@ func (a *Agent) switchTo(ctx context.Context, next *inForce, each bool, keep fun
 		for _, c := range containers { // may take its time: lists are fetched
 			decided[c.key()] = true
 			if !c.refresh() {
-				continue // it ended
+				a.later(&c)
+				continue
 			}
 			ch := change{c: c, now: next.decide(ctx, &c)}
 			if before != nil {
