@@ -159,6 +159,9 @@ func (a *Agent) apply(c *Container, d *decision, stage Stage) (uint32, error) {
 		a.tell(c, d, 0)
 		return 0, nil
 	}
+	if c.Cgroup == cgroups {
+		return 0, fmt.Errorf("process %d is in the cgroup of all processes of the host, which is no container's", c.PID)
+	}
 	if old != nil {
 		c.RootAt = old.Container.RootAt
 	}

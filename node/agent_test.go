@@ -316,6 +316,17 @@ func TestNoDigest(t *testing.T) {
 	}
 }
 
+// What is in the root cgroup is no container: its list would be that of the host.
+func TestRootCgroup(t *testing.T) {
+	r := newRig(t)
+	r.start("keys: [k]\n")
+	c := r.container("x", "blessed")
+	c.Cgroup = cgroups
+	if err := r.Admit(t.Context(), c, Running); err == nil || r.kernel.state("x") != "" {
+		t.Errorf("%v %q", err, r.kernel.state("x"))
+	}
+}
+
 // A container is told of twice, or comes again under its name.
 func TestAdmitAgain(t *testing.T) {
 	r := newRig(t)

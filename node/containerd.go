@@ -174,8 +174,12 @@ func (r *Containerd) Scan(ctx context.Context) error {
 				continue
 			}
 			var known Container
+			pid := 0
 			if err == nil {
-				known, err = r.running(ctx, c.ID(), int(task.Pid()))
+				pid, err = firstOf(ctx, task)
+			}
+			if err == nil {
+				known, err = r.running(ctx, c.ID(), pid)
 			}
 			if err == nil && !r.Agent.Known(&known) {
 				err = r.Agent.Admit(ctx, known, Running)
@@ -225,7 +229,24 @@ func (r *Containerd) AdmitStarting(ctx context.Context, id string) error {
 	if err != nil {
 		return fmt.Errorf("container %s: %w", id, err)
 	}
-	return r.admit(ctx, id, int(task.Pid()), Starting)
+	pid, err := firstOf(ctx, task)
+	if err != nil {
+		return err
+	}
+	return r.admit(ctx, id, pid, Starting)
+}
+
+// firstOf is a task's first process. A task that ended keeps the pid until it is deleted,
+// and the kernel gives it to another process of the host.
+func firstOf(ctx context.Context, task containerd.Task) (int, error) {
+	status, err := task.Status(ctx)
+	if err != nil {
+		return 0, fmt.Errorf("container %s: %w", task.ID(), err)
+	}
+	if status.Status == containerd.Stopped || task.Pid() == 0 {
+		return 0, fmt.Errorf("container %s has no process: %w", task.ID(), errdefs.ErrNotFound)
+	}
+	return int(task.Pid()), nil
 }
 
 // Labels that the CRI plugin gives containers.

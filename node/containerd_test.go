@@ -8,8 +8,10 @@ import (
 	"context"
 	"testing"
 
+	containerd "github.com/containerd/containerd/v2/client"
 	"github.com/containerd/containerd/v2/core/content"
 	"github.com/containerd/containerd/v2/pkg/namespaces"
+	"github.com/containerd/errdefs"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
@@ -22,6 +24,37 @@ func TestKubernetesLabels(t *testing.T) {
 		c.fromCRI(space)
 		if got := [2]string{c.Name, c.Namespace}; got != want {
 			t.Errorf("%s: %v", space, got)
+		}
+	}
+}
+
+type task struct {
+	containerd.Task
+	pid    uint32
+	status containerd.ProcessStatus
+}
+
+func (t task) ID() string  { return "x" }
+func (t task) Pid() uint32 { return t.pid }
+func (t task) Status(context.Context) (containerd.Status, error) {
+	return containerd.Status{Status: t.status}, nil
+}
+
+// The pid of a task that ended is another process's.
+func TestFirstOf(t *testing.T) {
+	for _, c := range []struct {
+		task task
+		ok   bool
+	}{
+		{task{pid: 7, status: containerd.Running}, true},
+		{task{pid: 7, status: containerd.Created}, true},
+		{task{pid: 7, status: containerd.Paused}, true},
+		{task{pid: 7, status: containerd.Stopped}, false},
+		{task{status: containerd.Created}, false},
+	} {
+		pid, err := firstOf(t.Context(), c.task)
+		if (err == nil) != c.ok || !c.ok && !errdefs.IsNotFound(err) || c.ok && pid != 7 {
+			t.Errorf("%+v: %d, %v", c.task, pid, err)
 		}
 	}
 }

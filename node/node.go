@@ -55,11 +55,14 @@ type Container struct {
 // key tells containers apart.
 func (c *Container) key() string { return c.Runtime + "/" + c.ID }
 
+// cgroups is the cgroup above all others.
+const cgroups = "/sys/fs/cgroup"
+
 // match is what the policy looks at.
 func (c *Container) match() policy.Container {
 	return policy.Container{
 		Image: c.Image, Name: c.Name, Namespace: c.Namespace, Labels: c.Labels,
-		Cgroup: strings.TrimPrefix(c.Cgroup, "/sys/fs/cgroup"),
+		Cgroup: strings.TrimPrefix(c.Cgroup, cgroups),
 	}
 }
 
