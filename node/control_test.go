@@ -58,6 +58,51 @@ func TestServer(t *testing.T) {
 	}
 }
 
+// Storage finds containers by the names of cgroups, and believes none that a user may have given.
+func TestStorage(t *testing.T) {
+	r := newRig(t)
+	r.start("keys: [k]\nmode: enforce\n")
+	root, top := t.TempDir(), t.TempDir()
+	id := strings.Repeat("a", 64)
+	for name, text := range map[string]string{
+		"overlay-containers/" + id + "/userdata/config.json": `{}`,
+		"overlay-containers/containers.json":                 `[{"id":"` + id + `","names":["web"],"image":"cafe","layer":"top"}]`,
+		"overlay-images/images.json":                         `[{"id":"cafe","digest":"sha256:1111","names":["blessed/app:1"],"layer":"base"}]`,
+		"overlay-layers/layers.json":                         `[{"id":"base"},{"id":"top","parent":"base"}]`,
+	} {
+		name = filepath.Join(root, name)
+		if err := errors.Join(os.MkdirAll(filepath.Dir(name), 0o700), os.WriteFile(name, []byte(text), 0o600)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	c := r.within("x", "", t.TempDir())
+	s := &Storage{Agent: r.Agent, Root: root, Cgroups: top}
+	for _, f := range []struct {
+		name, above string
+		owner       int // of the cgroup above
+		found       bool
+	}{
+		{"libpod-" + id + ".scope", "user@1000.service", 1000, false},
+		{"libpod-" + id + ".scope", "machine.slice", 0, true},
+		{"libpod-" + id, "libpod_parent", 0, true},
+		{"libpod-payload-" + id, "web.service", 0, true},
+		{"libpod-conmon-" + id + ".scope", "machine.slice", 0, false},
+	} {
+		above := filepath.Join(top, f.above)
+		dir := filepath.Join(above, f.name)
+		if err := errors.Join(os.MkdirAll(dir, 0o700), os.Chown(above, f.owner, -1), os.CopyFS(dir, os.DirFS(c.Cgroup)), s.Admit(t.Context())); err != nil {
+			t.Fatal(err)
+		}
+		if found := r.kernel.state("web") != ""; found != f.found {
+			t.Errorf("%s/%s: found %v", f.above, f.name, found)
+		}
+		clear(r.kernel.domains)
+		if err := errors.Join(r.Sweep(t.Context()), os.RemoveAll(above)); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
 // bundle writes a bundle's config.json.
 func bundle(t *testing.T, rootfs string, spec specs.Spec) string {
 	t.Helper()

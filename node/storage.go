@@ -19,6 +19,7 @@ import (
 	"strings"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
 )
 
 // CRIO is how CRI-O names itself to plugins, and [Container.Runtime] of its containers.
@@ -113,8 +114,9 @@ func fromStorage(root string, c *Container) error {
 // imageName finds the name in the metadata that podman keeps.
 var imageName = regexp.MustCompile(`"image-name":"([^"]+)"`)
 
-// scopes matches the cgroups that podman and CRI-O give containers.
-var scopes = regexp.MustCompile(`^(libpod|crio)-([0-9a-f]{64})(\.scope)?$`)
+// scopes matches the cgroups that podman and CRI-O give containers; libpod-payload- is
+// podman's in a unit of systemd (Quadlet, --cgroups=split).
+var scopes = regexp.MustCompile(`^(libpod|libpod-payload|crio)-([0-9a-f]{64})(\.scope)?$`)
 
 // Storage brings the running containers of podman and CRI-O to an agent: those that no
 // hook told of.
@@ -178,7 +180,13 @@ func (s *Storage) scan(wanted func(*Container) bool) ([]Container, error) {
 		if !e.IsDir() || m == nil {
 			return nil
 		}
-		c := Container{Runtime: map[string]string{"libpod": "podman", "crio": CRIO}[m[1]], ID: m[2], Name: m[2], Cgroup: dir}
+		// A user gives cgroups any name in those that are its own. That of a container may be
+		// its user's, if it has a user namespace.
+		var above unix.Stat_t
+		if err := unix.Stat(filepath.Dir(dir), &above); err != nil || above.Uid != 0 {
+			return nil
+		}
+		c := Container{Runtime: map[string]string{"libpod": "podman", "libpod-payload": "podman", "crio": CRIO}[m[1]], ID: m[2], Name: m[2], Cgroup: dir}
 		if !wanted(&c) {
 			return fs.SkipDir
 		}
