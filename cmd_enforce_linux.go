@@ -12,6 +12,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -203,7 +204,7 @@ func enforceRun(c *cli.Context) error {
 	fmt.Fprintf(c.App.ErrWriter, "verifier %s at %s\n", what, c.String("pins"))
 	ctx, cancel := context.WithCancel(c.Context)
 	defer cancel()
-	out := &eventStream{out: json.NewEncoder(c.App.Writer), denials: c.Bool("denials")}
+	out := newEventStream(c.App.Writer, c.Bool("denials"))
 	if c.String("policy") != "" {
 		out.agent, err = startAgent(ctx, c, e, out.notice)
 		if err != nil {
@@ -244,6 +245,13 @@ type eventStream struct {
 	out     *json.Encoder
 	denials bool
 	agent   *node.Agent // nil without a policy
+}
+
+// newEventStream has a reader that goes be an error. The signal that it is otherwise would
+// end the process, which systemd takes for a clean end.
+func newEventStream(w io.Writer, denials bool) *eventStream {
+	signal.Ignore(syscall.SIGPIPE)
+	return &eventStream{out: json.NewEncoder(w), denials: denials}
 }
 
 func (s *eventStream) event(e enforce.Event) error {

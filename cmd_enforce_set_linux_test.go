@@ -3,8 +3,11 @@
 package main
 
 import (
+	"errors"
 	"os"
+	"os/exec"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/urfave/cli/v2"
@@ -58,4 +61,28 @@ func TestANodeFindsTheListWhereverItIs(t *testing.T) {
 			}
 		})
 	}
+}
+
+// An agent whose events nobody reads any more ends with an error, so that it is started anew.
+func TestAReaderThatGoesIsAnError(t *testing.T) {
+	if os.Getenv("SBOM_BLESS_STREAM") != "" {
+		if err := newEventStream(os.Stdout, false).event(enforce.Event{}); !errors.Is(err, syscall.EPIPE) {
+			t.Fatal(err)
+		}
+		return
+	}
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Close()
+	cmd := exec.Command(os.Args[0], "-test.run=^TestAReaderThatGoesIsAnError$")
+	cmd.Env = append(os.Environ(), "SBOM_BLESS_STREAM=1")
+	cmd.Stdout = w
+	out := new(strings.Builder)
+	cmd.Stderr = out
+	if err := cmd.Run(); err != nil {
+		t.Errorf("%v: %s", err, out)
+	}
+	w.Close()
 }
