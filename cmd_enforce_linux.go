@@ -180,6 +180,13 @@ func enforceRun(c *cli.Context) error {
 	if every := c.Duration("canary"); every <= 0 {
 		return usagef("--canary %s: a time above zero", every)
 	}
+	if c.String("policy") != "" {
+		lock, err := node.Lock(c.String("state"))
+		if err != nil {
+			return err
+		}
+		defer lock.Close()
+	}
 	e, err := enforce.Load(enforceOptions(c))
 	if err != nil {
 		return err

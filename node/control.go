@@ -9,6 +9,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"path/filepath"
@@ -38,6 +39,25 @@ type answer struct {
 	Error string `json:"error,omitempty"`
 	// Refused: the error is the policy's word, not a failure.
 	Refused bool `json:"refused,omitempty"`
+}
+
+// Lock makes the state directory this agent's, until what it gives is closed or the process ends.
+func Lock(state string) (io.Closer, error) {
+	if err := os.MkdirAll(state, 0o700); err != nil {
+		return nil, err
+	}
+	f, err := os.OpenFile(filepath.Join(state, "agent.lock"), os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+	if errors.Is(err, unix.EWOULDBLOCK) {
+		err = errors.New("an agent runs already\nhint: `systemctl status sbom-bless` shows it; one that runs by hand ends by SIGTERM")
+	}
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("%s: %w", f.Name(), err), f.Close())
+	}
+	return f, nil
 }
 
 // SocketPath is where an agent listens.

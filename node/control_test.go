@@ -103,6 +103,24 @@ func TestStorage(t *testing.T) {
 	}
 }
 
+// There is one agent to a state directory.
+func TestLock(t *testing.T) {
+	state := t.TempDir() + "/state"
+	first, err := Lock(state)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Lock(state); err == nil || !strings.Contains(err.Error(), "agent.lock: an agent runs already\nhint: ") {
+		t.Errorf("%v", err)
+	}
+	if err := first.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Lock(state); err != nil {
+		t.Error(err)
+	}
+}
+
 // bundle writes a bundle's config.json.
 func bundle(t *testing.T, rootfs string, spec specs.Spec) string {
 	t.Helper()
