@@ -111,7 +111,7 @@ func (a *Agent) Admit(ctx context.Context, c Container, stage Stage) error {
 		}
 		a.mu.Unlock()
 		if err == nil && stage == Running && domain != 0 && d.watch {
-			a.drift(&c, domain, &d)
+			a.drift(ctx, &c, domain, &d)
 		}
 		if err != nil && !errors.As(err, &refused) {
 			return fmt.Errorf("container %s: %w", c.Name, err)

@@ -415,6 +415,38 @@ func TestDrift(t *testing.T) {
 	}
 }
 
+// A file that would take a day to read is reported unread, and an agent that ends reads none.
+func TestDriftOfLargeFile(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Skip("root only: needs map_files")
+	}
+	f, err := os.Create(t.TempDir() + "/large")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if err := f.Truncate(1 << 40); err != nil {
+		t.Fatal(err)
+	}
+	m, err := syscall.Mmap(int(f.Fd()), 0, 4096, syscall.PROT_READ|syscall.PROT_EXEC, syscall.MAP_PRIVATE)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer syscall.Munmap(m)
+	r := newRig(t)
+	r.start("keys: [k]\n")
+	c := r.container("a", "blessed")
+	if err := r.Admit(t.Context(), c, Running); err != nil || !r.said("drift", "reported", "too-large") {
+		t.Errorf("%v %+v", err, r.notices)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	r.notices = nil
+	if r.drift(ctx, &c, 1, &decision{rules: enforce.Rules{Trust: enforce.TrustSBOM, JIT: true}}); len(r.notices) > 0 {
+		t.Errorf("%+v", r.notices)
+	}
+}
+
 // What a process calls itself hides it neither from a look at it nor from a change of policy.
 // One that is in the host's root is the runtime's, which waits to become the container's.
 func TestNameOfProcess(t *testing.T) {

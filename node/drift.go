@@ -6,6 +6,7 @@ package node
 
 import (
 	"bufio"
+	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
@@ -23,7 +24,7 @@ import (
 // drift reports what the processes of a container execute that its list lacks:
 // what they mapped before the verifier knew of them, it does not judge again. A
 // container without a list has nothing to compare with.
-func (a *Agent) drift(c *Container, domain uint32, d *decision) {
+func (a *Agent) drift(ctx context.Context, c *Container, domain uint32, d *decision) {
 	if d.unblessed != nil || !d.rules.Trust.Listed() {
 		return
 	}
@@ -59,6 +60,9 @@ func (a *Agent) drift(c *Container, domain uint32, d *decision) {
 				continue
 			}
 			seen[m.device+m.inode] = true
+			if ctx.Err() != nil {
+				return
+			}
 			sum, err := m.sum(pid)
 			if errors.Is(err, fs.ErrNotExist) {
 				continue // it ended, or unmapped it
@@ -68,9 +72,12 @@ func (a *Agent) drift(c *Container, domain uint32, d *decision) {
 			}
 			n.Reason = "not-listed"
 			n.Message = fmt.Sprintf("reported: drift: process %d (%s) executes %s, which is not in the SBOM of %s", pid, command, m.path, c.image())
-			if err == nil {
+			switch {
+			case err == nil:
 				n.SHA256 = hex.EncodeToString(sum[:])
-			} else {
+			case errors.Is(err, errTooLarge):
+				n.Reason, n.Message = "too-large", fmt.Sprintf("reported: drift: process %d (%s) executes %s, which is larger than 1 GiB, and was not read", pid, command, m.path)
+			default:
 				n.Reason, n.Message = "no-digest", fmt.Sprintf("reported: drift: process %d (%s) executes %s, which cannot be read: %v", pid, command, m.path, err)
 			}
 			a.notify(n)
@@ -128,6 +135,12 @@ func executable(pid int) []mapping {
 	return list
 }
 
+// maxHashed is the size up to which a file is read for a drift report: anybody can make
+// one that takes a day, and needs no room for it.
+const maxHashed = 1 << 30
+
+var errTooLarge = errors.New("too large")
+
 // sum is the SHA-256 of the file that is mapped, be its name gone or another's now.
 func (m mapping) sum(pid int) (sum [32]byte, err error) {
 	f, err := os.Open(fmt.Sprintf("/proc/%d/map_files/%s", pid, m.addresses))
@@ -135,8 +148,17 @@ func (m mapping) sum(pid int) (sum [32]byte, err error) {
 		return sum, err
 	}
 	defer f.Close()
+	info, err := f.Stat()
+	switch {
+	case err != nil:
+		return sum, err
+	case !info.Mode().IsRegular():
+		return sum, errors.New("it is no regular file")
+	case info.Size() > maxHashed:
+		return sum, errTooLarge
+	}
 	h := sha256.New()
-	if _, err := io.Copy(h, f); err != nil {
+	if _, err := io.Copy(h, io.LimitReader(f, maxHashed)); err != nil {
 		return sum, err
 	}
 	h.Sum(sum[:0])
