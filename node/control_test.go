@@ -142,7 +142,8 @@ func TestFromHook(t *testing.T) {
 	const id = "f00d"
 	for name, text := range map[string]string{
 		"overlay-containers/containers.json": `[{"id":"f00d","names":["web"],"image":"cafe","layer":"top","metadata":"{\"image-name\":\"registry.example/app:2\",\"name\":\"web\"}"},
-			{"id":"strange","names":["strange"],"image":"cafe","layer":"other"},{"id":"built","names":["built"],"image":"local","layer":"top"}]`,
+			{"id":"strange","names":["strange"],"image":"cafe","layer":"other"},{"id":"built","names":["built"],"image":"local","layer":"top"},
+			{"id":"lost","names":["lost"],"image":"removed","layer":"top"}]`,
 		"overlay-containers/volatile-containers.json": `[{"id":"brief","names":["brief"],"image":"cafe","layer":"top"}]`,
 		"overlay-images/images.json": `[{"id":"cafe","digest":"sha256:1111","names":["registry.example/app:1","registry.example/app:2"],"layer":"base"},
 			{"id":"local","names":["localhost/x:1"],"layer":"base"}]`,
@@ -166,7 +167,8 @@ func TestFromHook(t *testing.T) {
 			Runtime: "podman", Name: "strange", Image: "registry.example/app:1",
 			Problem: "the layer of container strange does not lie on image cafe",
 		}},
-		{"unknown", rootfs, nil, Container{Runtime: "podman", Name: "unknown", Problem: errNotStored.Error()}},
+		{"lost", rootfs, nil, Container{Runtime: "podman", Name: "lost", Problem: `containers/storage lacks image "removed" of container lost`}},
+		{"unknown", rootfs, nil, Container{Runtime: "podman", Name: "unknown", Problem: "containers/storage does not know it"}},
 		{id, rootfs, map[string]string{
 			"io.container.manager": "cri-o", "io.kubernetes.cri-o.Labels": `{"io.kubernetes.pod.namespace":"shop","io.kubernetes.container.name":"front","team":"red"}`,
 		}, Container{Runtime: "cri-o", Name: "front", Namespace: "shop", Image: "registry.example/app:2", Digest: "sha256:1111"}},

@@ -7,7 +7,6 @@ package node
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"maps"
 	"path/filepath"
@@ -55,7 +54,8 @@ func fromHook(ctx context.Context, state *specs.State, containerd *Containerd) (
 		if c.Labels["io.container.manager"] == CRIO && !strings.Contains(c.Cgroup, "/libpod-") {
 			c.Runtime = CRIO
 		}
-		return c, fromPod(root, &c)
+		fromPod(root, &c)
+		return c, nil
 	}
 	c.Image, c.Digest, _ = strings.Cut(c.Labels[AnnotationImage], "@")
 	if c.Digest == "" {
@@ -77,20 +77,16 @@ func fromContainerd(ctx context.Context, r *Containerd, namespace string, c Cont
 }
 
 // fromPod fills in what podman's or CRI-O's annotations and storage say.
-func fromPod(root string, c *Container) error {
+func fromPod(root string, c *Container) {
 	// CRI-O keeps the labels of Kubernetes in an annotation.
 	var labels map[string]string
 	if json.Unmarshal([]byte(c.Labels["io.kubernetes.cri-o.Labels"]), &labels) == nil {
 		maps.Copy(c.Labels, labels)
 	}
-	err := fromStorage(root, c)
-	if errors.Is(err, errNotStored) {
-		c.Problem, err = firstLine(err), nil
-	}
+	fromStorage(root, c)
 	if c.Runtime == CRIO {
 		c.fromCRI(criNamespace)
 	}
-	return err
 }
 
 // startingRoot is the root filesystem of a container that has not entered it yet: there are

@@ -49,15 +49,13 @@ type storedLayer struct {
 	Parent string `json:"parent"`
 }
 
-// find reads the lists of one kind; those marked volatile are of containers that do
-// not outlive a boot.
+// find looks in the lists of one kind; those marked volatile are of containers that do
+// not outlive a boot. It gives nil when none is it.
 func find[T any](root, kind string, ok func(*T) bool) (*T, error) {
-	var missing error
 	for _, volatile := range []string{"", "volatile-"} {
 		var list []T
 		err := readJSON(filepath.Join(root, "overlay-"+kind, volatile+kind+".json"), &list)
 		if errors.Is(err, fs.ErrNotExist) {
-			missing = err
 			continue
 		}
 		if err != nil {
@@ -69,26 +67,29 @@ func find[T any](root, kind string, ok func(*T) bool) (*T, error) {
 			}
 		}
 	}
-	return nil, missing
+	return nil, nil
 }
 
-// errNotStored says that a storage does not know the container.
-var errNotStored = errors.New("containers/storage does not know it")
-
 // fromStorage fills c with what the storage at root knows of the container c.ID. The image
-// counts only if the container's layer lies on the image's.
-func fromStorage(root string, c *Container) error {
+// counts only if the container's layer lies on the image's; else c.Problem says what is wrong.
+func fromStorage(root string, c *Container) {
+	problem := func(err error, format string, args ...any) {
+		if c.Problem = fmt.Sprintf(format, args...); err != nil {
+			c.Problem += ": " + firstLine(err)
+		}
+	}
 	sc, err := find(root, "containers", func(x *storedContainer) bool { return x.ID == c.ID })
 	if sc == nil {
-		return errors.Join(errNotStored, err)
+		problem(err, "containers/storage does not know it")
+		return
 	}
 	if len(sc.Names) > 0 {
 		c.Name = sc.Names[0]
 	}
 	image, err := find(root, "images", func(x *storedImage) bool { return x.ID == sc.Image })
 	if image == nil {
-		c.Problem = fmt.Sprintf("containers/storage lacks image %q of container %s", sc.Image, c.ID)
-		return err
+		problem(err, "containers/storage lacks image %q of container %s", sc.Image, c.ID)
+		return
 	}
 	c.Image = image.ID
 	if len(image.Names) > 0 {
@@ -100,15 +101,14 @@ func fromStorage(root string, c *Container) error {
 	}
 	layer, err := find(root, "layers", func(x *storedLayer) bool { return x.ID == sc.Layer })
 	if layer == nil || layer.Parent != image.Layer && !slices.Contains(image.Mapped, layer.Parent) {
-		c.Problem = fmt.Sprintf("the layer of container %s does not lie on image %s", c.ID, image.ID)
-		return err
+		problem(err, "the layer of container %s does not lie on image %s", c.ID, image.ID)
+		return
 	}
 	if image.Digest == "" {
-		c.Problem = fmt.Sprintf("image %s has no manifest: it was built here", c.Image)
-		return nil
+		problem(nil, "image %s has no manifest: it was built here", c.Image)
+		return
 	}
 	c.Digest = image.Digest
-	return nil
 }
 
 // imageName finds the name in the metadata that podman keeps.
@@ -195,12 +195,10 @@ func (s *Storage) scan(wanted func(*Container) bool) ([]Container, error) {
 		if errors.Is(err, fs.ErrNotExist) {
 			return fs.SkipDir // of another storage
 		}
-		c.Labels = spec.Annotations
-		if err == nil {
-			err = fromPod(s.Root, &c)
-		}
-		if err != nil {
+		if c.Labels = spec.Annotations; err != nil {
 			c.Problem = firstLine(err)
+		} else {
+			fromPod(s.Root, &c)
 		}
 		list = append(list, c)
 		return fs.SkipDir
