@@ -63,6 +63,9 @@ func agentCommands(state cli.Flag) []*cli.Command {
 		{Name: "reload", Usage: "put the policy file of the running agent in force, all of it or nothing",
 			Flags: []cli.Flag{state, &cli.DurationFlag{Name: "confirm", Usage: "go back to the policy before after this time, unless it is confirmed by then (enforce confirm)", DefaultText: "keep it"}},
 			Action: func(c *cli.Context) error {
+				if confirm := c.Duration("confirm"); confirm < 0 {
+					return usagef("--confirm %s: a time above zero", confirm)
+				}
 				return node.AskReload(c.Context, c.String("state"), c.Duration("confirm"))
 			}},
 		{Name: "confirm", Usage: "keep a policy that was reloaded with --confirm", Flags: []cli.Flag{state},

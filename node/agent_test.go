@@ -15,6 +15,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -660,6 +661,51 @@ func TestConfirm(t *testing.T) {
 			t.Errorf("%v", err)
 		}
 	})
+	t.Run("killed while it waits, and the file has become bad", func(t *testing.T) {
+		r.write("keys: [k]\nmode: enforce\n")
+		if err := r.Reload(t.Context(), 0); err != nil {
+			t.Fatal(err)
+		}
+		try(time.Hour)
+		r.start("keys: [k]\nmode: audits\n")
+		wait("audit 2")
+		if err := r.Confirm(); err != nil {
+			t.Error("it is in force without a deadline: ", err)
+		}
+	})
+	t.Run("the time ends while an agent starts", func(t *testing.T) {
+		r.write("keys: [k]\nmode: enforce\n")
+		if err := r.Reload(t.Context(), 0); err != nil {
+			t.Fatal(err)
+		}
+		try(300 * time.Millisecond)
+		r.Agent.mu.Lock()
+		r.Agent.confirm.Stop() // killed
+		r.Agent.mu.Unlock()
+		lists := r.lists
+		var asked atomic.Int32
+		r.lists = func(ctx context.Context, c *Container) (List, error) {
+			if asked.Add(1) == 1 { // the registry is slow at first
+				time.Sleep(400 * time.Millisecond)
+			}
+			return lists(ctx, c)
+		}
+		r.start(audit)
+		wait("enforce 2")
+		r.lists = lists
+		if err := r.Confirm(); !errors.Is(err, ErrNothingToConfirm) { // waits for the end of it
+			t.Errorf("%v", err)
+		}
+		if text, err := os.ReadFile(PolicyInForce(r.dir + "/state")); string(text) != "keys: [k]\nmode: enforce\n" {
+			t.Errorf("in force: %s %v", text, err)
+		}
+	})
+	t.Run("in no time", func(t *testing.T) {
+		r.write(audit)
+		if err := r.Reload(t.Context(), -time.Minute); err == nil || r.kernel.state("a") != "enforce 2" {
+			t.Errorf("%v %s", err, r.kernel.state("a"))
+		}
+	})
 	t.Run("bad policy", func(t *testing.T) {
 		bad(time.Hour)
 		if err := r.Confirm(); !errors.Is(err, ErrNothingToConfirm) {
@@ -821,6 +867,26 @@ func TestBreakGlassInNeed(t *testing.T) {
 	}
 	if a, b := r.kernel.state("a"), r.kernel.state("b"); a != "enforce 2" || b != "enforce 2" || !r.said("break-glass", "closed", "") {
 		t.Errorf("%q %q", a, b)
+	}
+}
+
+// A container that does not notice that the glass is whole again is told again.
+func TestCloseGlassAgain(t *testing.T) {
+	r := newRig(t)
+	r.start("keys: [k]\nmode: enforce\n")
+	if err := r.Admit(t.Context(), r.container("a", "blessed"), Running); err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(os.WriteFile(r.dir+"/glass", nil, 0o600), r.Glass(), os.Remove(r.dir+"/glass")); err != nil {
+		t.Fatal(err)
+	}
+	r.kernel.refuse = "a"
+	if err := r.Glass(); err == nil || r.kernel.state("a") != "audit 2" {
+		t.Fatalf("%v %q", err, r.kernel.state("a"))
+	}
+	r.kernel.refuse = ""
+	if err := r.Sweep(t.Context()); err != nil || r.kernel.state("a") != "enforce 2" {
+		t.Errorf("%v %q", err, r.kernel.state("a"))
 	}
 }
 

@@ -37,9 +37,25 @@ func PolicyInForce(state string) string { return filepath.Join(state, "policy.ya
 
 // Start puts the policy file in force, or what an unfinished trial of it says, and
 // applies it to the containers that an agent before this one knew. A bad file leaves
-// in force what was, if an agent ran since boot.
+// in force what was, if an agent ran since boot, and its trial goes on.
 func (a *Agent) Start(ctx context.Context) error {
-	err := a.start(ctx)
+	a.reload.Lock() // a deadline that passes meanwhile waits
+	defer a.reload.Unlock()
+	if err := a.Glass(); err != nil {
+		a.problem("", err) // what follows puts it right
+	}
+	var t trial
+	err := readJSON(a.trialPath(), &t)
+	if errors.Is(err, fs.ErrNotExist) {
+		err = nil
+	}
+	text, unread := os.ReadFile(a.o.Policy)
+	switch {
+	case unread != nil:
+		err = fmt.Errorf("policy: %w", unread)
+	case err == nil:
+		err = a.start(ctx, text, t)
+	}
 	if err == nil {
 		return nil
 	}
@@ -47,28 +63,22 @@ func (a *Agent) Start(ctx context.Context) error {
 	if errors.Is(e, fs.ErrNotExist) {
 		return err
 	}
-	if e := errors.Join(e, a.take(ctx, text, true)); e != nil {
+	if e == nil {
+		e = a.start(ctx, text, t)
+	}
+	if e != nil {
 		return errors.Join(err, e)
 	}
 	a.notify(Notice{Operation: "policy", Action: "refused", Message: "refused, the one before stays in force: " + firstLine(err)})
 	return nil
 }
 
-func (a *Agent) start(ctx context.Context) error {
-	text, err := os.ReadFile(a.o.Policy)
-	if err != nil {
-		return fmt.Errorf("policy: %w", err)
-	}
-	var t trial
-	err = readJSON(a.trialPath(), &t)
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	if err := a.Glass(); err != nil {
-		a.problem("", err) // what follows puts it right
-	}
-	if err != nil || !bytes.Equal(t.Tried, text) {
-		return errors.Join(a.take(ctx, text, true), a.endTrial())
+func (a *Agent) start(ctx context.Context, text []byte, t trial) error {
+	if !bytes.Equal(t.Tried, text) {
+		if err := a.take(ctx, text, true); err != nil {
+			return err
+		}
+		return a.endTrial()
 	}
 	left := time.Until(t.Until)
 	if left > 0 {
@@ -87,6 +97,9 @@ func (a *Agent) start(ctx context.Context) error {
 // error, for none. With confirm, the policy before it comes back after that
 // time unless Confirm is called.
 func (a *Agent) Reload(ctx context.Context, confirm time.Duration) error {
+	if confirm < 0 {
+		return fmt.Errorf("%s is no time to confirm a policy in\nhint: --confirm 60s", confirm)
+	}
 	text, err := os.ReadFile(a.o.Policy)
 	if err != nil {
 		return fmt.Errorf("policy: %w", err)
@@ -322,7 +335,7 @@ func (a *Agent) broken() bool {
 
 // Glass looks at the break-glass file, and applies and reports it when it came or went. It
 // asks nobody for a list and waits for no change of policy, and a container that fails
-// keeps none of the others.
+// keeps none of the others: Sweep tries that again.
 func (a *Agent) Glass() error {
 	now := a.broken()
 	a.mu.Lock()
@@ -332,11 +345,16 @@ func (a *Agent) Glass() error {
 	}
 	a.glass = now
 	var errs []error
-	for _, r := range a.records {
+	for key, r := range a.records {
 		if !r.Enforce {
 			continue
 		}
-		if err := a.o.Verifier.SetEnforce(r.Domain, !now); err != nil && r.Container.refresh() {
+		err := a.o.Verifier.SetEnforce(r.Domain, !now)
+		if err == nil {
+			continue
+		}
+		a.behind[key] = true
+		if r.Container.refresh() {
 			errs = append(errs, fmt.Errorf("break-glass: container %s: %w", r.Container.Name, err))
 		}
 	}
