@@ -35,6 +35,7 @@ type blessDomain struct {
 	Generation uint32
 	HostDev    uint32
 	Reserved   uint32
+	HostInode  uint64
 	MaxSize    uint64
 }
 
@@ -110,23 +111,24 @@ const (
 type blessOp uint32
 
 const (
-	blessOpOP_EXEC      blessOp = 1
-	blessOpOP_MMAP      blessOp = 2
-	blessOpOP_MPROTECT  blessOp = 3
-	blessOpOP_READ_CODE blessOp = 4
-	blessOpOP_WRITE     blessOp = 5
-	blessOpOP_SETATTR   blessOp = 6
-	blessOpOP_XATTR     blessOp = 7
-	blessOpOP_UNLINK    blessOp = 8
-	blessOpOP_RENAME    blessOp = 9
-	blessOpOP_LINK      blessOp = 10
-	blessOpOP_IOCTL     blessOp = 11
-	blessOpOP_PTRACE    blessOp = 12
-	blessOpOP_BPF       blessOp = 13
-	blessOpOP_MODULE    blessOp = 14
-	blessOpOP_SOCKET    blessOp = 15
-	blessOpOP_UMOUNT    blessOp = 16
-	blessOpOP_MOUNT     blessOp = 17
+	blessOpOP_EXEC        blessOp = 1
+	blessOpOP_MMAP        blessOp = 2
+	blessOpOP_MPROTECT    blessOp = 3
+	blessOpOP_READ_CODE   blessOp = 4
+	blessOpOP_WRITE       blessOp = 5
+	blessOpOP_SETATTR     blessOp = 6
+	blessOpOP_XATTR       blessOp = 7
+	blessOpOP_UNLINK      blessOp = 8
+	blessOpOP_RENAME      blessOp = 9
+	blessOpOP_LINK        blessOp = 10
+	blessOpOP_IOCTL       blessOp = 11
+	blessOpOP_PTRACE      blessOp = 12
+	blessOpOP_BPF         blessOp = 13
+	blessOpOP_MODULE      blessOp = 14
+	blessOpOP_SOCKET      blessOp = 15
+	blessOpOP_UMOUNT      blessOp = 16
+	blessOpOP_MOUNT       blessOp = 17
+	blessOpOP_USERFAULTFD blessOp = 18
 )
 
 type blessReason uint32
@@ -189,6 +191,12 @@ type blessSignedDigest struct {
 	Digest  [32]uint8
 }
 
+type blessSpent struct {
+	_      structs.HostLayout
+	Since  uint64
+	Events uint64
+}
+
 type blessSuffixKey struct {
 	_    structs.HostLayout
 	Text [8]int8
@@ -198,60 +206,65 @@ type blessSuffixKey struct {
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
-	blessMapAgents         = "agents"
-	blessMapBelow          = "below"
-	blessMapCgroups        = "cgroups"
-	blessMapCounters       = "counters"
-	blessMapDomains        = "domains"
-	blessMapEvents         = "events"
-	blessMapLabels         = "labels"
-	blessMapMounts         = "mounts"
-	blessMapNear           = "near"
-	blessMapObjects        = "objects"
-	blessMapRecent         = "recent"
-	blessMapRoots          = "roots"
-	blessMapSets           = "sets"
-	blessMapSetting        = "setting"
-	blessMapSignatures     = "signatures"
-	blessMapSignedDigests  = "signed_digests"
-	blessMapSuffixes       = "suffixes"
-	blessMapVerdicts       = "verdicts"
-	blessProgBpfCall       = "bpf_call"
-	blessProgBpfMapFd      = "bpf_map_fd"
-	blessProgBpfProgFd     = "bpf_prog_fd"
-	blessProgCheckSecurity = "check_security"
-	blessProgCredsForExec  = "creds_for_exec"
-	blessProgFileSetattr   = "file_setattr"
-	blessProgFork          = "fork"
-	blessProgIoctl         = "ioctl"
-	blessProgKernMount     = "kern_mount"
-	blessProgLabelTasks    = "label_tasks"
-	blessProgLink          = "link"
-	blessProgLoadData      = "load_data"
-	blessProgMmap          = "mmap"
-	blessProgMount         = "mount"
-	blessProgMoveMount     = "move_mount"
-	blessProgMprotect      = "mprotect"
-	blessProgOpen          = "open"
-	blessProgPtrace        = "ptrace"
-	blessProgReadFile      = "read_file"
-	blessProgRemoveAcl     = "remove_acl"
-	blessProgRemovexattr   = "removexattr"
-	blessProgRename        = "rename"
-	blessProgRmdir         = "rmdir"
-	blessProgSetAcl        = "set_acl"
-	blessProgSetattr       = "setattr"
-	blessProgSetattrCompat = "setattr_compat"
-	blessProgSetxattr      = "setxattr"
-	blessProgSocket        = "socket"
-	blessProgTraceme       = "traceme"
-	blessProgUmount        = "umount"
-	blessProgUnlink        = "unlink"
-	blessVarOvlEntry       = "ovl_entry"
-	blessVarOvlLower       = "ovl_lower"
-	blessVarPinsDev        = "pins_dev"
-	blessVarPinsInode      = "pins_inode"
-	blessVarTypes          = "types"
+	blessMapAgents          = "agents"
+	blessMapBelow           = "below"
+	blessMapBudgets         = "budgets"
+	blessMapCgroups         = "cgroups"
+	blessMapCounters        = "counters"
+	blessMapDomains         = "domains"
+	blessMapEvents          = "events"
+	blessMapLabels          = "labels"
+	blessMapMounts          = "mounts"
+	blessMapNear            = "near"
+	blessMapObjects         = "objects"
+	blessMapRecent          = "recent"
+	blessMapRoots           = "roots"
+	blessMapSets            = "sets"
+	blessMapSetting         = "setting"
+	blessMapSignatures      = "signatures"
+	blessMapSignedDigests   = "signed_digests"
+	blessMapSuffixes        = "suffixes"
+	blessMapUsed            = "used"
+	blessMapVerdicts        = "verdicts"
+	blessProgAnonymousInode = "anonymous_inode"
+	blessProgBpfCall        = "bpf_call"
+	blessProgBpfMapFd       = "bpf_map_fd"
+	blessProgBpfProgFd      = "bpf_prog_fd"
+	blessProgCheckSecurity  = "check_security"
+	blessProgCredsForExec   = "creds_for_exec"
+	blessProgFileSetattr    = "file_setattr"
+	blessProgFork           = "fork"
+	blessProgIoctl          = "ioctl"
+	blessProgIoctlCompat    = "ioctl_compat"
+	blessProgKernMount      = "kern_mount"
+	blessProgLabelTasks     = "label_tasks"
+	blessProgLink           = "link"
+	blessProgLoadData       = "load_data"
+	blessProgMmap           = "mmap"
+	blessProgMount          = "mount"
+	blessProgMoveMount      = "move_mount"
+	blessProgMprotect       = "mprotect"
+	blessProgOpen           = "open"
+	blessProgPtrace         = "ptrace"
+	blessProgReadFile       = "read_file"
+	blessProgRemoveAcl      = "remove_acl"
+	blessProgRemovexattr    = "removexattr"
+	blessProgRename         = "rename"
+	blessProgRmdir          = "rmdir"
+	blessProgSbDelete       = "sb_delete"
+	blessProgSetAcl         = "set_acl"
+	blessProgSetattr        = "setattr"
+	blessProgSetattrCompat  = "setattr_compat"
+	blessProgSetxattr       = "setxattr"
+	blessProgSocket         = "socket"
+	blessProgTraceme        = "traceme"
+	blessProgUmount         = "umount"
+	blessProgUnlink         = "unlink"
+	blessVarOvlEntry        = "ovl_entry"
+	blessVarOvlLower        = "ovl_lower"
+	blessVarPinsDev         = "pins_dev"
+	blessVarPinsInode       = "pins_inode"
+	blessVarTypes           = "types"
 )
 
 // loadBless returns the embedded CollectionSpec for bless.
@@ -296,37 +309,40 @@ type blessSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type blessProgramSpecs struct {
-	BpfCall       *ebpf.ProgramSpec `ebpf:"bpf_call"`
-	BpfMapFd      *ebpf.ProgramSpec `ebpf:"bpf_map_fd"`
-	BpfProgFd     *ebpf.ProgramSpec `ebpf:"bpf_prog_fd"`
-	CheckSecurity *ebpf.ProgramSpec `ebpf:"check_security"`
-	CredsForExec  *ebpf.ProgramSpec `ebpf:"creds_for_exec"`
-	FileSetattr   *ebpf.ProgramSpec `ebpf:"file_setattr"`
-	Fork          *ebpf.ProgramSpec `ebpf:"fork"`
-	Ioctl         *ebpf.ProgramSpec `ebpf:"ioctl"`
-	KernMount     *ebpf.ProgramSpec `ebpf:"kern_mount"`
-	LabelTasks    *ebpf.ProgramSpec `ebpf:"label_tasks"`
-	Link          *ebpf.ProgramSpec `ebpf:"link"`
-	LoadData      *ebpf.ProgramSpec `ebpf:"load_data"`
-	Mmap          *ebpf.ProgramSpec `ebpf:"mmap"`
-	Mount         *ebpf.ProgramSpec `ebpf:"mount"`
-	MoveMount     *ebpf.ProgramSpec `ebpf:"move_mount"`
-	Mprotect      *ebpf.ProgramSpec `ebpf:"mprotect"`
-	Open          *ebpf.ProgramSpec `ebpf:"open"`
-	Ptrace        *ebpf.ProgramSpec `ebpf:"ptrace"`
-	ReadFile      *ebpf.ProgramSpec `ebpf:"read_file"`
-	RemoveAcl     *ebpf.ProgramSpec `ebpf:"remove_acl"`
-	Removexattr   *ebpf.ProgramSpec `ebpf:"removexattr"`
-	Rename        *ebpf.ProgramSpec `ebpf:"rename"`
-	Rmdir         *ebpf.ProgramSpec `ebpf:"rmdir"`
-	SetAcl        *ebpf.ProgramSpec `ebpf:"set_acl"`
-	Setattr       *ebpf.ProgramSpec `ebpf:"setattr"`
-	SetattrCompat *ebpf.ProgramSpec `ebpf:"setattr_compat"`
-	Setxattr      *ebpf.ProgramSpec `ebpf:"setxattr"`
-	Socket        *ebpf.ProgramSpec `ebpf:"socket"`
-	Traceme       *ebpf.ProgramSpec `ebpf:"traceme"`
-	Umount        *ebpf.ProgramSpec `ebpf:"umount"`
-	Unlink        *ebpf.ProgramSpec `ebpf:"unlink"`
+	AnonymousInode *ebpf.ProgramSpec `ebpf:"anonymous_inode"`
+	BpfCall        *ebpf.ProgramSpec `ebpf:"bpf_call"`
+	BpfMapFd       *ebpf.ProgramSpec `ebpf:"bpf_map_fd"`
+	BpfProgFd      *ebpf.ProgramSpec `ebpf:"bpf_prog_fd"`
+	CheckSecurity  *ebpf.ProgramSpec `ebpf:"check_security"`
+	CredsForExec   *ebpf.ProgramSpec `ebpf:"creds_for_exec"`
+	FileSetattr    *ebpf.ProgramSpec `ebpf:"file_setattr"`
+	Fork           *ebpf.ProgramSpec `ebpf:"fork"`
+	Ioctl          *ebpf.ProgramSpec `ebpf:"ioctl"`
+	IoctlCompat    *ebpf.ProgramSpec `ebpf:"ioctl_compat"`
+	KernMount      *ebpf.ProgramSpec `ebpf:"kern_mount"`
+	LabelTasks     *ebpf.ProgramSpec `ebpf:"label_tasks"`
+	Link           *ebpf.ProgramSpec `ebpf:"link"`
+	LoadData       *ebpf.ProgramSpec `ebpf:"load_data"`
+	Mmap           *ebpf.ProgramSpec `ebpf:"mmap"`
+	Mount          *ebpf.ProgramSpec `ebpf:"mount"`
+	MoveMount      *ebpf.ProgramSpec `ebpf:"move_mount"`
+	Mprotect       *ebpf.ProgramSpec `ebpf:"mprotect"`
+	Open           *ebpf.ProgramSpec `ebpf:"open"`
+	Ptrace         *ebpf.ProgramSpec `ebpf:"ptrace"`
+	ReadFile       *ebpf.ProgramSpec `ebpf:"read_file"`
+	RemoveAcl      *ebpf.ProgramSpec `ebpf:"remove_acl"`
+	Removexattr    *ebpf.ProgramSpec `ebpf:"removexattr"`
+	Rename         *ebpf.ProgramSpec `ebpf:"rename"`
+	Rmdir          *ebpf.ProgramSpec `ebpf:"rmdir"`
+	SbDelete       *ebpf.ProgramSpec `ebpf:"sb_delete"`
+	SetAcl         *ebpf.ProgramSpec `ebpf:"set_acl"`
+	Setattr        *ebpf.ProgramSpec `ebpf:"setattr"`
+	SetattrCompat  *ebpf.ProgramSpec `ebpf:"setattr_compat"`
+	Setxattr       *ebpf.ProgramSpec `ebpf:"setxattr"`
+	Socket         *ebpf.ProgramSpec `ebpf:"socket"`
+	Traceme        *ebpf.ProgramSpec `ebpf:"traceme"`
+	Umount         *ebpf.ProgramSpec `ebpf:"umount"`
+	Unlink         *ebpf.ProgramSpec `ebpf:"unlink"`
 }
 
 // blessMapSpecs contains maps before they are loaded into the kernel.
@@ -335,6 +351,7 @@ type blessProgramSpecs struct {
 type blessMapSpecs struct {
 	Agents        *ebpf.MapSpec `ebpf:"agents"`
 	Below         *ebpf.MapSpec `ebpf:"below"`
+	Budgets       *ebpf.MapSpec `ebpf:"budgets"`
 	Cgroups       *ebpf.MapSpec `ebpf:"cgroups"`
 	Counters      *ebpf.MapSpec `ebpf:"counters"`
 	Domains       *ebpf.MapSpec `ebpf:"domains"`
@@ -350,6 +367,7 @@ type blessMapSpecs struct {
 	Signatures    *ebpf.MapSpec `ebpf:"signatures"`
 	SignedDigests *ebpf.MapSpec `ebpf:"signed_digests"`
 	Suffixes      *ebpf.MapSpec `ebpf:"suffixes"`
+	Used          *ebpf.MapSpec `ebpf:"used"`
 	Verdicts      *ebpf.MapSpec `ebpf:"verdicts"`
 }
 
@@ -386,6 +404,7 @@ func (o *blessObjects) Close() error {
 type blessMaps struct {
 	Agents        *ebpf.Map `ebpf:"agents"`
 	Below         *ebpf.Map `ebpf:"below"`
+	Budgets       *ebpf.Map `ebpf:"budgets"`
 	Cgroups       *ebpf.Map `ebpf:"cgroups"`
 	Counters      *ebpf.Map `ebpf:"counters"`
 	Domains       *ebpf.Map `ebpf:"domains"`
@@ -401,6 +420,7 @@ type blessMaps struct {
 	Signatures    *ebpf.Map `ebpf:"signatures"`
 	SignedDigests *ebpf.Map `ebpf:"signed_digests"`
 	Suffixes      *ebpf.Map `ebpf:"suffixes"`
+	Used          *ebpf.Map `ebpf:"used"`
 	Verdicts      *ebpf.Map `ebpf:"verdicts"`
 }
 
@@ -408,6 +428,7 @@ func (m *blessMaps) Close() error {
 	return _BlessClose(
 		m.Agents,
 		m.Below,
+		m.Budgets,
 		m.Cgroups,
 		m.Counters,
 		m.Domains,
@@ -423,6 +444,7 @@ func (m *blessMaps) Close() error {
 		m.Signatures,
 		m.SignedDigests,
 		m.Suffixes,
+		m.Used,
 		m.Verdicts,
 	)
 }
@@ -442,41 +464,45 @@ type blessVariables struct {
 //
 // It can be passed to loadBlessObjects or ebpf.CollectionSpec.LoadAndAssign.
 type blessPrograms struct {
-	BpfCall       *ebpf.Program `ebpf:"bpf_call"`
-	BpfMapFd      *ebpf.Program `ebpf:"bpf_map_fd"`
-	BpfProgFd     *ebpf.Program `ebpf:"bpf_prog_fd"`
-	CheckSecurity *ebpf.Program `ebpf:"check_security"`
-	CredsForExec  *ebpf.Program `ebpf:"creds_for_exec"`
-	FileSetattr   *ebpf.Program `ebpf:"file_setattr"`
-	Fork          *ebpf.Program `ebpf:"fork"`
-	Ioctl         *ebpf.Program `ebpf:"ioctl"`
-	KernMount     *ebpf.Program `ebpf:"kern_mount"`
-	LabelTasks    *ebpf.Program `ebpf:"label_tasks"`
-	Link          *ebpf.Program `ebpf:"link"`
-	LoadData      *ebpf.Program `ebpf:"load_data"`
-	Mmap          *ebpf.Program `ebpf:"mmap"`
-	Mount         *ebpf.Program `ebpf:"mount"`
-	MoveMount     *ebpf.Program `ebpf:"move_mount"`
-	Mprotect      *ebpf.Program `ebpf:"mprotect"`
-	Open          *ebpf.Program `ebpf:"open"`
-	Ptrace        *ebpf.Program `ebpf:"ptrace"`
-	ReadFile      *ebpf.Program `ebpf:"read_file"`
-	RemoveAcl     *ebpf.Program `ebpf:"remove_acl"`
-	Removexattr   *ebpf.Program `ebpf:"removexattr"`
-	Rename        *ebpf.Program `ebpf:"rename"`
-	Rmdir         *ebpf.Program `ebpf:"rmdir"`
-	SetAcl        *ebpf.Program `ebpf:"set_acl"`
-	Setattr       *ebpf.Program `ebpf:"setattr"`
-	SetattrCompat *ebpf.Program `ebpf:"setattr_compat"`
-	Setxattr      *ebpf.Program `ebpf:"setxattr"`
-	Socket        *ebpf.Program `ebpf:"socket"`
-	Traceme       *ebpf.Program `ebpf:"traceme"`
-	Umount        *ebpf.Program `ebpf:"umount"`
-	Unlink        *ebpf.Program `ebpf:"unlink"`
+	AnonymousInode *ebpf.Program `ebpf:"anonymous_inode"`
+	BpfCall        *ebpf.Program `ebpf:"bpf_call"`
+	BpfMapFd       *ebpf.Program `ebpf:"bpf_map_fd"`
+	BpfProgFd      *ebpf.Program `ebpf:"bpf_prog_fd"`
+	CheckSecurity  *ebpf.Program `ebpf:"check_security"`
+	CredsForExec   *ebpf.Program `ebpf:"creds_for_exec"`
+	FileSetattr    *ebpf.Program `ebpf:"file_setattr"`
+	Fork           *ebpf.Program `ebpf:"fork"`
+	Ioctl          *ebpf.Program `ebpf:"ioctl"`
+	IoctlCompat    *ebpf.Program `ebpf:"ioctl_compat"`
+	KernMount      *ebpf.Program `ebpf:"kern_mount"`
+	LabelTasks     *ebpf.Program `ebpf:"label_tasks"`
+	Link           *ebpf.Program `ebpf:"link"`
+	LoadData       *ebpf.Program `ebpf:"load_data"`
+	Mmap           *ebpf.Program `ebpf:"mmap"`
+	Mount          *ebpf.Program `ebpf:"mount"`
+	MoveMount      *ebpf.Program `ebpf:"move_mount"`
+	Mprotect       *ebpf.Program `ebpf:"mprotect"`
+	Open           *ebpf.Program `ebpf:"open"`
+	Ptrace         *ebpf.Program `ebpf:"ptrace"`
+	ReadFile       *ebpf.Program `ebpf:"read_file"`
+	RemoveAcl      *ebpf.Program `ebpf:"remove_acl"`
+	Removexattr    *ebpf.Program `ebpf:"removexattr"`
+	Rename         *ebpf.Program `ebpf:"rename"`
+	Rmdir          *ebpf.Program `ebpf:"rmdir"`
+	SbDelete       *ebpf.Program `ebpf:"sb_delete"`
+	SetAcl         *ebpf.Program `ebpf:"set_acl"`
+	Setattr        *ebpf.Program `ebpf:"setattr"`
+	SetattrCompat  *ebpf.Program `ebpf:"setattr_compat"`
+	Setxattr       *ebpf.Program `ebpf:"setxattr"`
+	Socket         *ebpf.Program `ebpf:"socket"`
+	Traceme        *ebpf.Program `ebpf:"traceme"`
+	Umount         *ebpf.Program `ebpf:"umount"`
+	Unlink         *ebpf.Program `ebpf:"unlink"`
 }
 
 func (p *blessPrograms) Close() error {
 	return _BlessClose(
+		p.AnonymousInode,
 		p.BpfCall,
 		p.BpfMapFd,
 		p.BpfProgFd,
@@ -485,6 +511,7 @@ func (p *blessPrograms) Close() error {
 		p.FileSetattr,
 		p.Fork,
 		p.Ioctl,
+		p.IoctlCompat,
 		p.KernMount,
 		p.LabelTasks,
 		p.Link,
@@ -500,6 +527,7 @@ func (p *blessPrograms) Close() error {
 		p.Removexattr,
 		p.Rename,
 		p.Rmdir,
+		p.SbDelete,
 		p.SetAcl,
 		p.Setattr,
 		p.SetattrCompat,

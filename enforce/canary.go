@@ -172,7 +172,7 @@ func (e *Enforcer) removeCanary(c *canary) error {
 	if c == nil {
 		return nil
 	}
-	return errors.Join(e.Remove(c.Domain), c.mount.Close())
+	return errors.Join(e.removeNow(c.Domain), c.mount.Close())
 }
 
 // runIn runs program in a new process of the cgroup.

@@ -45,7 +45,7 @@ func TestDecode(t *testing.T) {
 
 // Every operation and reason of the programs has a name and a sentence.
 func TestNames(t *testing.T) {
-	for op := blessOpOP_EXEC; op <= blessOpOP_MOUNT; op++ {
+	for op := blessOpOP_EXEC; op <= blessOpOP_USERFAULTFD; op++ {
 		if operations[op] == "" {
 			t.Errorf("operation %d has no name", op)
 		}

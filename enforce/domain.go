@@ -26,6 +26,7 @@ type Domain struct {
 	HostRoot bool `json:"hostRoot,omitempty"`
 	Rules
 	SetID uint32    `json:"set"`
+	List  string    `json:"list,omitempty"` // [Set.Digest]
 	Added time.Time `json:"added"`
 }
 

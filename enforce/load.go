@@ -10,6 +10,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -87,12 +88,20 @@ func Open(o Options) (*Enforcer, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := e.openMaps(spec); err != nil {
+	all, err := e.openMaps(spec)
+	switch {
+	case err != nil:
+	case len(e.maps) == 0:
+		err = fmt.Errorf("%s: %w", o.Pins, ErrNotLoaded)
+	case !all:
+		err = errOtherVersion(o.Pins)
+	}
+	if err != nil {
 		return nil, errors.Join(err, e.Close())
 	}
 	e.label, err = ebpf.LoadPinnedProgram(filepath.Join(o.Pins, object(), labelProgram), nil)
 	if errors.Is(err, fs.ErrNotExist) {
-		err = fmt.Errorf("%s: programs of another version are loaded\nhint: restart `sbom-bless enforce run` to replace them", o.Pins)
+		err = errOtherVersion(o.Pins)
 	}
 	if err != nil {
 		return nil, errors.Join(err, e.Close())
@@ -100,8 +109,12 @@ func Open(o Options) (*Enforcer, error) {
 	return e, nil
 }
 
+func errOtherVersion(pins string) error {
+	return fmt.Errorf("%s: programs of another version are loaded\nhint: restart `sbom-bless enforce run` to replace them", pins)
+}
+
 // laterHooks are not in every kernel: what they watch over came with them.
-var laterHooks = []string{"inode_set_acl", "inode_remove_acl", "inode_file_setattr"}
+var laterHooks = []string{"inode_set_acl", "inode_remove_acl", "inode_file_setattr", "file_ioctl_compat"}
 
 // newSpec is the collection fitted to the running kernel.
 func newSpec() (*ebpf.CollectionSpec, error) {
@@ -182,6 +195,9 @@ func (e *Enforcer) attach(spec *ebpf.CollectionSpec, maps map[string]*ebpf.Map, 
 
 func (e *Enforcer) loadPinned(spec *ebpf.CollectionSpec) error {
 	o := e.options
+	if err := errors.Join(ownDir(o.Pins, "maps"), ownDir(o.State, "domains")); err != nil {
+		return err
+	}
 	maps := filepath.Join(o.Pins, "maps")
 	if err := os.MkdirAll(maps, 0o700); err != nil {
 		return err
@@ -202,18 +218,18 @@ func (e *Enforcer) loadPinned(spec *ebpf.CollectionSpec) error {
 	if err := setPins(spec, o.Pins); err != nil {
 		return err
 	}
-	err = e.openMaps(spec)
+	all, err := e.openMaps(spec)
 	if errors.Is(err, fs.ErrPermission) {
-		err = errors.Join(e.takeOver(), e.openMaps(spec))
+		if err = e.takeOver(); err == nil {
+			all, err = e.openMaps(spec)
+		}
 	}
-	switch {
-	case err == nil:
-		e.Adopted = true
-	case !errors.Is(err, ErrNotLoaded):
+	if err != nil {
 		return err
 	}
+	e.Adopted = len(e.maps) > 0
 	progs := filepath.Join(o.Pins, object())
-	if _, err := os.Stat(filepath.Join(progs, "complete")); err == nil && e.Adopted {
+	if _, err := os.Stat(filepath.Join(progs, "complete")); err == nil && all {
 		e.label, err = ebpf.LoadPinnedProgram(filepath.Join(progs, labelProgram), nil)
 		return errors.Join(err, e.arm())
 	}
@@ -228,8 +244,8 @@ func (e *Enforcer) loadPinned(spec *ebpf.CollectionSpec) error {
 		return errors.Join(err, os.RemoveAll(progs))
 	}
 	for name, m := range e.maps {
-		if e.Adopted {
-			break
+		if m.IsPinned() {
+			continue
 		}
 		if err := m.Pin(filepath.Join(maps, name)); err != nil {
 			return fmt.Errorf("pin %s: %w", name, err)
@@ -245,6 +261,21 @@ func (e *Enforcer) loadPinned(spec *ebpf.CollectionSpec) error {
 		return err
 	}
 	return e.dropOthers(progs)
+}
+
+// ownDir refuses a directory of other things, which a later version or Unload would remove.
+func ownDir(dir, mark string) error {
+	entries, err := os.ReadDir(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if len(entries) > 0 && !slices.ContainsFunc(entries, func(e fs.DirEntry) bool { return e.Name() == mark }) {
+		return fmt.Errorf("%s holds other things\nhint: name a directory that is the verifier's alone", dir)
+	}
+	return nil
 }
 
 // dropOthers unpins the programs of other versions, which detaches them.
@@ -264,22 +295,30 @@ func (e *Enforcer) dropOthers(keep string) error {
 	return nil
 }
 
-// forgetPrograms drops the ids of programs that are gone, which is some time after
-// they are unpinned. An id is never given again, so until then they only take room.
-func (e *Enforcer) forgetPrograms() error {
+// forgetObjects drops the ids of programs and sets that are gone, which is some time
+// after they are dropped. An id is never given again, so until then it only takes room.
+func (e *Enforcer) forgetObjects() error {
 	var gone []uint64
 	var key uint64
 	var object uint8
 	it := e.maps["objects"].Iterate()
 	for it.Next(&key, &object) {
+		var o io.Closer
+		var err error
 		if key>>32 == 0 {
-			continue
+			o, err = ebpf.NewMapFromID(ebpf.MapID(key))
+		} else {
+			o, err = ebpf.NewProgramFromID(ebpf.ProgramID(key))
 		}
-		p, err := ebpf.NewProgramFromID(ebpf.ProgramID(key))
 		if errors.Is(err, fs.ErrNotExist) {
 			gone = append(gone, key)
-		} else if err := errors.Join(err, p.Close()); err != nil {
-			return fmt.Errorf("program %d: %w", uint32(key), err)
+			continue
+		}
+		if err == nil {
+			err = o.Close()
+		}
+		if err != nil {
+			return fmt.Errorf("object %#x: %w", key, err)
 		}
 	}
 	if err := it.Err(); err != nil {
@@ -293,9 +332,23 @@ func (e *Enforcer) forgetPrograms() error {
 	return nil
 }
 
+// guardMap has the programs let nobody but the agent open the map.
+func (e *Enforcer) guardMap(m *ebpf.Map, object blessObject) error {
+	info, err := m.Info()
+	if err != nil {
+		return err
+	}
+	id, _ := info.ID()
+	if err := e.maps["objects"].Put(uint64(id), uint8(object)); err != nil {
+		return fmt.Errorf("objects: %w", err)
+	}
+	return nil
+}
+
 // openMaps opens the pinned maps and checks that they have the shape that the
-// programs expect.
-func (e *Enforcer) openMaps(spec *ebpf.CollectionSpec) error {
+// programs expect. all tells that none is missing: an older version may have fewer.
+func (e *Enforcer) openMaps(spec *ebpf.CollectionSpec) (all bool, err error) {
+	all = true
 	for name, ms := range spec.Maps {
 		if strings.HasPrefix(name, ".") {
 			continue
@@ -303,18 +356,19 @@ func (e *Enforcer) openMaps(spec *ebpf.CollectionSpec) error {
 		m, err := ebpf.LoadPinnedMap(filepath.Join(e.options.Pins, "maps", name), nil)
 		switch {
 		case errors.Is(err, fs.ErrNotExist):
-			return fmt.Errorf("%s: %w", e.options.Pins, ErrNotLoaded)
+			all = false
+			continue
 		case errors.Is(err, fs.ErrPermission):
-			return fmt.Errorf("map %s: %w\nhint: another executable is the agent; `enforce run` with this one makes it so", name, err)
+			return false, fmt.Errorf("map %s: %w\nhint: another executable is the agent; `enforce run` with this one makes it so", name, err)
 		case err != nil:
-			return fmt.Errorf("map %s: %w", name, err)
+			return false, fmt.Errorf("map %s: %w", name, err)
 		}
 		e.maps[name] = m
 		if err := ms.Compatible(m); err != nil {
-			return fmt.Errorf("map %s is of another version: %w\nhint: run `sbom-bless enforce unload` with the version that loaded it", name, err)
+			return false, fmt.Errorf("map %s is of another version: %w\nhint: run `sbom-bless enforce unload` with the version that loaded it", name, err)
 		}
 	}
-	return nil
+	return all, nil
 }
 
 // takeOver makes this executable the agent in the place of an older version,
@@ -334,17 +388,12 @@ func (e *Enforcer) takeOver() error {
 // arm names this executable as the only one that may change maps and pins.
 func (e *Enforcer) arm() error {
 	for name, m := range e.maps {
-		info, err := m.Info()
-		if err != nil {
-			return fmt.Errorf("map %s: %w", name, err)
-		}
-		id, _ := info.ID()
 		object := blessObjectOBJECT_GUARDED
 		if name == "agents" {
 			object = blessObjectOBJECT_AGENTS
 		}
-		if err := e.maps["objects"].Put(uint64(id), uint8(object)); err != nil {
-			return fmt.Errorf("objects: %w", err)
+		if err := e.guardMap(m, object); err != nil {
+			return fmt.Errorf("map %s: %w", name, err)
 		}
 	}
 	self, err := thisExecutable()
@@ -359,7 +408,11 @@ func thisExecutable() (blessAgent, error) {
 	if err := unix.Stat("/proc/self/exe", &st); err != nil {
 		return blessAgent{}, fmt.Errorf("own executable: %w", err)
 	}
-	return blessAgent{Armed: 1, Dev: kernelDev(st.Dev), Inode: st.Ino}, nil
+	dev, err := superDev("self", "/proc/self/exe")
+	if err != nil {
+		return blessAgent{}, err
+	}
+	return blessAgent{Armed: 1, Dev: dev, Inode: st.Ino}, nil
 }
 
 func (e *Enforcer) disarm() error {
@@ -368,6 +421,9 @@ func (e *Enforcer) disarm() error {
 
 // Unload takes the verifier away: from then on nothing is denied.
 func (e *Enforcer) Unload() error {
+	if err := ownDir(e.options.State, "domains"); err != nil {
+		return err
+	}
 	if err := e.disarm(); err != nil {
 		return fmt.Errorf("agents: %w", err)
 	}

@@ -29,7 +29,7 @@ import (
 	"github.com/sbom-bless/sbom-bless/xattr"
 )
 
-// Ability is one thing that a kernel can or cannot do, found out by doing it.
+// Ability is one thing that a kernel can or cannot do, found out by doing it where that can be.
 type Ability struct {
 	Name string `json:"name"`
 	// OK: it can.

@@ -6,6 +6,7 @@ package enforce
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"encoding/binary"
 	"encoding/json"
 	"errors"
@@ -17,6 +18,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/cilium/ebpf"
@@ -59,7 +61,7 @@ func (e *Enforcer) add(d Domain, set Set) (Domain, error) {
 		return d, err
 	}
 	if d.Trust.Listed() {
-		if d.SetID, err = e.addSet(set); err != nil {
+		if d.SetID, d.List, err = e.addSet(set); err != nil {
 			return d, fmt.Errorf("set %s: %w", set.Name, err)
 		}
 	}
@@ -103,7 +105,8 @@ func (e *Enforcer) register(d *Domain, rules blessDomain, mounts []uint32) error
 	if err != nil {
 		return err
 	}
-	if rules.Flags&uint32(blessDomainFlagsDOMAIN_HOST_ROOT) == 0 {
+	// By its number anybody's program is judged, so that must be the container's alone.
+	if rules.Flags&uint32(blessDomainFlagsDOMAIN_PLAIN|blessDomainFlagsDOMAIN_HOST_ROOT) == 0 {
 		if err := e.maps["roots"].Put(rules.RootDev, d.ID); err != nil {
 			return fmt.Errorf("roots: %w", err)
 		}
@@ -129,7 +132,11 @@ func (e *Enforcer) register(d *Domain, rules blessDomain, mounts []uint32) error
 func (d *Domain) kernel() (rules blessDomain, mounts []uint32, err error) {
 	var root, host unix.Stat_t
 	var rootFS unix.Statfs_t
-	if err := errors.Join(stat(d.Root, &root), stat("/", &host)); err != nil {
+	if err := errors.Join(stat(d.Root, &root), stat("/proc/1/root", &host)); err != nil {
+		return rules, nil, err
+	}
+	hostDev, err := superDev("1", "/proc/1/root")
+	if err != nil {
 		return rules, nil, err
 	}
 	if err := unix.Statfs(d.Root, &rootFS); err != nil {
@@ -169,15 +176,31 @@ func (d *Domain) kernel() (rules blessDomain, mounts []uint32, err error) {
 	return blessDomain{
 		Flags:      uint32(flags),
 		RootDev:    kernelDev(root.Dev),
-		HostDev:    kernelDev(host.Dev),
+		HostDev:    hostDev,
+		HostInode:  host.Ino,
 		Generation: rand.Uint32(),
 		MaxSize:    d.MaxSize,
 	}, mounts, nil
 }
 
-// Remove forgets a container whose tasks are gone. Its set goes with the last
-// container that shares it.
+// ErrInUse says that a task has the label of a container still, wherever it went.
+var ErrInUse = errors.New("a task of it lives")
+
+// Remove forgets a container whose tasks are gone: ErrInUse if not, for without its
+// container a task may execute nothing. Its set goes with the last container that
+// shares it.
 func (e *Enforcer) Remove(d Domain) error {
+	alive, err := e.labelTasks()
+	if err != nil {
+		return err
+	}
+	if alive[d.ID] {
+		return fmt.Errorf("%s: %w", d.Name, ErrInUse)
+	}
+	return e.removeNow(d)
+}
+
+func (e *Enforcer) removeNow(d Domain) error {
 	unlock, err := e.lock()
 	if err != nil {
 		return err
@@ -225,10 +248,10 @@ func (e *Enforcer) remove(d Domain) error {
 
 // Sweep forgets the containers whose tasks are all gone: their cgroup is empty,
 // or gone, and no task that left it has their label. One that was added less than a
-// minute ago may be about to start. It also forgets the programs of older versions
+// minute ago may be about to start. It also forgets the ids of programs and sets
 // that are gone.
 func (e *Enforcer) Sweep() error {
-	if err := e.forgetPrograms(); err != nil {
+	if err := e.forgetObjects(); err != nil {
 		return err
 	}
 	domains, err := e.Domains()
@@ -245,7 +268,7 @@ func (e *Enforcer) Sweep() error {
 		}
 		empty, err := d.Empty()
 		if err == nil && empty {
-			err = e.Remove(d)
+			err = e.removeNow(d)
 		}
 		if err != nil {
 			return fmt.Errorf("%s: %w", d.Name, err)
@@ -293,24 +316,29 @@ func (e *Enforcer) labelTasks() (alive map[uint32]bool, err error) {
 }
 
 // addSet loads a set, unless one of the same name is loaded, and gives its id.
-func (e *Enforcer) addSet(set Set) (uint32, error) {
+func (e *Enforcer) addSet(set Set) (id uint32, list string, err error) {
 	if len(set.Files) == 0 {
-		return 0, nil
+		return 0, "", nil
+	}
+	if list = set.Digest; list == "" {
+		sum := sha256.New()
+		_ = set.Write(sum) // a hash takes everything
+		list = fmt.Sprintf("sha256:%x", sum.Sum(nil))
 	}
 	domains, err := e.Domains()
 	if err != nil {
-		return 0, err
+		return 0, "", err
 	}
 	for _, d := range domains {
-		if d.Image == set.Name && d.SetID != 0 {
-			return d.SetID, nil
+		if d.Image == set.Name && d.List == list && d.SetID != 0 {
+			return d.SetID, list, nil
 		}
 	}
 	m, err := ebpf.NewMap(&ebpf.MapSpec{
 		Name: "set", Type: ebpf.Hash, KeySize: 32, ValueSize: 4, MaxEntries: uint32(len(set.Files)),
 	})
 	if err != nil {
-		return 0, err
+		return 0, "", err
 	}
 	defer m.Close()
 	keys := make([][32]byte, len(set.Files))
@@ -319,18 +347,24 @@ func (e *Enforcer) addSet(set Set) (uint32, error) {
 		keys[i], values[i] = f.SHA256, uint32(i)
 	}
 	if _, err := m.BatchUpdate(keys, values, nil); err != nil {
-		return 0, err
+		return 0, "", err
+	}
+	if err := e.guardMap(m, blessObjectOBJECT_GUARDED); err != nil {
+		return 0, "", err
 	}
 	for {
-		id := rand.Uint32()
+		id = rand.Uint32()
 		err := e.maps["sets"].Update(id, m, ebpf.UpdateNoExist)
 		if errors.Is(err, ebpf.ErrKeyExist) || err == nil && id == 0 {
 			continue
 		}
 		if err != nil {
-			return 0, err
+			return 0, "", err
 		}
-		return id, e.rememberSet(id, set)
+		if err := e.rememberSet(id, set); err != nil {
+			return 0, "", errors.Join(err, e.maps["sets"].Delete(id))
+		}
+		return id, list, nil
 	}
 }
 
@@ -450,6 +484,28 @@ func devIn(root, name string) (uint64, error) {
 	var st unix.Stat_t
 	err = unix.Fstat(fd, &st)
 	return st.Dev, err
+}
+
+// superDev gives s_dev of the filesystem that a file is on, as a process has it mounted. What
+// stat(2) gives is on btrfs the subvolume's (fs/btrfs/inode.c, btrfs_getattr), and is good for
+// a mount that the process cannot see.
+func superDev(process, name string) (uint32, error) {
+	var st unix.Statx_t
+	if err := unix.Statx(unix.AT_FDCWD, name, 0, unix.STATX_MNT_ID, &st); err != nil {
+		return 0, fmt.Errorf("%s: %w", name, err)
+	}
+	b, err := os.ReadFile("/proc/" + process + "/mountinfo")
+	if err != nil {
+		return 0, err
+	}
+	for line := range strings.Lines(string(b)) { // "36 35 98:0 /mnt1 /mnt2 …", proc(5)
+		var id uint64
+		var parent, major, minor uint32
+		if _, err := fmt.Sscanf(line, "%d %d %d:%d", &id, &parent, &major, &minor); err == nil && id == st.Mnt_id {
+			return major<<20 | minor, nil
+		}
+	}
+	return st.Dev_major<<20 | st.Dev_minor, nil
 }
 
 func stat(name string, st *unix.Stat_t) error {

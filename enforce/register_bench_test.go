@@ -24,7 +24,11 @@ func BenchmarkSet50000(b *testing.B) {
 	if err != nil {
 		b.Skip(err) // not root
 	}
-	e := &Enforcer{options: Options{State: b.TempDir()}, maps: map[string]*ebpf.Map{"sets": sets}}
+	objects, err := ebpf.NewMap(&ebpf.MapSpec{Type: ebpf.LRUHash, KeySize: 8, ValueSize: 1, MaxEntries: 4096})
+	if err != nil {
+		b.Fatal(err)
+	}
+	e := &Enforcer{options: Options{State: b.TempDir()}, maps: map[string]*ebpf.Map{"sets": sets, "objects": objects}}
 	defer e.Close()
 	for _, dir := range []string{"domains", "sets"} {
 		if err := os.Mkdir(filepath.Join(e.options.State, dir), 0o700); err != nil {
@@ -38,7 +42,7 @@ func BenchmarkSet50000(b *testing.B) {
 	}
 	for b.Loop() {
 		set.Name = fmt.Sprint("image", b.N)
-		id, err := e.addSet(set)
+		id, _, err := e.addSet(set)
 		if err != nil {
 			b.Fatal(err)
 		}

@@ -26,8 +26,11 @@ type File struct {
 type Set struct {
 	// Name is shared by the containers that share the list, as the image's
 	// registry.example/app@sha256:… does.
-	Name  string
-	Files []File
+	Name string
+	// Digest tells lists of one name apart, as of an image that was blessed twice: that of
+	// the file list, or empty, to have it taken of Files.
+	Digest string
+	Files  []File
 }
 
 // ParseSet reads lines "sha256  path", as sha256sum prints them, optionally

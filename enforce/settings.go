@@ -40,9 +40,13 @@ func (e *Enforcer) change(f func(s *blessSettings)) error {
 // inode, as its own type information has it: btf.ErrNotFound when there is
 // none, as before the module is loaded. Files below an overlay are not guarded then.
 func setOverlay(spec *ebpf.CollectionSpec) error {
+	kernel, err := btf.LoadKernelSpec()
+	if err != nil {
+		return err
+	}
 	types, err := btf.LoadKernelModuleSpec("overlay")
 	if errors.Is(err, fs.ErrNotExist) { // built in, or not loaded
-		types, err = btf.LoadKernelSpec()
+		types, err = kernel, nil
 	}
 	if err != nil {
 		return fmt.Errorf("type information of overlayfs: %w", err)
@@ -60,6 +64,14 @@ func setOverlay(spec *ebpf.CollectionSpec) error {
 	}
 	if has != [4]bool{true, true, true, true} {
 		return fmt.Errorf("overlayfs: %w", btf.ErrNotFound)
+	}
+	// What every judgement rests on: where the programs look for the writable layer's dentry (upper_dentry).
+	var inode *btf.Struct
+	if err := kernel.TypeByName("inode", &inode); err != nil {
+		return err
+	}
+	if upper, ok := member(types, "ovl_inode", "__upperdentry"); !ok || upper-at.inode != inode.Size {
+		return fmt.Errorf("overlayfs keeps the writable layer's files elsewhere than is known: %w", ErrNotSupported)
 	}
 	return errors.Join(
 		spec.Variables["ovl_entry"].Set(at.entry),

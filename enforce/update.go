@@ -30,9 +30,9 @@ func (e *Enforcer) Update(d Domain, set Set) error {
 		return err
 	}
 	before := d.SetID
-	d.SetID = 0
+	d.SetID, d.List = 0, ""
 	if d.Trust.Listed() {
-		if d.SetID, err = e.addSet(set); err != nil {
+		if d.SetID, d.List, err = e.addSet(set); err != nil {
 			return fmt.Errorf("set %s: %w", set.Name, err)
 		}
 	}

@@ -224,7 +224,7 @@ func (a *Agent) update(c *Container, d *decision, id uint32) error {
 			rules = enforce.Rules{Soft: true, JIT: true}
 		}
 		listed := len(d.set.Files) > 0 && rules.Trust.Listed()
-		if reflect.DeepEqual(known.Rules, rules) && known.Image == d.set.Name && (known.SetID != 0) == listed {
+		if reflect.DeepEqual(known.Rules, rules) && known.Image == d.set.Name && (known.SetID != 0) == listed && (!listed || known.List == d.set.Digest) {
 			return nil // all that was judged stays judged
 		}
 		known.Rules, known.Root = rules, c.Root
@@ -242,8 +242,11 @@ func (a *Agent) remove(r *record) error {
 		return err
 	}
 	for _, d := range domains {
-		if d.ID == r.Domain {
-			err = a.o.Verifier.Remove(d)
+		if d.ID != r.Domain {
+			continue
+		}
+		if err = a.o.Verifier.Remove(d); errors.Is(err, enforce.ErrInUse) {
+			err = nil // the verifier forgets it with its last task
 		}
 	}
 	return errors.Join(err, a.drop(r.Container.key()))

@@ -219,7 +219,7 @@ func Set(image string, v *attest.Verified) enforce.Set {
 	for i, p := range l.Packages() {
 		packages[i] = p.String()
 	}
-	set := enforce.Set{Name: image, Files: make([]enforce.File, l.Len())}
+	set := enforce.Set{Name: image, Digest: "sha256:" + v.Blessing.FileList.Digest["sha256"], Files: make([]enforce.File, l.Len())}
 	for i := range set.Files {
 		f := l.File(i)
 		set.Files[i] = enforce.File{Path: "/" + f.Path, SHA256: f.SHA256}

@@ -129,7 +129,7 @@ func attestTrust(by ...*blessed) (t attest.Trust) {
 
 func TestAttested(t *testing.T) {
 	b, other := bless(t, "app"), bless(t, "other")
-	want := List{Blessed: time.Unix(1_700_000_000, 0).UTC(), Set: enforce.Set{Name: "registry.example/app@" + b.image.Digest.String(), Files: []enforce.File{
+	want := List{Blessed: time.Unix(1_700_000_000, 0).UTC(), Set: enforce.Set{Name: "registry.example/app@" + b.image.Digest.String(), Digest: "sha256:" + fileList(b), Files: []enforce.File{
 		{Path: "/usr/bin/x", SHA256: sha256.Sum256([]byte("x")), Package: "deb x 1"},
 		{Path: "/usr/bin/y", SHA256: sha256.Sum256([]byte("y"))},
 	}}}

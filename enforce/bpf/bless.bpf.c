@@ -8,12 +8,12 @@
  *   mmap_file             libraries; the only check that `ld.so ./x` ever gets
  *   file_mprotect         code made in memory
  *   file_open             files an interpreter is about to read; and the write guard
- * Hooks that follow a container: task_alloc, iter/task.
+ * Hooks that follow a container: task_alloc, iter/task, sb_delete.
  * Hooks that keep what was judged as it was: file_open, inode_setattr, inode_file_setattr,
  *   inode_setxattr, inode_removexattr, inode_set_acl, inode_remove_acl, inode_unlink,
- *   inode_rename, inode_link, file_ioctl.
+ *   inode_rename, inode_link, file_ioctl, file_ioctl_compat.
  * Hooks that close ways around: ptrace_access_check, ptrace_traceme, kernel_load_data,
- *   kernel_read_file, socket_create, sb_kern_mount.
+ *   kernel_read_file, socket_create, sb_kern_mount, inode_init_security_anon.
  * Hooks that protect these programs: bpf, bpf_map, bpf_prog, sb_mount, move_mount, sb_umount.
  *
  * A hook filters and extracts; judge() finds the reason; verdict() alone says -EPERM.
@@ -127,6 +127,13 @@ struct { /* room to verify a signature in: a task that sleeps can be overtaken o
 	__type(value, struct signature);
 } signatures SEC(".maps");
 
+struct { /* files that ever were found good, in whatever container: they stay guarded */
+	__uint(type, BPF_MAP_TYPE_INODE_STORAGE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, int);
+	__type(value, __u8);
+} used SEC(".maps");
+
 struct { /* files found good */
 	__uint(type, BPF_MAP_TYPE_INODE_STORAGE);
 	__uint(map_flags, BPF_F_NO_PREALLOC);
@@ -148,6 +155,13 @@ struct { /* when this was last reported, ns */
 	__uint(max_entries, 4096);
 } recent SEC(".maps");
 
+struct { /* domain id -> what it reported in this second */
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__type(key, __u32);
+	__type(value, struct spent);
+	__uint(max_entries, 4096);
+} budgets SEC(".maps");
+
 struct {
 	__uint(type, BPF_MAP_TYPE_RINGBUF);
 	__uint(max_entries, 1 << 20);
@@ -167,11 +181,11 @@ struct { /* the executable that may change the maps and pins */
 	__uint(max_entries, 1);
 } agents SEC(".maps");
 
-struct { /* ids of our maps (high half 0) and programs (high half 1) -> enum object */
+struct { /* ids of our maps, sets too, (high half 0) and programs (high half 1) -> enum object */
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__type(key, __u64);
 	__type(value, __u8);
-	__uint(max_entries, 256);
+	__uint(max_entries, 4096);
 } objects SEC(".maps");
 
 /* ---- Settings: written by the loader before load, constant from then on ---- */
@@ -237,6 +251,18 @@ static __always_inline bool repeated(struct facts *f, __u32 reason, __u64 inode)
 	return false;
 }
 
+/* exhausted tells whether the domain has reported all that it may in this second, so that others can be heard. */
+static __always_inline bool exhausted(struct facts *f)
+{
+	__u64 now = bpf_ktime_get_ns();
+	struct spent *s = bpf_map_lookup_elem(&budgets, &f->id), first = { .since = now, .events = 1 };
+
+	if (s && now - s->since < 1000000000ull)
+		return __sync_fetch_and_add(&s->events, 1) >= EVENTS_PER_SECOND;
+	bpf_map_update_elem(&budgets, &f->id, &first, BPF_ANY);
+	return false;
+}
+
 /* name_upwards writes the names from dentry to the root of its filesystem. */
 static __always_inline void name_upwards(struct event *e, struct dentry *dentry)
 {
@@ -266,7 +292,7 @@ static __always_inline void report(struct facts *f, __u32 reason, bool denied, s
 	__u64 ids = bpf_get_current_pid_tgid();
 	struct event *e;
 
-	if (reason && repeated(f, reason, ino)) {
+	if (reason && (repeated(f, reason, ino) || exhausted(f))) {
 		count(REASON_REPEATED);
 		return;
 	}
@@ -358,7 +384,7 @@ static __always_inline struct settings *settings(void)
 /* registered finds the domain of a cgroup, or of one above it. */
 static __always_inline __u32 registered(struct cgroup *cgroup)
 {
-	for (int i = 0; i < 8 && cgroup; i++) {
+	for (int i = 0; i < 64 && cgroup; i++) {
 		__u64 id = BPF_CORE_READ(cgroup, kn, id);
 		__u32 *found = bpf_map_lookup_elem(&cgroups, &id);
 
@@ -399,17 +425,21 @@ static __always_inline __u32 by_cgroup(struct task_struct *task)
 	if (!id)
 		return 0;
 	d = bpf_map_lookup_elem(&domains, &id);
-	if (d && !(d->flags & DOMAIN_HOST_ROOT) && BPF_CORE_READ(task, fs, root.mnt, mnt_sb, s_dev) == d->host_dev)
+	if (d && !(d->flags & DOMAIN_HOST_ROOT) && BPF_CORE_READ(task, fs, root.mnt, mnt_sb, s_dev) == d->host_dev &&
+	    BPF_CORE_READ(task, fs, root.dentry, d_inode, i_ino) == d->host_inode)
 		return 0;
 	return id;
 }
 
-static __always_inline void set_label(struct task_struct *task, __u32 id)
+/* set_label gives the task a label; false: there is no memory for it. */
+static __always_inline bool set_label(struct task_struct *task, __u32 id)
 {
 	__u32 *label = bpf_task_storage_get(&labels, task, NULL, BPF_LOCAL_STORAGE_GET_F_CREATE);
 
-	if (label)
-		*label = id;
+	if (!label)
+		return false;
+	*label = id;
+	return true;
 }
 
 /*
@@ -421,12 +451,13 @@ static __always_inline bool entering(struct facts *f, struct file *file, bool *e
 {
 	struct task_struct *task = bpf_get_current_task_btf();
 	__u32 dev, *found;
+	bool unknown = false;
 
 	if (labelled(f, OP_EXEC))
 		return true;
 	f->id = by_cgroup(task);
 	if (f->id) {
-		set_label(task, f->id);
+		unknown = !set_label(task, f->id); /* what it does next would go unseen */
 	} else {
 		dev = file->f_inode->i_sb->s_dev;
 		found = bpf_map_lookup_elem(&roots, &dev);
@@ -436,7 +467,7 @@ static __always_inline bool entering(struct facts *f, struct file *file, bool *e
 		*enter = true;
 	}
 	f->op = OP_EXEC;
-	f->domain = bpf_map_lookup_elem(&domains, &f->id);
+	f->domain = unknown ? NULL : bpf_map_lookup_elem(&domains, &f->id);
 	return true;
 }
 
@@ -506,6 +537,13 @@ static __always_inline bool writable(struct inode *inode)
 	return inode->i_writecount.counter > 0 || inode->i_mapping->i_mmap_writable.counter > 0;
 }
 
+/* writable_below is writable, of an inode that was found below an overlay. */
+static __always_inline bool writable_below(struct inode *inode)
+{
+	return BPF_CORE_READ(inode, i_writecount.counter) > 0 ||
+	       BPF_CORE_READ(inode, i_mapping, i_mmap_writable.counter) > 0;
+}
+
 static __always_inline bool allowed_mount(struct facts *f, __u32 dev)
 {
 	struct mount_key key = { .domain = f->id, .dev = dev };
@@ -517,7 +555,6 @@ static __always_inline bool allowed_mount(struct facts *f, __u32 dev)
 static __always_inline __u32 provenance(struct facts *f, struct inode *inode)
 {
 	struct super_block *sb = inode->i_sb;
-	struct inode *upper_inode;
 	struct dentry *upper;
 
 	if (rejected_fs(sb))
@@ -534,12 +571,23 @@ static __always_inline __u32 provenance(struct facts *f, struct inode *inode)
 			return REASON_ALLOWED;
 		if (!(f->domain->flags & DOMAIN_SOFT))
 			return REASON_WRITABLE_LAYER;
-		upper_inode = BPF_CORE_READ(upper, d_inode);
-		if (BPF_CORE_READ(upper_inode, i_writecount.counter) > 0 ||
-		    BPF_CORE_READ(upper_inode, i_mapping, i_mmap_writable.counter) > 0)
+		if (writable_below(BPF_CORE_READ(upper, d_inode)))
 			return REASON_WRITER;
 	}
 	return writable(inode) ? REASON_WRITER : REASON_ALLOWED;
+}
+
+/* data_inode is the one that holds the data: of an overlay's file, the one below it, where that is known. */
+static __always_inline struct inode *data_inode(struct inode *inode)
+{
+	struct inode *data;
+	struct dentry *upper;
+
+	if (!overlay(inode->i_sb))
+		return inode;
+	upper = upper_dentry(inode);
+	data = upper ? BPF_CORE_READ(upper, d_inode) : lower_inode(inode);
+	return data ? data : inode;
 }
 
 static __always_inline __u64 ctime(struct inode *inode)
@@ -549,10 +597,10 @@ static __always_inline __u64 ctime(struct inode *inode)
 	struct inode___v6_1 *old = (void *)inode;
 
 	if (bpf_core_field_exists(new->i_ctime_sec))
-		return new->i_ctime_sec * 1000000000ull + new->i_ctime_nsec;
+		return BPF_CORE_READ(new, i_ctime_sec) * 1000000000ull + BPF_CORE_READ(new, i_ctime_nsec);
 	if (bpf_core_field_exists(mid->__i_ctime))
-		return mid->__i_ctime.tv_sec * 1000000000ull + mid->__i_ctime.tv_nsec;
-	return old->i_ctime.tv_sec * 1000000000ull + old->i_ctime.tv_nsec;
+		return BPF_CORE_READ(mid, __i_ctime.tv_sec) * 1000000000ull + BPF_CORE_READ(mid, __i_ctime.tv_nsec);
+	return BPF_CORE_READ(old, i_ctime.tv_sec) * 1000000000ull + BPF_CORE_READ(old, i_ctime.tv_nsec);
 }
 
 /* hash asks the kernel for the file's SHA-256. */
@@ -661,9 +709,10 @@ static __always_inline void guard_below(struct inode *inode)
  */
 static __always_inline __u32 judge(struct facts *f, struct file *file)
 {
-	struct inode *inode = file->f_inode;
+	struct inode *inode = file->f_inode, *data = data_inode(inode);
 	struct settings *set = settings();
 	struct good *cached, now = {};
+	__u8 one = 1;
 	__u32 reason;
 
 	if (!f->domain)
@@ -676,7 +725,7 @@ static __always_inline __u32 judge(struct facts *f, struct file *file)
 	now.set = f->domain->set;
 	now.generation = f->domain->generation;
 	now.size = inode->i_size;
-	now.ctime = ctime(inode);
+	now.ctime = ctime(data);
 	cached = bpf_inode_storage_get(&verdicts, inode, NULL, 0);
 	if (cached) {
 		if (cached->set == now.set && cached->generation == now.generation && cached->keyring == now.keyring &&
@@ -700,6 +749,9 @@ static __always_inline __u32 judge(struct facts *f, struct file *file)
 	reason = provenance(f, inode);
 	if (reason)
 		return reason;
+	if (writable_below(data))
+		return REASON_WRITER;
+	bpf_inode_storage_get(&used, inode, &one, BPF_LOCAL_STORAGE_GET_F_CREATE);
 	bpf_inode_storage_get(&verdicts, inode, &now, BPF_LOCAL_STORAGE_GET_F_CREATE);
 	guard_below(inode);
 	f->fresh = true;
@@ -754,7 +806,7 @@ static __always_inline bool guarded(struct facts *f, struct inode *inode, struct
 {
 	if (!inode || !f->domain || (inode->i_mode & S_IFMT) != S_IFREG)
 		return false;
-	if (bpf_inode_storage_get(&verdicts, inode, NULL, 0))
+	if (bpf_inode_storage_get(&used, inode, NULL, 0))
 		return true;
 	if (!overlay(inode->i_sb)) {
 		struct below_key key = {};
@@ -804,8 +856,8 @@ int BPF_PROG(check_security, struct linux_binprm *bprm)
 	if (!entering(&f, file, &enter))
 		return 0;
 	reason = judge(&f, file);
-	if (enter && !reason)
-		set_label(bpf_get_current_task_btf(), f.id);
+	if (enter && !reason && !set_label(bpf_get_current_task_btf(), f.id))
+		reason = REASON_NO_DOMAIN;
 	return verdict(&f, reason, file->f_inode, file, NULL);
 }
 
@@ -1033,12 +1085,46 @@ int BPF_PROG(link, struct dentry *old_dentry)
 	return guard(OP_LINK, old_dentry->d_inode, old_dentry);
 }
 
+static __always_inline int guard_ioctl(struct file *file, unsigned int cmd)
+{
+	if (cmd != FS_IOC_SETFLAGS && cmd != FS_IOC32_SETFLAGS && cmd != FS_IOC_FSSETXATTR &&
+	    cmd != FS_IOC_ENABLE_VERITY)
+		return 0;
+	return guard(OP_IOCTL, file->f_inode, file->f_path.dentry);
+}
+
 SEC("lsm/file_ioctl")
 int BPF_PROG(ioctl, struct file *file, unsigned int cmd)
 {
-	if (cmd != FS_IOC_SETFLAGS && cmd != FS_IOC_FSSETXATTR && cmd != FS_IOC_ENABLE_VERITY)
-		return 0;
-	return guard(OP_IOCTL, file->f_inode, file->f_path.dentry);
+	return guard_ioctl(file, cmd);
+}
+
+/* Of a task in 32-bit mode, since 6.8. */
+SEC("lsm/file_ioctl_compat")
+int BPF_PROG(ioctl_compat, struct file *file, unsigned int cmd)
+{
+	return guard_ioctl(file, cmd);
+}
+
+/*
+ * A device number is given again at once when its filesystem is gone; so what
+ * was known by it goes before.
+ */
+static long forget_mount(void *map, struct mount_key *key, __u8 *value, __u32 *dev)
+{
+	if (key->dev == *dev)
+		bpf_map_delete_elem(map, key);
+	return 0;
+}
+
+SEC("lsm/sb_delete")
+int BPF_PROG(sb_delete, struct super_block *sb)
+{
+	__u32 dev = sb->s_dev;
+
+	bpf_map_delete_elem(&roots, &dev);
+	bpf_for_each_map_elem(&mounts, forget_mount, &dev, 0);
+	return 0;
 }
 
 /* ---- Hooks: ourselves ---- */
@@ -1182,6 +1268,8 @@ int BPF_PROG(move_mount, struct path *from_path, struct path *to_path)
 
 /* ---- Hooks: hardening of enforced containers ---- */
 
+static const char userfaultfd[] = "[userfaultfd]"; /* fs/userfaultfd.c */
+
 static __always_inline int harden(__u32 op)
 {
 	struct facts f = {};
@@ -1228,6 +1316,22 @@ SEC("lsm/sb_kern_mount")
 int BPF_PROG(kern_mount, struct super_block *sb)
 {
 	return sb->s_magic == CGROUP_SUPER_MAGIC ? harden(OP_MOUNT) : 0;
+}
+
+/* It fills pages of a mapping with what it likes: those of a file on tmpfs, too, that was judged when it was mapped. */
+SEC("lsm/inode_init_security_anon")
+int BPF_PROG(anonymous_inode, struct inode *inode, const struct qstr *name)
+{
+	struct facts f = {};
+	char text[16] = {};
+
+	bpf_probe_read_kernel_str(text, sizeof(text), BPF_CORE_READ(name, name));
+	for (int i = 0; i < sizeof(userfaultfd); i++)
+		if (text[i] != userfaultfd[i])
+			return 0;
+	if (!labelled(&f, OP_USERFAULTFD) || (f.domain && f.domain->flags & DOMAIN_JIT))
+		return 0;
+	return verdict(&f, REASON_HARDENED, NULL, NULL, NULL);
 }
 
 SEC("lsm/socket_create")

@@ -22,6 +22,7 @@ enum op {
 	OP_SOCKET,
 	OP_UMOUNT,
 	OP_MOUNT,
+	OP_USERFAULTFD,
 };
 
 /* Why it was decided so. The counters' index too. */
@@ -45,7 +46,7 @@ enum reason {
 	REASON_SELF,	      /* the verifier protects itself */
 	REASON_TAKEOVER,      /* another executable makes itself the agent: reported, never denied */
 	REASON_LOST,	      /* counter only: the ring buffer was full */
-	REASON_REPEATED,      /* counter only: the same again within a second */
+	REASON_REPEATED,      /* counter only: the same again within a second, or too much of one container */
 	REASONS,
 };
 
@@ -70,7 +71,8 @@ struct domain {
 	__u32 generation; /* verdicts of another generation are void */
 	__u32 host_dev;	  /* s_dev of the host's root filesystem */
 	__u32 reserved;
-	__u64 max_size; /* larger files are denied; 0: no limit */
+	__u64 host_inode; /* of its root directory */
+	__u64 max_size;	  /* larger files are denied; 0: no limit */
 };
 
 /* The one value that concerns every hook; written by the agent. */
@@ -103,7 +105,7 @@ struct suffix_key {
 	char text[SUFFIX_LEN]; /* ".py", padded with NUL */
 };
 
-/* What the inode storage remembers of a good file. */
+/* What the inode storage remembers of a good file. On an overlay ctime is that of the file below. */
 struct good {
 	__u32 set;
 	__u32 generation;
@@ -112,6 +114,13 @@ struct good {
 	__u64 size;
 	__u64 ctime;
 };
+
+/* What a domain reported since a time, ns. */
+struct spent {
+	__u64 since;
+	__u64 events;
+};
+#define EVENTS_PER_SECOND 100
 
 /* A digest that the kernel verified a signature of. */
 struct signed_digest {
