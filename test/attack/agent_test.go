@@ -105,6 +105,14 @@ func testAgent(t *testing.T, k vm.Kernel) {
 		denied(t, c)
 	})
 
+	t.Run("a directory of other things is left alone", func(t *testing.T) {
+		for _, o := range []enforce.Options{{Pins: "/sys/fs/bpf", State: enforce.DefaultState}, {Pins: enforce.DefaultPins, State: "/run"}} {
+			if _, err := enforce.Load(o); err == nil || !strings.Contains(err.Error(), "holds other things") {
+				t.Errorf("%+v: %v", o, err)
+			}
+		}
+	})
+
 	var e *enforce.Enforcer
 	t.Run("started again", func(t *testing.T) {
 		e, err = enforce.Load(pinned)
@@ -133,6 +141,7 @@ func testAgent(t *testing.T, k vm.Kernel) {
 		dirs, err := filepath.Glob(enforce.DefaultPins + "/*/complete")
 		must(err)
 		must(os.Rename(filepath.Dir(dirs[0]), enforce.DefaultPins+"/older"))
+		must(os.Remove(enforce.DefaultPins + "/maps/budgets")) // it had no such map
 		must(e.Close())
 		if e, err = enforce.Load(pinned); err != nil {
 			t.Fatal(err)
@@ -142,6 +151,9 @@ func testAgent(t *testing.T, k vm.Kernel) {
 		}
 		if _, err := os.Stat(enforce.DefaultPins + "/older"); !errors.Is(err, os.ErrNotExist) {
 			t.Errorf("the older programs are still pinned: %v", err)
+		}
+		if _, err := os.Stat(enforce.DefaultPins + "/maps/budgets"); err != nil {
+			t.Error(err)
 		}
 		denied(t, c)
 	})
@@ -184,6 +196,9 @@ func testAgent(t *testing.T, k vm.Kernel) {
 		if sweep() {
 			t.Error("forgotten while a task of it lives")
 		}
+		if err := e.Remove(enforce.Domain{ID: id, Cgroup: c.cgroup}); !errors.Is(err, enforce.ErrInUse) {
+			t.Errorf("removed while a task of it lives: %v", err)
+		}
 		o := goOn()
 		if o.Errno != syscall.EPERM || o.Control != "" {
 			t.Errorf("%+v", o)
@@ -216,6 +231,10 @@ func testAgent(t *testing.T, k vm.Kernel) {
 			t.Errorf("no report: %v", err)
 		}
 	})
+
+	testRules(t, e, set)
+	testHost(t, e, set)
+	testEvents(t, e, set)
 
 	t.Run("tampering by the host's root", func(t *testing.T) {
 		// The same program in another file is not the agent.
@@ -301,7 +320,24 @@ func testAgent(t *testing.T, k vm.Kernel) {
 			t.Errorf("still in force: %s", o.Error)
 		}
 	})
+
+	// Last, for the kernel has it until it ends.
+	t.Run("a loaded IMA policy is refused", func(t *testing.T) {
+		f, err := os.OpenFile(imaPolicy, os.O_WRONLY, 0)
+		for end := time.Now().Add(20 * time.Second); errors.Is(err, os.ErrPermission) && time.Now().Before(end); time.Sleep(100 * time.Millisecond) {
+			f, err = os.OpenFile(imaPolicy, os.O_WRONLY, 0) // the kernel detaches what is unpinned some time later
+		}
+		must(err)
+		_, err = f.WriteString("measure func=BPRM_CHECK mask=MAY_EXEC\n")
+		must(err)
+		must(f.Close())
+		if _, err := enforce.Load(pinned); !errors.Is(err, enforce.ErrNotSupported) {
+			t.Errorf("%v", err)
+		}
+	})
 }
+
+const imaPolicy = "/sys/kernel/security/ima/policy"
 
 // agent loads the verifier, adds a container, says so, and stays.
 func agent() int {
@@ -332,10 +368,13 @@ func tamper() int {
 		"rename":                       os.Rename(enforce.DefaultPins+"/maps", enforce.DefaultPins+"/gone"),
 		"dir":                          os.Rename(enforce.DefaultPins, "/sys/fs/bpf/gone"),
 		"open":                         openFails(),
-		"ids":                          writableMaps(),
+		"maps":                         mapsByID(),
 		"programs":                     programsByID(),
 		"program that writes to a map": writeByProgram(),
 		"mount":                        mountOverPins(),
+	}
+	if _, err := os.Stat(imaPolicy); err == nil { // containers do not see it
+		tries["IMA's policy"] = open(imaPolicy, unix.O_WRONLY)
 	}
 	for _, name := range pins {
 		if !strings.HasSuffix(name, "/complete") {
@@ -353,24 +392,42 @@ func tamper() int {
 }
 
 // programsByID opens every program by its id, as freplace would need; EPERM if
-// one refused.
+// all refused, but for the one that labels tasks and is harmless.
 func programsByID() error {
-	refused := error(nil)
-	for id := ebpf.ProgramID(0); ; {
+	return refuseAll(ebpf.ProgramGetNextID, func(id ebpf.ProgramID) (string, error) {
+		p, err := ebpf.NewProgramFromID(id)
+		if err != nil {
+			return "", err
+		}
+		defer p.Close()
+		info, err := p.Info()
+		return info.Name, err
+	}, "label_tasks")
+}
+
+// refuseAll opens every object by its id; EPERM if all refused but those of a name.
+func refuseAll[ID ~uint32](next func(ID) (ID, error), open func(ID) (name string, err error), but ...string) error {
+	refused := 0
+	for id := ID(0); ; {
 		var err error
-		if id, err = ebpf.ProgramGetNextID(id); errors.Is(err, os.ErrNotExist) {
-			return refused
+		if id, err = next(id); errors.Is(err, os.ErrNotExist) {
+			break
 		} else if err != nil {
 			return err
 		}
-		p, err := ebpf.NewProgramFromID(id)
-		if err == nil {
-			err = p.Close()
-		}
-		if errors.Is(err, syscall.EPERM) {
-			refused = err
+		switch name, err := open(id); {
+		case errors.Is(err, syscall.EPERM):
+			refused++
+		case err != nil && !errors.Is(err, os.ErrNotExist):
+			return err
+		case err == nil && !slices.Contains(but, name):
+			return fmt.Errorf("%s opens", name)
 		}
 	}
+	if refused < 10 {
+		return fmt.Errorf("only %d refused", refused)
+	}
+	return syscall.EPERM
 }
 
 // writeByProgram opens the map that names the agent for reading, which a BPF
@@ -441,23 +498,16 @@ func openFails() error {
 	return err
 }
 
-// writableMaps opens every map by its id; EPERM if one refused.
-func writableMaps() error {
-	refused := error(nil)
-	for id := uint32(0); ; {
-		attr := make([]byte, 64)
-		binary.LittleEndian.PutUint32(attr, id)
-		if _, _, errno := unix.Syscall(unix.SYS_BPF, unix.BPF_MAP_GET_NEXT_ID, pointer(attr), uintptr(len(attr))); errno == unix.ENOENT {
-			return refused
-		} else if errno != 0 {
-			return errno
+// mapsByID opens every map by its id; EPERM if all refused, but for constants and the
+// one that says who the agent is, which others may take, and not unseen.
+func mapsByID() error {
+	return refuseAll(ebpf.MapGetNextID, func(id ebpf.MapID) (string, error) {
+		m, err := ebpf.NewMapFromID(id)
+		if err != nil {
+			return "", err
 		}
-		id = binary.LittleEndian.Uint32(attr[4:])
-		attr = make([]byte, 64)
-		binary.LittleEndian.PutUint32(attr, id)
-		_, _, errno := unix.Syscall(unix.SYS_BPF, unix.BPF_MAP_GET_FD_BY_ID, pointer(attr), uintptr(len(attr)))
-		if errno == unix.EPERM {
-			refused = errno
-		}
-	}
+		defer m.Close()
+		info, err := m.Info()
+		return info.Name, err
+	}, "agents", ".rodata", ".rodata.str1.1")
 }

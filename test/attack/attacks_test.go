@@ -5,6 +5,7 @@
 package attack
 
 import (
+	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -59,7 +60,7 @@ func attacker(name string) int {
 	if path, ok := strings.CutPrefix(name, executing); ok {
 		o = outcomeOf(tryIt(func() error { return execute(path) }))
 	}
-	for _, a := range append(attacks, userNamespaceAttack, early, blind) {
+	for _, a := range append(attacks, userNamespaceAttack, early, blind, writeAndExecute, fromMemfd, flood) {
 		if a.name == name {
 			o = outcomeOf(tryIt(a.try))
 		}
@@ -96,6 +97,10 @@ func outcomeOf(err error) (o outcome) {
 	o.Error = err.Error()
 	errors.As(err, &o.Errno)
 	return o
+}
+
+var evmRefused = map[vm.Kernel]string{
+	"6.12": "the kernel gives EPERM on an overlay", "6.18": "the kernel gives EPERM on an overlay", "7.3": "the kernel gives EPERM on an overlay",
 }
 
 // drop writes a file that exits with status evil.
@@ -466,6 +471,10 @@ var plainAttacks = []*attack{
 		try: func() error { return unix.Setxattr("/bin/fortytwo", "security.capability", fileCaps, 0) }},
 	{name: "removexattr security.capability", op: "xattr", reason: "guarded",
 		try: func() error { return unix.Removexattr("/bin/true", "security.capability") }},
+	{name: "setxattr security.evm", op: "xattr", reason: "guarded", refused: evmRefused,
+		try: func() error { return unix.Setxattr("/bin/true", "security.evm", evmSignature, 0) }},
+	{name: "removexattr security.evm", op: "xattr", reason: "guarded", refused: evmRefused,
+		try: func() error { return unix.Removexattr("/bin/true", "security.evm") }},
 	{name: "FS_IOC_SETFLAGS on a listed file", op: "ioctl", reason: "guarded",
 		try: func() error {
 			f, err := os.Open("/bin/true")
@@ -473,6 +482,26 @@ var plainAttacks = []*attack{
 			flags, err := unix.IoctlGetInt(int(f.Fd()), unix.FS_IOC_GETFLAGS)
 			must(err)
 			return unix.IoctlSetPointerInt(int(f.Fd()), unix.FS_IOC_SETFLAGS, flags)
+		}},
+	{name: "FS_IOC32_SETFLAGS on a listed file, in 32-bit mode", op: "ioctl", reason: "guarded",
+		try: func() error {
+			f, err := os.Open("/bin/true")
+			must(err)
+			flags, err := unix.IoctlGetInt(int(f.Fd()), unix.FS_IOC_GETFLAGS)
+			must(err)
+			low, err := unix.Mmap(-1, 0, 4096, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANON|unix.MAP_32BIT)
+			must(err)
+			binary.NativeEndian.PutUint32(low, uint32(flags))
+			const ioctl, setFlags = 54, 0x40046602 // arch/x86/entry/syscalls/syscall_32.tbl, include/uapi/linux/fs.h
+			if r := syscall32(ioctl, uint32(f.Fd()), setFlags, uint32(pointer(low))); r != 0 {
+				return syscall.Errno(-r)
+			}
+			return nil
+		}},
+	{name: "userfaultfd", op: "userfaultfd", reason: "hardened",
+		try: func() error {
+			_, _, errno := unix.Syscall(unix.SYS_USERFAULTFD, unix.O_CLOEXEC, 0, 0)
+			return errnoError(errno)
 		}},
 	{name: "writable MAP_SHARED kept after close (soft)", op: "exec", reason: "writer",
 		rules: func(r *enforce.Rules) { r.Soft = true },

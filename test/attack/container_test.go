@@ -87,8 +87,12 @@ func makeImage() error {
 	return errors.Join(
 		unix.Setxattr(image+"/bin/true", "security.ima", append([]byte{4, 4}, digest[:]...), 0),
 		unix.Setxattr(image+"/bin/true", "security.bpf.bless", []byte("signature"), 0),
+		unix.Setxattr(image+"/bin/true", "security.evm", evmSignature, 0),
 		unix.Setxattr(image+"/bin/true", "security.capability", fileCaps, 0))
 }
+
+// evmSignature has the type of a portable one, EVM_XATTR_PORTABLE_DIGSIG, and no more.
+var evmSignature = []byte{5, 2, 4, 0, 0, 0, 0, 0, 0}
 
 // fileCaps is struct vfs_cap_data, revision 2, with no capability in it.
 var fileCaps = []byte{0, 0, 0, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0}

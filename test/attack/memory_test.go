@@ -39,3 +39,6 @@ func executable(p *byte) error {
 	}
 	return fmt.Errorf("mapping is gone")
 }
+
+// syscall32 is a system call as programs of 32 bits make it.
+func syscall32(number, a, b, c uint32) int32
