@@ -111,6 +111,15 @@ func (c *container) domain() enforce.Domain {
 
 // run runs a program of the container in it.
 func (c *container) run(program string) error {
+	for {
+		// The other worker's child may still hold the file open that this one has just written (golang.org/issue/22315).
+		if err := c.runOnce(program); !errors.Is(err, syscall.ETXTBSY) {
+			return err
+		}
+	}
+}
+
+func (c *container) runOnce(program string) error {
 	cgroup, err := unix.Open(c.cgroup, unix.O_RDONLY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return err
