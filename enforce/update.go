@@ -40,9 +40,14 @@ func (e *Enforcer) Update(d Domain, set Set) error {
 	d.Image = set.Name
 	// The new mounts before the rules, the old ones go after them.
 	wanted := map[uint32]bool{}
+	var added []blessMountKey
 	for _, dev := range mounts {
 		wanted[dev] = true
-		if err := e.maps["mounts"].Put(blessMountKey{Domain: d.ID, Dev: dev}, uint8(1)); err != nil {
+		key := blessMountKey{Domain: d.ID, Dev: dev}
+		err := e.maps["mounts"].Update(key, uint8(1), ebpf.UpdateNoExist)
+		if err == nil {
+			added = append(added, key)
+		} else if !errors.Is(err, ebpf.ErrKeyExist) {
 			return fmt.Errorf("mounts: %w", err)
 		}
 	}
@@ -51,8 +56,20 @@ func (e *Enforcer) Update(d Domain, set Set) error {
 			return err
 		}
 	}
-	if err := e.maps["domains"].Update(d.ID, rules, ebpf.UpdateExist); err != nil {
+	var old blessDomain
+	err = e.maps["domains"].Lookup(d.ID, &old)
+	if err == nil {
+		err = e.maps["domains"].Update(d.ID, rules, ebpf.UpdateExist)
+	}
+	if err != nil {
 		return fmt.Errorf("domain %d: %w", d.ID, err)
+	}
+	if err := e.remember(d); err != nil { // then the kernel has what the file says
+		errs := []error{err, e.maps["domains"].Update(d.ID, old, ebpf.UpdateExist)}
+		for _, key := range added {
+			errs = append(errs, e.maps["mounts"].Delete(key))
+		}
+		return errors.Join(append(errs, e.dropSet(d.SetID))...)
 	}
 	var gone []blessMountKey
 	var key blessMountKey
@@ -66,7 +83,6 @@ func (e *Enforcer) Update(d Domain, set Set) error {
 	for _, key := range gone {
 		errs = append(errs, e.maps["mounts"].Delete(key))
 	}
-	errs = append(errs, e.remember(d))
 	if before != d.SetID && e.options.State != "" {
 		errs = append(errs, e.dropSet(before))
 	}

@@ -68,6 +68,23 @@ func testRules(t *testing.T, e *enforce.Enforcer, set enforce.Set) {
 		tries(t, with, writeAndExecute, 0)
 		tries(t, with, fromMemfd, unix.EPERM)
 	})
+	t.Run("an update that cannot be written down changes nothing", func(t *testing.T) {
+		c := newContainer(t)
+		add(t, c, enforce.Rules{})
+		domains, err := e.Domains()
+		must(err)
+		d := domains[slices.IndexFunc(domains, func(d enforce.Domain) bool { return d.Cgroup == c.cgroup })]
+		d.JIT, d.Mounts = true, []string{"/data"}
+		obstacle := fmt.Sprintf("%s/domains/%d.json.new", enforce.DefaultState, d.ID)
+		must(os.Mkdir(obstacle, 0o700))
+		if err := e.Update(d, set); err == nil {
+			t.Error("it claims to have written it")
+		}
+		tries(t, c, writeAndExecute, unix.EPERM)
+		must(os.Remove(obstacle))
+		must(e.Update(d, set))
+		tries(t, c, writeAndExecute, 0)
+	})
 	t.Run("two lists of one name", func(t *testing.T) {
 		first, second := newContainer(t), newContainer(t)
 		add(t, first, enforce.Rules{})
