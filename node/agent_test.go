@@ -1007,3 +1007,29 @@ func TestTally(t *testing.T) {
 		t.Errorf("%d images are kept", n)
 	}
 }
+
+// A registry that does not answer is waited for once, not once for each container.
+func TestStartAsksForListsTogether(t *testing.T) {
+	r := newRig(t)
+	r.start("keys: [k]\nmode: enforce\n")
+	const n = 3
+	for i := range n {
+		if err := r.Admit(t.Context(), r.container(fmt.Sprint("c", i), "other"), Running); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var asked atomic.Int32
+	all := make(chan struct{})
+	r.lists = func(context.Context, *Container) (List, error) {
+		if asked.Add(1) == n {
+			close(all)
+		}
+		select {
+		case <-all:
+		case <-time.After(20 * time.Second):
+			t.Error("one list is asked for after the other")
+		}
+		return List{}, &Unblessed{ReasonUnreachable, errors.New("timeout")}
+	}
+	r.start("keys: [k]\nmode: enforce\n")
+}

@@ -15,6 +15,8 @@ import (
 	"strings"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"github.com/sbom-bless/sbom-bless/policy"
 )
 
@@ -271,21 +273,31 @@ func (a *Agent) switchTo(ctx context.Context, next *inForce, each bool, keep fun
 		}
 		before := a.force
 		a.mu.Unlock()
-		for _, c := range containers { // may take its time: lists are fetched
+		var of []change
+		for _, c := range containers {
 			decided[c.key()] = true
-			if !c.refresh() {
+			if c.refresh() {
+				of = append(of, change{c: c})
+			} else {
 				a.later(&c)
-				continue
 			}
-			ch := change{c: c, now: next.decide(ctx, &c)}
-			if before != nil {
-				ch.then = before.decide(ctx, &c)
-			}
-			changes = append(changes, ch)
 		}
-		if err := ctx.Err(); err != nil {
+		var deciding errgroup.Group
+		deciding.SetLimit(16) // lists are fetched, from who may not answer
+		for i := range of {
+			deciding.Go(func() error {
+				ch := &of[i]
+				ch.now = next.decide(ctx, &ch.c)
+				if before != nil {
+					ch.then = before.decide(ctx, &ch.c)
+				}
+				return ctx.Err()
+			})
+		}
+		if err := deciding.Wait(); err != nil {
 			return err
 		}
+		changes = append(changes, of...)
 	}
 	defer a.mu.Unlock()
 	if err := next.ready.Use(); err != nil { // changes nothing, then
