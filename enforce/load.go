@@ -324,12 +324,11 @@ func (e *Enforcer) forgetObjects() error {
 	if err := it.Err(); err != nil {
 		return fmt.Errorf("objects: %w", err)
 	}
+	var errs []error
 	for _, key := range gone {
-		if err := e.maps["objects"].Delete(key); err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
-			return fmt.Errorf("objects: %w", err)
-		}
+		errs = append(errs, e.unset("objects", key))
 	}
-	return nil
+	return errors.Join(errs...)
 }
 
 // guardMap has the programs let nobody but the agent open the map.

@@ -220,17 +220,14 @@ func (e *Enforcer) remove(d Domain) error {
 			}
 		}
 		for _, k := range found {
-			errs = append(errs, e.maps[name].Delete(k))
+			errs = append(errs, e.unset(name, k))
 		}
 	}
 	byID := func(_, value any) bool { return *value.(*uint32) == d.ID }
 	drop("cgroups", byID, new(uint64), new(uint32))
 	drop("roots", byID, new(uint32), new(uint32))
 	drop("mounts", func(key, _ any) bool { return key.(*blessMountKey).Domain == d.ID }, new(blessMountKey), new(uint8))
-	if err := e.maps["domains"].Delete(d.ID); !errors.Is(err, ebpf.ErrKeyNotExist) {
-		errs = append(errs, err)
-	}
-	errs = append(errs, e.forget(d))
+	errs = append(errs, e.unset("domains", d.ID), e.forget(d))
 	others, err := e.Domains()
 	errs = append(errs, err, e.change(func(s *blessSettings) {
 		s.Epoch++
@@ -273,6 +270,14 @@ func (e *Enforcer) Sweep() error {
 		if err != nil {
 			return fmt.Errorf("%s: %w", d.Name, err)
 		}
+	}
+	return nil
+}
+
+// unset deletes an entry of a map, if it is there: the programs delete some, too.
+func (e *Enforcer) unset(name string, key any) error {
+	if err := e.maps[name].Delete(key); err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
+		return fmt.Errorf("%s: %w", name, err)
 	}
 	return nil
 }

@@ -67,7 +67,7 @@ func (e *Enforcer) Update(d Domain, set Set) error {
 	if err := e.remember(d); err != nil { // then the kernel has what the file says
 		errs := []error{err, e.maps["domains"].Update(d.ID, old, ebpf.UpdateExist)}
 		for _, key := range added {
-			errs = append(errs, e.maps["mounts"].Delete(key))
+			errs = append(errs, e.unset("mounts", key))
 		}
 		return errors.Join(append(errs, e.dropSet(d.SetID))...)
 	}
@@ -81,7 +81,7 @@ func (e *Enforcer) Update(d Domain, set Set) error {
 	}
 	var errs []error
 	for _, key := range gone {
-		errs = append(errs, e.maps["mounts"].Delete(key))
+		errs = append(errs, e.unset("mounts", key))
 	}
 	if before != d.SetID && e.options.State != "" {
 		errs = append(errs, e.dropSet(before))
