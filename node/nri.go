@@ -28,6 +28,8 @@ type NRI struct {
 	Agent  *Agent
 
 	runtime atomic.Pointer[string]
+	// timeout is how long the runtime waits for an answer; 0: it does not say.
+	timeout func() time.Duration
 }
 
 // Run serves the runtime until ctx is done. It waits for one that is not
@@ -55,6 +57,7 @@ func (n *NRI) serve(ctx context.Context) error {
 		return err
 	}
 	defer s.Stop()
+	n.timeout = s.RequestTimeout
 	return s.Run(ctx)
 }
 
@@ -71,13 +74,15 @@ func (n *NRI) Synchronize(context.Context, []*api.PodSandbox, []*api.Container) 
 	return nil, nil
 }
 
-// spare is the time to tell the verifier in when a list did not come, and then the runtime.
-const spare = 250 * time.Millisecond
-
 // StartContainer is asked between the container's making and its first instruction.
 func (n *NRI) StartContainer(ctx context.Context, _ *api.PodSandbox, c *api.Container) error {
 	// The runtime drops a plugin that is late, and asks it no more.
-	ctx, cancel := context.WithTimeout(ctx, api.DefaultPluginRequestTimeout-spare)
+	limit := n.timeout()
+	if limit == 0 {
+		limit = api.DefaultPluginRequestTimeout
+	}
+	spare := min(250*time.Millisecond, limit/8) // to tell the verifier in when a list did not come, and then the runtime
+	ctx, cancel := context.WithTimeout(ctx, limit-spare)
 	defer cancel()
 	end, _ := ctx.Deadline()
 	in, stop := context.WithDeadline(ctx, end.Add(-spare))

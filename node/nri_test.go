@@ -84,7 +84,7 @@ func TestNRI(t *testing.T) {
 		t.Error("the plugin is dropped, for it was late")
 	}
 	start := func(id string) error { // sooner than the runtime wants it
-		ctx, cancel := context.WithTimeout(t.Context(), 3*spare/2)
+		ctx, cancel := context.WithTimeout(t.Context(), 400*time.Millisecond)
 		defer cancel()
 		return n.StartContainer(ctx, nil, &api.Container{Id: id, Name: id})
 	}

@@ -31,6 +31,8 @@ conmon_cgroup = "pod"
 default_runtime = "runc"
 disable_hostport_mapping = true
 [crio.runtime.runtimes.runc]
+[crio.nri]
+nri_plugin_request_timeout = "60s" # the machine is emulated, and may be busy
 `
 
 // TestCRIO has CRI-O make pods, as a kubelet would: it asks the agent by the OCI hook and by NRI. How it

@@ -32,6 +32,8 @@ const (
 const criConfig = `version = 4
 [plugins.'io.containerd.cri.v1.images'.pinned_images]
   sandbox = 'registry.example/pause:app'
+[plugins.'io.containerd.nri.v1.nri']
+  plugin_request_timeout = '60s' # the machine is emulated, and may be busy
 [plugins.'io.containerd.nri.v1.nri'.default_validator]
   enable = true
   required_plugins = ['sbom-bless']
