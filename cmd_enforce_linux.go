@@ -464,5 +464,5 @@ func enforceUnload(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	return errors.Join(e.Unload(), e.Close())
+	return errors.Join(e.Unload(), node.Forget(c.String("state")), e.Close())
 }

@@ -195,7 +195,7 @@ func (e *Enforcer) attach(spec *ebpf.CollectionSpec, maps map[string]*ebpf.Map, 
 
 func (e *Enforcer) loadPinned(spec *ebpf.CollectionSpec) error {
 	o := e.options
-	if err := errors.Join(ownDir(o.Pins, "maps"), ownDir(o.State, "domains")); err != nil {
+	if err := ownPins(o.Pins); err != nil {
 		return err
 	}
 	maps := filepath.Join(o.Pins, "maps")
@@ -263,8 +263,8 @@ func (e *Enforcer) loadPinned(spec *ebpf.CollectionSpec) error {
 	return e.dropOthers(progs)
 }
 
-// ownDir refuses a directory of other things, which a later version or Unload would remove.
-func ownDir(dir, mark string) error {
+// ownPins refuses a directory of other things, which a later version or Unload would remove.
+func ownPins(dir string) error {
 	entries, err := os.ReadDir(dir)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
@@ -272,7 +272,7 @@ func ownDir(dir, mark string) error {
 	if err != nil {
 		return err
 	}
-	if len(entries) > 0 && !slices.ContainsFunc(entries, func(e fs.DirEntry) bool { return e.Name() == mark }) {
+	if len(entries) > 0 && !slices.ContainsFunc(entries, func(e fs.DirEntry) bool { return e.Name() == "maps" }) {
 		return fmt.Errorf("%s holds other things\nhint: name a directory that is the verifier's alone", dir)
 	}
 	return nil
@@ -420,9 +420,6 @@ func (e *Enforcer) disarm() error {
 
 // Unload takes the verifier away: from then on nothing is denied.
 func (e *Enforcer) Unload() error {
-	if err := ownDir(e.options.State, "domains"); err != nil {
-		return err
-	}
 	if err := e.disarm(); err != nil {
 		return fmt.Errorf("agents: %w", err)
 	}
@@ -436,7 +433,18 @@ func (e *Enforcer) Unload() error {
 	if err := os.RemoveAll(e.options.Pins); err != nil {
 		return err
 	}
-	return os.RemoveAll(e.options.State)
+	// The state directory can have things of others: at least the agent's.
+	var errs []error
+	for _, dir := range []string{"domains", "sets"} {
+		errs = append(errs, os.RemoveAll(filepath.Join(e.options.State, dir)))
+	}
+	for _, name := range []string{e.proofPath(), e.keysPath(), e.lockPath()} {
+		if err := os.Remove(name); !errors.Is(err, fs.ErrNotExist) {
+			errs = append(errs, err)
+		}
+	}
+	_ = os.Remove(e.options.State) // if nothing else is in it
+	return errors.Join(errs...)
 }
 
 // Close lets go of the verifier. A pinned one stays in force.
@@ -476,12 +484,14 @@ func onBPFFS(dir string) error {
 	return nil
 }
 
+func (e *Enforcer) lockPath() string { return filepath.Join(e.options.State, "lock") }
+
 // lock keeps other processes from changing the same verifier meanwhile.
 func (e *Enforcer) lock() (func(), error) {
 	if e.options.State == "" {
 		return func() {}, nil
 	}
-	f, err := os.OpenFile(filepath.Join(e.options.State, "lock"), os.O_CREATE|os.O_RDWR, 0o600)
+	f, err := os.OpenFile(e.lockPath(), os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
 		return nil, err
 	}

@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net"
 	"os"
 	"path/filepath"
@@ -46,7 +47,7 @@ func Lock(state string) (io.Closer, error) {
 	if err := os.MkdirAll(state, 0o700); err != nil {
 		return nil, err
 	}
-	f, err := os.OpenFile(filepath.Join(state, "agent.lock"), os.O_CREATE|os.O_RDWR, 0o600)
+	f, err := os.OpenFile(lockPath(state), os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
 		return nil, err
 	}
@@ -59,6 +60,21 @@ func Lock(state string) (io.Closer, error) {
 	}
 	return f, nil
 }
+
+// Forget removes what an agent leaves in its state directory, and the directory if nothing else
+// is in it.
+func Forget(state string) error {
+	errs := []error{os.RemoveAll(filepath.Join(state, "containers"))}
+	for _, name := range []string{PolicyInForce(state), trialPath(state), SocketPath(state), lockPath(state)} {
+		if err := os.Remove(name); !errors.Is(err, fs.ErrNotExist) {
+			errs = append(errs, err)
+		}
+	}
+	_ = os.Remove(state)
+	return errors.Join(errs...)
+}
+
+func lockPath(state string) string { return filepath.Join(state, "agent.lock") }
 
 // SocketPath is where an agent listens.
 func SocketPath(state string) string { return filepath.Join(state, "agent.sock") }

@@ -31,7 +31,7 @@ type trial struct {
 	Until time.Time `json:"until,omitzero"`
 }
 
-func (a *Agent) trialPath() string { return filepath.Join(a.o.State, "trial.json") }
+func trialPath(state string) string { return filepath.Join(state, "trial.json") }
 
 // PolicyInForce is where the agent keeps a copy of the policy in force, for hooks
 // that find no agent.
@@ -47,7 +47,7 @@ func (a *Agent) Start(ctx context.Context) error {
 		a.problem("", err) // what follows puts it right
 	}
 	var t trial
-	err := readJSON(a.trialPath(), &t)
+	err := readJSON(trialPath(a.o.State), &t)
 	if errors.Is(err, fs.ErrNotExist) {
 		err = nil
 	}
@@ -92,7 +92,7 @@ func (a *Agent) start(ctx context.Context, text []byte, t trial) error {
 	}
 	a.notify(Notice{Operation: "policy", Action: "rolled-back", Message: a.o.Policy + " was not confirmed in time: the policy before it stays in force"})
 	t.Until = time.Time{}
-	return writeJSON(a.trialPath(), t)
+	return writeJSON(trialPath(a.o.State), t)
 }
 
 // Reload puts the policy file in force, for all containers or, when there is an
@@ -112,17 +112,17 @@ func (a *Agent) Reload(ctx context.Context, confirm time.Duration) error {
 	before := a.force.text
 	if a.confirm != nil { // an earlier trial: what was before that is what was confirmed last
 		var t trial
-		if err := readJSON(a.trialPath(), &t); err == nil {
+		if err := readJSON(trialPath(a.o.State), &t); err == nil {
 			before = t.Before
 		}
 	}
 	a.mu.Unlock()
-	earlier, err := os.ReadFile(a.trialPath())
+	earlier, err := os.ReadFile(trialPath(a.o.State))
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
 	if confirm > 0 {
-		if err := writeJSON(a.trialPath(), trial{Before: before, Tried: text, Until: time.Now().Add(confirm)}); err != nil {
+		if err := writeJSON(trialPath(a.o.State), trial{Before: before, Tried: text, Until: time.Now().Add(confirm)}); err != nil {
 			return err
 		}
 	}
@@ -130,9 +130,9 @@ func (a *Agent) Reload(ctx context.Context, confirm time.Duration) error {
 		a.notify(Notice{Operation: "policy", Action: "refused", Message: "refused, nothing changed: " + firstLine(err)})
 		switch {
 		case confirm > 0 && earlier != nil: // its deadline stands
-			err = errors.Join(err, writeFile(a.trialPath(), earlier))
+			err = errors.Join(err, writeFile(trialPath(a.o.State), earlier))
 		case confirm > 0:
-			err = errors.Join(err, os.Remove(a.trialPath()))
+			err = errors.Join(err, os.Remove(trialPath(a.o.State)))
 		}
 		return err
 	}
@@ -168,7 +168,7 @@ func (a *Agent) endTrial() error {
 		a.confirm = nil
 	}
 	a.mu.Unlock()
-	if err := os.Remove(a.trialPath()); !errors.Is(err, fs.ErrNotExist) {
+	if err := os.Remove(trialPath(a.o.State)); !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
 	return nil
@@ -204,7 +204,7 @@ func (a *Agent) await(left time.Duration) {
 
 func (a *Agent) rollBack() error {
 	var t trial
-	if err := readJSON(a.trialPath(), &t); err != nil {
+	if err := readJSON(trialPath(a.o.State), &t); err != nil {
 		return err
 	}
 	if err := a.take(context.Background(), t.Before, true); err != nil {
@@ -215,7 +215,7 @@ func (a *Agent) rollBack() error {
 	a.mu.Unlock()
 	a.notify(Notice{Operation: "policy", Action: "rolled-back", Message: a.o.Policy + " was not confirmed in time: the policy before it is in force again"})
 	t.Until = time.Time{}
-	return writeJSON(a.trialPath(), t)
+	return writeJSON(trialPath(a.o.State), t)
 }
 
 // take makes a policy the one in force, if it can be for every container, and its copy can

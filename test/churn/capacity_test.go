@@ -99,6 +99,9 @@ func capacity(t *testing.T, k vm.Kernel) {
 	// Inner maps are freed some time after the last use of them could end.
 	var after traces
 	for end := time.Now().Add(20 * time.Second); ; time.Sleep(time.Second) {
+		if err := e.Sweep(); err != nil { // which forgets their ids
+			t.Fatal(err)
+		}
 		if after, err = look(); err != nil {
 			t.Fatal(err)
 		}
