@@ -123,7 +123,7 @@ func capacity(t *testing.T, k vm.Kernel) {
 
 // largeSet lists the image's files, and others as a large image would have.
 func largeSet(n int, files []enforce.File) enforce.Set {
-	set := enforce.Set{Name: fmt.Sprintf("registry.example/app%d@sha256:%064x", n, n)}
+	set := enforce.Set{Name: fmt.Sprintf("registry.example/app%d@sha256:%064x", n, n), Digest: fmt.Sprintf("sha256:%064x", n)}
 	set.Files = append(set.Files, files...)
 	for i := len(files); i < manyFiles; i++ {
 		path := fmt.Sprintf("/usr/share/application/%d/module%d.so", n, i)
