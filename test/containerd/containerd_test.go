@@ -148,7 +148,10 @@ func underContainerd(t *testing.T, k vm.Kernel) {
 			}
 		}
 	})
-	t.Run("by policy", func(t *testing.T) { byPolicy(t, k, c) })
+	// The agent asks little of the kernel: the oldest and the newest, of which one verifies signed files.
+	if k == "6.1" || k == "7.3" {
+		t.Run("by policy", func(t *testing.T) { byPolicy(t, k, c) })
+	}
 }
 
 func imageDigest(t *testing.T) string {
