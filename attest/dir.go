@@ -128,55 +128,51 @@ func (d Dir) index() (*v1.IndexManifest, error) {
 
 // Referrers lists the manifests whose subject is the digest. An empty artifactType stands for all.
 func (d Dir) Referrers(ctx context.Context, subject v1.Hash, artifactType string) ([]v1.Descriptor, error) {
+	var out []v1.Descriptor
+	err := d.eachSubject(ctx, artifactType, func(desc v1.Descriptor, of v1.Hash) {
+		if of == subject {
+			out = append(out, desc)
+		}
+	})
+	return out, err
+}
+
+// Subjects lists the manifests that the directory has file lists of: those of images, not their
+// indexes. Nothing is verified.
+func (d Dir) Subjects(ctx context.Context) ([]v1.Hash, error) {
+	var out []v1.Hash
+	err := d.eachSubject(ctx, filelist.MediaType, func(_ v1.Descriptor, of v1.Hash) {
+		if !slices.Contains(out, of) {
+			out = append(out, of)
+		}
+	})
+	return out, err
+}
+
+// eachSubject gives the manifests of a type that have a subject, and that. An empty
+// artifactType stands for all.
+func (d Dir) eachSubject(ctx context.Context, artifactType string, found func(desc v1.Descriptor, subject v1.Hash)) error {
 	index, err := d.index()
 	if err != nil {
-		return nil, err
+		return err
 	}
-	var out []v1.Descriptor
 	for _, desc := range index.Manifests {
 		if artifactType != "" && desc.ArtifactType != artifactType {
 			continue
 		}
 		raw, err := d.Manifest(ctx, desc)
 		if err != nil {
-			return nil, err
+			return err
 		}
 		var m v1.Manifest
 		if err := json.Unmarshal(raw, &m); err != nil {
-			return nil, fmt.Errorf("%s: %w", desc.Digest, err)
+			return fmt.Errorf("%s: %w", desc.Digest, err)
 		}
-		if m.Subject != nil && m.Subject.Digest == subject {
-			out = append(out, desc)
-		}
-	}
-	return out, nil
-}
-
-// Subjects lists the manifests that the directory has file lists of: those of images, not their
-// indexes. Nothing is verified.
-func (d Dir) Subjects(ctx context.Context) ([]v1.Hash, error) {
-	index, err := d.index()
-	if err != nil {
-		return nil, err
-	}
-	var out []v1.Hash
-	for _, desc := range index.Manifests {
-		if desc.ArtifactType != filelist.MediaType {
-			continue
-		}
-		raw, err := d.Manifest(ctx, desc)
-		if err != nil {
-			return nil, err
-		}
-		var m v1.Manifest
-		if err := json.Unmarshal(raw, &m); err != nil {
-			return nil, fmt.Errorf("%s: %w", desc.Digest, err)
-		}
-		if m.Subject != nil && !slices.Contains(out, m.Subject.Digest) {
-			out = append(out, m.Subject.Digest)
+		if m.Subject != nil {
+			found(desc, m.Subject.Digest)
 		}
 	}
-	return out, nil
+	return nil
 }
 
 // Manifest reads a manifest. Size and digest are verified.
