@@ -8,9 +8,7 @@ import (
 	"bytes"
 	"context"
 	"maps"
-	"os"
 	"os/exec"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -89,19 +87,7 @@ func startCRIO(t *testing.T, p *pods, args ...string) (stop func()) {
 }
 
 func underCRIO(t *testing.T, _ vm.Kernel) {
-	for name, content := range map[string]string{
-		"/etc/crio/crio.conf": crioConfig, "/etc/resolv.conf": "", "/etc/hosts": "127.0.0.1 localhost\n", "/etc/hostname": "node\n",
-	} {
-		if err := os.MkdirAll(filepath.Dir(name), 0o755); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.WriteFile(name, []byte(content), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if err := os.MkdirAll("/var/log/pods", 0o755); err != nil {
-		t.Fatal(err)
-	}
+	makeNode(t, "/etc/crio/crio.conf", crioConfig)
 	const app, plain = registry + "app:1", registry + "plain:1"
 	load(t, imageFile, app)
 	load(t, plainFile, plain)

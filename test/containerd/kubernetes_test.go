@@ -73,6 +73,24 @@ func bringPause(t vm.TB, c *vm.Config) {
 	c.Files[pauseFile] = pause
 }
 
+// makeNode makes of the guest what pods need, with the configuration of their runtime.
+func makeNode(t *testing.T, file, config string) {
+	t.Helper()
+	for name, content := range map[string]string{
+		file: config, "/etc/resolv.conf": "", "/etc/hosts": "127.0.0.1 localhost\n", "/etc/hostname": "node\n",
+	} {
+		if err := os.MkdirAll(filepath.Dir(name), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(name, []byte(content), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.MkdirAll("/var/log/pods", 0o755); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // pods makes containers by the Container Runtime Interface, each in a pod of its own.
 type pods struct {
 	t   *testing.T
@@ -162,19 +180,7 @@ func (p *pods) output(id, name string) string {
 }
 
 func underKubernetes(t *testing.T, _ vm.Kernel) {
-	for name, content := range map[string]string{
-		"/etc/containerd/config.toml": criConfig, "/etc/resolv.conf": "", "/etc/hosts": "127.0.0.1 localhost\n", "/etc/hostname": "node\n",
-	} {
-		if err := os.MkdirAll(filepath.Dir(name), 0o755); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.WriteFile(name, []byte(content), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if err := os.MkdirAll("/var/log/pods", 0o755); err != nil {
-		t.Fatal(err)
-	}
+	makeNode(t, "/etc/containerd/config.toml", criConfig)
 	t.Setenv("CONTAINERD_NAMESPACE", "k8s.io")
 	c := startContainerd(t)
 	for name, file := range map[string]string{"app": imageFile, "plain": plainFile, "pause": pauseFile} {
