@@ -320,7 +320,8 @@ func (e *Enforcer) labelTasks() (alive map[uint32]bool, err error) {
 	return alive, nil
 }
 
-// addSet loads a set, unless one of the same name is loaded, and gives its id.
+// addSet loads a set, unless the same list is loaded under its name, and gives its id and
+// digest.
 func (e *Enforcer) addSet(set Set) (id uint32, list string, err error) {
 	if len(set.Files) == 0 {
 		return 0, "", nil

@@ -71,7 +71,7 @@ func setOverlay(spec *ebpf.CollectionSpec) error {
 		return err
 	}
 	if upper, ok := member(types, "ovl_inode", "__upperdentry"); !ok || upper-at.inode != inode.Size {
-		return fmt.Errorf("overlayfs keeps the writable layer's files elsewhere than is known: %w", ErrNotSupported)
+		return fmt.Errorf("overlayfs keeps the writable layer's files elsewhere than is known: %w\nhint: a version of sbom-bless that knows this kernel is needed", ErrNotSupported)
 	}
 	return errors.Join(
 		spec.Variables["ovl_entry"].Set(at.entry),

@@ -170,8 +170,8 @@ func readLine(name string) string {
 	return strings.TrimSpace(string(b))
 }
 
-// hostRoot is the root of processes that have not entered a container's: the agent's, as
-// for the verifier.
+// hostRoot is the root of processes that have not entered a container's: the agent's, which
+// is that of the first process, as the verifier has it, unless the agent is in a container.
 const hostRoot = "/"
 
 func rootOf(pid int) string { return fmt.Sprintf("/proc/%d/root", pid) }
