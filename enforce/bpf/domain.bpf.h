@@ -1,0 +1,117 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Which container a task, a cgroup or a root filesystem belongs to. */
+#ifndef SBOM_BLESS_DOMAIN_H
+#define SBOM_BLESS_DOMAIN_H
+#include "verdict.bpf.h"
+
+/* labelled fills f with the domain of the current task; false: it has none. */
+static __always_inline bool labelled(struct facts *f, __u32 op)
+{
+	__u32 *label = bpf_task_storage_get(&labels, bpf_get_current_task_btf(), NULL, 0);
+
+	if (!label || !*label)
+		return false;
+	f->op = op;
+	f->id = *label;
+	f->domain = bpf_map_lookup_elem(&domains, &f->id);
+	return true;
+}
+
+static __always_inline struct settings *settings(void)
+{
+	__u32 zero = 0;
+
+	return bpf_map_lookup_elem(&setting, &zero);
+}
+
+/* registered finds the domain of a cgroup, or of one above it. */
+static __always_inline __u32 registered(struct cgroup *cgroup)
+{
+	for (int i = 0; i < 64 && cgroup; i++) {
+		__u64 id = BPF_CORE_READ(cgroup, kn, id);
+		__u32 *found = bpf_map_lookup_elem(&cgroups, &id);
+
+		if (found)
+			return *found;
+		/* struct cgroup begins with its css. */
+		cgroup = (struct cgroup *)BPF_CORE_READ(cgroup, self.parent);
+	}
+	return 0;
+}
+
+/*
+ * by_cgroup finds the domain that the task's cgroup gives it. A task that
+ * still has the host's root is the runtime preparing the container, and has
+ * none yet.
+ */
+static __always_inline __u32 by_cgroup(struct task_struct *task)
+{
+	struct cgroup *cgroup = task->cgroups->dfl_cgrp;
+	struct settings *now = settings();
+	struct nearest *known, fresh = {};
+	struct domain *d;
+	__u64 cgroup_id;
+	__u32 id;
+
+	if (!now || !cgroup)
+		return 0;
+	cgroup_id = cgroup->kn->id;
+	known = bpf_map_lookup_elem(&near, &cgroup_id);
+	if (known && known->epoch == now->epoch) {
+		id = known->domain;
+	} else {
+		fresh.epoch = now->epoch;
+		id = registered(cgroup);
+		fresh.domain = id;
+		bpf_map_update_elem(&near, &cgroup_id, &fresh, BPF_ANY);
+	}
+	if (!id)
+		return 0;
+	d = bpf_map_lookup_elem(&domains, &id);
+	if (d && !(d->flags & DOMAIN_HOST_ROOT) && BPF_CORE_READ(task, fs, root.mnt, mnt_sb, s_dev) == d->host_dev &&
+	    BPF_CORE_READ(task, fs, root.dentry, d_inode, i_ino) == d->host_inode)
+		return 0;
+	return id;
+}
+
+/* set_label gives the task a label; false: there is no memory for it. */
+static __always_inline bool set_label(struct task_struct *task, __u32 id)
+{
+	__u32 *label = bpf_task_storage_get(&labels, task, NULL, BPF_LOCAL_STORAGE_GET_F_CREATE);
+
+	if (!label)
+		return false;
+	*label = id;
+	return true;
+}
+
+/*
+ * entering finds the domain of a task at execve: its own; or its cgroup's,
+ * which then becomes its own; or that of the root filesystem whose file it
+ * executes, whoever it is. enter tells that the last was so.
+ */
+static __always_inline bool entering(struct facts *f, struct file *file, bool *enter)
+{
+	struct task_struct *task = bpf_get_current_task_btf();
+	__u32 dev, *found;
+	bool unknown = false;
+
+	if (labelled(f, OP_EXEC))
+		return true;
+	f->id = by_cgroup(task);
+	if (f->id) {
+		unknown = !set_label(task, f->id); /* what it does next would go unseen */
+	} else {
+		dev = file->f_inode->i_sb->s_dev;
+		found = bpf_map_lookup_elem(&roots, &dev);
+		if (!found)
+			return false;
+		f->id = *found;
+		*enter = true;
+	}
+	f->op = OP_EXEC;
+	f->domain = unknown ? NULL : bpf_map_lookup_elem(&domains, &f->id);
+	return true;
+}
+
+#endif

@@ -1,0 +1,67 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Hooks that follow a container: its tasks, its filesystems. */
+#ifndef SBOM_BLESS_HOOKS_IDENTITY_H
+#define SBOM_BLESS_HOOKS_IDENTITY_H
+#include "domain.bpf.h"
+
+SEC("lsm/task_alloc")
+int BPF_PROG(fork, struct task_struct *task, unsigned long clone_flags)
+{
+	__u32 *label = bpf_task_storage_get(&labels, bpf_get_current_task_btf(), NULL, 0);
+	__u32 id;
+
+	if (!label || !*label)
+		return 0;
+	id = *label;
+	if (bpf_task_storage_get(&labels, task, &id, BPF_LOCAL_STORAGE_GET_F_CREATE))
+		return 0;
+	struct facts f = { .id = id, .op = OP_EXEC };
+	return verdict(&f, REASON_NO_DOMAIN, NULL, NULL, NULL); /* out of memory: no child without its label */
+}
+
+/*
+ * Run by the agent: labels the tasks that were in a container before it was
+ * registered, and gives it the domain of every task that has one.
+ */
+SEC("iter/task")
+int label_tasks(struct bpf_iter__task *ctx)
+{
+	struct task_struct *task = ctx->task;
+	__u32 id, *label;
+
+	if (!task)
+		return 0;
+	label = bpf_task_storage_get(&labels, task, NULL, 0);
+	id = label ? *label : 0;
+	if (!id) {
+		id = by_cgroup(task);
+		if (id)
+			set_label(task, id);
+	}
+	if (id)
+		bpf_seq_write(ctx->meta->seq, &id, sizeof(id));
+	return 0;
+}
+
+/*
+ * A device number is given again at once when its filesystem is gone; so what
+ * was known by it goes before.
+ */
+static long forget_mount(void *map, struct mount_key *key, __u8 *value, __u32 *dev)
+{
+	if (key->dev == *dev)
+		bpf_map_delete_elem(map, key);
+	return 0;
+}
+
+SEC("lsm/sb_delete")
+int BPF_PROG(sb_delete, struct super_block *sb)
+{
+	__u32 dev = sb->s_dev;
+
+	bpf_map_delete_elem(&roots, &dev);
+	bpf_for_each_map_elem(&mounts, forget_mount, &dev, 0);
+	return 0;
+}
+
+#endif

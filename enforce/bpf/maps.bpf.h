@@ -1,0 +1,193 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What the programs remember. The loader sizes and pins these maps. */
+#ifndef SBOM_BLESS_MAPS_H
+#define SBOM_BLESS_MAPS_H
+#include "kernel.h"
+#include <bpf/bpf_helpers.h>
+#include <bpf/bpf_core_read.h>
+#include <bpf/bpf_tracing.h>
+#include "event.h"
+
+struct { /* cgroup id -> domain id */
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__type(key, __u64);
+	__type(value, __u32);
+	__uint(max_entries, 4096);
+} cgroups SEC(".maps");
+
+struct { /* s_dev of a container's root filesystem -> domain id */
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__type(key, __u32);
+	__type(value, __u32);
+	__uint(max_entries, 4096);
+} roots SEC(".maps");
+
+struct { /* domain id -> its rules */
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__type(key, __u32);
+	__type(value, struct domain);
+	__uint(max_entries, 4096);
+} domains SEC(".maps");
+
+struct { /* filesystems beyond the root that a domain may run code from */
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__type(key, struct mount_key);
+	__type(value, __u8);
+	__uint(max_entries, 4096);
+} mounts SEC(".maps");
+
+struct digest_set { /* SHA-256 -> index of the file in the list */
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(key_size, 32);
+	__uint(value_size, 4);
+	__uint(max_entries, 1);
+};
+
+struct { /* set id -> its digests; one set per image, shared by its containers */
+	__uint(type, BPF_MAP_TYPE_HASH_OF_MAPS);
+	__type(key, __u32);
+	__uint(max_entries, 1024);
+	__array(values, struct digest_set);
+} sets SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__type(key, __u32);
+	__type(value, struct settings);
+	__uint(max_entries, 1);
+} setting SEC(".maps");
+
+struct { /* cgroup id -> what was found of it */
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__type(key, __u64);
+	__type(value, struct nearest);
+	__uint(max_entries, 8192);
+} near SEC(".maps");
+
+struct { /* files found good, where the overlay has them from */
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__type(key, struct below_key);
+	__type(value, __u8);
+	__uint(max_entries, 32768);
+} below SEC(".maps");
+
+struct { /* what was verified, in whatever container */
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__type(key, struct signed_digest);
+	__type(value, __u8);
+	__uint(max_entries, 16384);
+} signed_digests SEC(".maps");
+
+struct { /* suffixes of code that interpreters read */
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__type(key, struct suffix_key);
+	__type(value, __u8);
+	__uint(max_entries, 256);
+} suffixes SEC(".maps");
+
+struct { /* the domain of a task; inherited, never cleared */
+	__uint(type, BPF_MAP_TYPE_TASK_STORAGE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, int);
+	__type(value, __u32);
+} labels SEC(".maps");
+
+/* As large as the largest of xattr.Signer.Bless, RSA with 4096 bits, and some more. */
+#define SIGNATURE_LEN 1024
+struct signature {
+	struct signed_file statement;
+	__u8 value[SIGNATURE_LEN];
+};
+
+struct { /* room to verify a signature in: a task that sleeps can be overtaken on its CPU */
+	__uint(type, BPF_MAP_TYPE_TASK_STORAGE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, int);
+	__type(value, struct signature);
+} signatures SEC(".maps");
+
+struct { /* files that ever were found good, in whatever container: they stay guarded */
+	__uint(type, BPF_MAP_TYPE_INODE_STORAGE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, int);
+	__type(value, __u8);
+} used SEC(".maps");
+
+struct { /* files found good */
+	__uint(type, BPF_MAP_TYPE_INODE_STORAGE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, int);
+	__type(value, struct good);
+} verdicts SEC(".maps");
+
+struct recent_key {
+	__u32 domain;
+	__u16 op;
+	__u16 reason;
+	__u64 inode;
+};
+
+struct { /* when this was last reported, ns */
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__type(key, struct recent_key);
+	__type(value, __u64);
+	__uint(max_entries, 4096);
+} recent SEC(".maps");
+
+struct { /* domain id -> what it reported in this second */
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__type(key, __u32);
+	__type(value, struct spent);
+	__uint(max_entries, 4096);
+} budgets SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_RINGBUF);
+	__uint(max_entries, 1 << 20);
+} events SEC(".maps");
+
+struct { /* how often each reason was given */
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__type(key, __u32);
+	__type(value, __u64);
+	__uint(max_entries, REASONS);
+} counters SEC(".maps");
+
+struct { /* the executable that may change the maps and pins */
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__type(key, __u32);
+	__type(value, struct agent);
+	__uint(max_entries, 1);
+} agents SEC(".maps");
+
+struct { /* ids of our maps, sets too, (high half 0) and programs (high half 1) -> enum object */
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__type(key, __u64);
+	__type(value, __u8);
+	__uint(max_entries, 4096);
+} objects SEC(".maps");
+
+/* ---- Settings: written by the loader before load, constant from then on ---- */
+
+/* s_dev and inode of the directory of our pins; 0: no pins. */
+const volatile __u32 pins_dev;
+const volatile __u64 pins_inode;
+
+/*
+ * Where overlayfs keeps the lower dentry: at ovl_lower behind the address that is
+ * at ovl_entry behind the inode (6.5 and later), or behind the inode itself
+ * when that is 0. ovl_lower 0: not known.
+ */
+const volatile __u32 ovl_entry;
+const volatile __u32 ovl_lower;
+
+/* Never set: it makes these types known to the code generated for the loader. */
+const volatile struct {
+	enum op op;
+	enum reason reason;
+	enum domain_flags flags;
+	enum object object;
+	struct event event;
+} types;
+
+#endif
