@@ -51,6 +51,8 @@ const (
 	blessDomainFlagsDOMAIN_HOST_ROOT    blessDomainFlags = 64
 	blessDomainFlagsDOMAIN_LISTED       blessDomainFlags = 128
 	blessDomainFlagsDOMAIN_SIGNED       blessDomainFlags = 256
+	blessDomainFlagsDOMAIN_SIZES        blessDomainFlags = 512
+	blessDomainFlagsDOMAIN_DEVICES      blessDomainFlags = 1024
 )
 
 type blessEvent struct {

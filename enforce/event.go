@@ -28,6 +28,8 @@ type Event struct {
 	SHA256  string `json:"sha256,omitempty"`
 	// Package is the one that lists the file, or the path.
 	Package string `json:"package,omitempty"`
+	// List is the image whose list that is, if it was joined to that of Image.
+	List    string `json:"list,omitempty"`
 	PID     uint32 `json:"pid"`
 	Command string `json:"command"`
 	// Ancestors are the parent and those above it, four at most.

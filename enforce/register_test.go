@@ -35,10 +35,10 @@ func BenchmarkSet50000(b *testing.B) {
 			b.Fatal(err)
 		}
 	}
-	set := Set{Files: make([]File, 50_000)}
+	set := Set{Files: make([]File, 50_000), Sizes: true}
 	for i := range set.Files {
 		path := fmt.Sprintf("/usr/lib/python3/dist-packages/package%d/module%d.py", i/100, i)
-		set.Files[i] = File{Path: path, SHA256: sha256.Sum256([]byte(path)), Package: fmt.Sprintf("deb python3-package%d 1.0-1", i/100)}
+		set.Files[i] = File{Path: path, SHA256: sha256.Sum256([]byte(path)), Package: fmt.Sprintf("deb python3-package%d 1.0-1", i/100), Size: uint64(i / 2)}
 	}
 	for b.Loop() {
 		set.Name = fmt.Sprint("image", b.N)
@@ -51,5 +51,45 @@ func BenchmarkSet50000(b *testing.B) {
 			b.Fatal(err)
 		}
 		b.StartTimer()
+	}
+}
+
+// Each size of a file is one more key, which no digest is, and the map has room for all.
+func TestSizesOfSet(t *testing.T) {
+	file := func(content string) File {
+		return File{SHA256: sha256.Sum256([]byte(content)), Size: uint64(len(content))}
+	}
+	set := Set{Files: []File{file("ab"), file("cd"), file("e"), file("ab"), file("")}}
+	keys, values := set.kernel()
+	if len(keys) != 5 || len(values) != 5 {
+		t.Errorf("without sizes %d keys, %d values", len(keys), len(values))
+	}
+	set.Sizes = true
+	keys, values = set.kernel()
+	got := map[[32]byte]uint32{}
+	for i, k := range keys {
+		got[k] = values[i]
+	}
+	for i, want := range map[int]uint32{0: 0, 1: 1, 2: 2, 3: 0, 4: 4} {
+		if n, ok := got[set.Files[i].SHA256]; !ok || n != want {
+			t.Errorf("file %d: value %d, want %d, its first name", i, n, want)
+		}
+	}
+	for size, want := range []bool{true, true, true, false} {
+		key := [32]byte{0: byte(size)}
+		copy(key[8:], "\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff")
+		if value, ok := got[key]; ok != want || value != 0 {
+			t.Errorf("size %d: %t, value %d", size, ok, value)
+		}
+	}
+	if len(keys) != 5+3 || len(values) != 5+3 {
+		t.Errorf("%d keys, %d values", len(keys), len(values))
+	}
+	var d blessDomain
+	if d.use(0, set); d.Flags != 0 {
+		t.Errorf("no set, flags %d", d.Flags)
+	}
+	if d.use(1, set); d.Flags != uint32(blessDomainFlagsDOMAIN_SIZES) || d.Set != 1 {
+		t.Errorf("%+v", d)
 	}
 }

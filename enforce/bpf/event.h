@@ -60,8 +60,10 @@ enum domain_flags {
 	DOMAIN_GUARD_ALL = 32,	  /* guard every file of the image, not only code */
 	DOMAIN_HOST_ROOT = 64,	  /* shares the root filesystem with the host */
 	/* What makes a file good: one of these, or both. None: nothing does. */
-	DOMAIN_LISTED = 128, /* its digest is in the set */
-	DOMAIN_SIGNED = 256, /* the kernel verifies its security.bpf.bless */
+	DOMAIN_LISTED = 128,   /* its digest is in the set */
+	DOMAIN_SIGNED = 256,   /* the kernel verifies its security.bpf.bless */
+	DOMAIN_SIZES = 512,    /* the set has the sizes of its files: another size need not be hashed */
+	DOMAIN_DEVICES = 1024, /* may open block devices for writing */
 };
 
 struct domain {
