@@ -211,7 +211,7 @@ func (n *names) fill(ev *Event, file uint32) error {
 			}
 		}
 	}
-	ev.Message = ev.message()
+	ev.Rule, ev.Message = ev.remedy().rule, ev.message()
 	return nil
 }
 
