@@ -6,7 +6,6 @@ package enforce
 
 import (
 	"bytes"
-	"crypto/sha256"
 	"encoding/binary"
 	"encoding/json"
 	"errors"
@@ -72,7 +71,7 @@ func (e *Enforcer) add(d Domain, set Set) (Domain, error) {
 			return d, fmt.Errorf("set %s: %w", set.Name, err)
 		}
 	}
-	rules.Set = d.SetID
+	rules.use(d.SetID, set)
 	d.Image, d.Added = set.Name, time.Now()
 	if err := e.register(&d, rules, mounts); err != nil {
 		return d, errors.Join(err, e.remove(d))
@@ -140,6 +139,14 @@ func (e *Enforcer) register(d *Domain, rules blessDomain, mounts []uint32) error
 	return err
 }
 
+// use names the set to the kernel.
+func (r *blessDomain) use(id uint32, set Set) {
+	r.Set = id
+	if id != 0 && set.Sizes {
+		r.Flags |= uint32(blessDomainFlagsDOMAIN_SIZES)
+	}
+}
+
 // kernel gives the domain's rules in the kernel's terms, and the device
 // numbers of its mounts.
 func (d *Domain) kernel() (rules blessDomain, mounts []uint32, err error) {
@@ -168,6 +175,7 @@ func (d *Domain) kernel() (rules blessDomain, mounts []uint32, err error) {
 		blessDomainFlagsDOMAIN_JIT:          d.JIT,
 		blessDomainFlagsDOMAIN_INTERPRETERS: d.Interpreters,
 		blessDomainFlagsDOMAIN_GUARD_ALL:    d.GuardAll,
+		blessDomainFlagsDOMAIN_DEVICES:      d.Devices,
 		blessDomainFlagsDOMAIN_LISTED:       d.Trust.Listed(),
 		blessDomainFlagsDOMAIN_SIGNED:       d.Trust.Signed(),
 		blessDomainFlagsDOMAIN_PLAIN:        d.Soft && rootFS.Type != unix.OVERLAYFS_SUPER_MAGIC,
@@ -349,11 +357,7 @@ func (e *Enforcer) addSet(set Set) (id uint32, list string, err error) {
 	if len(set.Files) == 0 {
 		return 0, "", nil
 	}
-	if list = set.Digest; list == "" {
-		sum := sha256.New()
-		_ = set.Write(sum) // a hash takes everything
-		list = fmt.Sprintf("sha256:%x", sum.Sum(nil))
-	}
+	list = set.digest()
 	domains, err := e.Domains()
 	if err != nil {
 		return 0, "", err
@@ -363,18 +367,14 @@ func (e *Enforcer) addSet(set Set) (id uint32, list string, err error) {
 			return d.SetID, list, nil
 		}
 	}
+	keys, values := set.kernel()
 	m, err := ebpf.NewMap(&ebpf.MapSpec{
-		Name: "set", Type: ebpf.Hash, KeySize: 32, ValueSize: 4, MaxEntries: uint32(len(set.Files)),
+		Name: "set", Type: ebpf.Hash, KeySize: 32, ValueSize: 4, MaxEntries: uint32(len(keys)),
 	})
 	if err != nil {
 		return 0, "", err
 	}
 	defer m.Close()
-	keys := make([][32]byte, len(set.Files))
-	values := make([]uint32, len(set.Files))
-	for i, f := range set.Files {
-		keys[i], values[i] = f.SHA256, uint32(i)
-	}
 	if _, err := m.BatchUpdate(keys, values, nil); err != nil {
 		return 0, "", err
 	}
@@ -395,6 +395,31 @@ func (e *Enforcer) addSet(set Set) (id uint32, list string, err error) {
 		}
 		return id, list, nil
 	}
+}
+
+// kernel gives the entries of the set's map: the digest of each file with its index and, if
+// sizes are known, each size that a file has. A size is 8 bytes and 24 more of 0xff, which
+// no digest ends in. The first file of a digest comes last, and so it is what events name:
+// the image's own before one that was joined.
+func (s Set) kernel() (keys [][32]byte, values []uint32) {
+	keys = make([][32]byte, 0, len(s.Files))
+	sizes := map[uint64]bool{}
+	for i, f := range slices.Backward(s.Files) {
+		keys, values = append(keys, f.SHA256), append(values, uint32(i))
+		if s.Sizes && !sizes[f.Size] {
+			sizes[f.Size] = true
+			keys, values = append(keys, sizeKey(f.Size)), append(values, 0)
+		}
+	}
+	return keys, values
+}
+
+func sizeKey(size uint64) (key [32]byte) {
+	binary.LittleEndian.PutUint64(key[:], size)
+	for i := 8; i < len(key); i++ {
+		key[i] = 0xff
+	}
+	return key
 }
 
 func (e *Enforcer) statePath(kind string, id uint32, ext string) string {
