@@ -78,11 +78,16 @@ func (e *Enforcer) sing() error {
 // checkMisses refuses a kernel that skipped one of our programs: what that had
 // to judge was allowed. Those that pass checkSkips never do.
 func (e *Enforcer) checkMisses() error {
+	unlock, err := e.lock()
+	if err != nil {
+		return err
+	}
+	defer unlock()
 	var key uint64
 	var object uint8
 	it := e.maps["objects"].Iterate()
 	for it.Next(&key, &object) {
-		if key>>32 == 0 { // a map
+		if key>>32 != 1 { // no program
 			continue
 		}
 		p, err := ebpf.NewProgramFromID(ebpf.ProgramID(key))

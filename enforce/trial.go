@@ -54,7 +54,7 @@ var checkSkips = sync.OnceValue(func() error {
 		return err
 	}
 	if !fixed {
-		return fmt.Errorf("kernel %s skips programs while many tasks execute at once: %w\nhint: boot Linux 6.1.54 or later; of 6.2 and later, any", release, ErrNotSupported)
+		return fmt.Errorf("kernel %s is too old: from 5.12 on, programs are skipped while many tasks execute at once: %w\nhint: boot Linux 6.1.54 or later; of 6.2 and later, any", release, ErrNotSupported)
 	}
 	return nil
 })
