@@ -55,10 +55,11 @@ const (
 
 type blessEvent struct {
 	_         structs.HostLayout
+	Version   uint32
+	Dev       uint32
 	Time      uint64
 	Cgroup    uint64
 	Inode     uint64
-	Dev       uint32
 	Domain    uint32
 	Pid       uint32
 	Tid       uint32
@@ -77,7 +78,14 @@ type blessEvent struct {
 		Comm [16]int8
 	}
 	Path [320]int8
+	_    [4]byte
 }
+
+type blessEventVersion uint32
+
+const (
+	blessEventVersionEVENT_VERSION blessEventVersion = 1
+)
 
 type blessGood struct {
 	_          structs.HostLayout
@@ -154,7 +162,8 @@ const (
 	blessReasonREASON_TAKEOVER       blessReason = 17
 	blessReasonREASON_LOST           blessReason = 18
 	blessReasonREASON_REPEATED       blessReason = 19
-	blessReasonREASONS               blessReason = 20
+	blessReasonREASON_FOREIGN        blessReason = 20
+	blessReasonREASONS               blessReason = 21
 )
 
 type blessRecentKey struct {

@@ -47,6 +47,7 @@ enum reason {
 	REASON_TAKEOVER,      /* another executable makes itself the agent: reported, never denied */
 	REASON_LOST,	      /* counter only: the ring buffer was full */
 	REASON_REPEATED,      /* counter only: the same again within a second, or too much of one container */
+	REASON_FOREIGN,	      /* counter only, the agent's: a record of another version in the ring buffer */
 	REASONS,
 };
 
@@ -145,11 +146,16 @@ struct process {
 #define PATH_LEN 256
 #define NAME_LEN 64
 #define ANCESTORS 4
+/* Changes with what any field means, op and reason too: the agent skips records of another version. */
+enum event_version {
+	EVENT_VERSION = 1,
+};
 struct event {
+	__u32 version; /* always the first field */
+	__u32 dev;
 	__u64 time; /* CLOCK_MONOTONIC, ns */
 	__u64 cgroup;
 	__u64 inode;
-	__u32 dev;
 	__u32 domain;
 	__u32 pid;
 	__u32 tid;

@@ -187,6 +187,7 @@ const volatile struct {
 	enum reason reason;
 	enum domain_flags flags;
 	enum object object;
+	enum event_version version;
 	struct event event;
 } types;
 
