@@ -33,6 +33,15 @@ type attack struct {
 	// refused tells on which kernels the attack fails without us, and why.
 	refused map[vm.Kernel]string
 	rules   func(*enforce.Rules)
+	// errno is what the attacker gets where it is not EPERM.
+	errno syscall.Errno
+	// layout is what the container has beside the usual.
+	layout layout
+	// prepare is done on the host, before.
+	prepare func(c *container)
+	// audited: a task of another container, which is only audited, attacks
+	// this one, whose root it has at /data.
+	audited bool
 	// anyDomain: the event is about the host, not about a container.
 	anyDomain bool
 	// ours: means something to our verifier only.
@@ -54,7 +63,12 @@ func must(err error) {
 const executing = "execute "
 
 // attacks are the rows of the table, by theme.
-var attacks = slices.Concat(execAttacks, memoryAttacks, guardAttacks, escapeAttacks, selfAttacks)
+var attacks = slices.Concat(
+	execAttacks, interpreterAttacks,
+	memoryAttacks, pinAttacks, imageAttacks,
+	guardAttacks, truncateAttacks, linkAttacks, belowAttacks, openerAttacks,
+	escapeAttacks, hostAttacks, auditedAttacks,
+	selfAttacks)
 
 // attacker tries one attack and tells the observer how it went.
 func attacker(name string) int {
@@ -64,7 +78,7 @@ func attacker(name string) int {
 	if path, ok := strings.CutPrefix(name, executing); ok {
 		o = outcomeOf(tryIt(func() error { return execute(path) }))
 	}
-	for _, a := range append(attacks, userNamespaceAttack, early, blind, writeAndExecute, fromMemfd, flood) {
+	for _, a := range slices.Concat(attacks, permitted, []*attack{ownTmpfs, ownOverlay, decoy, mapMany, early, blind, writeAndExecute, fromMemfd, flood}) {
 		if a.name == name {
 			o = outcomeOf(tryIt(a.try))
 		}
@@ -103,6 +117,23 @@ func outcomeOf(err error) (o outcome) {
 	return o
 }
 
+// err is the inverse of outcomeOf.
+func (o outcome) err() error {
+	switch {
+	case o.Untried != "":
+		return untried{errors.New(o.Untried)}
+	case o.Control != "":
+		return untried{fmt.Errorf("control: %s", o.Control)}
+	case o.Error == errExitedWell.Error():
+		return errExitedWell
+	case o.Errno != 0:
+		return fmt.Errorf("%s: %w", o.Error, o.Errno)
+	case o.Error != "":
+		return errors.New(o.Error)
+	}
+	return nil
+}
+
 var evmRefused = map[vm.Kernel]string{
 	"6.12": "the kernel gives EPERM on an overlay", "6.18": "the kernel gives EPERM on an overlay", "7.3": "the kernel gives EPERM on an overlay",
 }
@@ -115,7 +146,8 @@ func drop(name string) string {
 
 // ran tells whether the command ended with status evil. A program that
 // reports EPERM in words counts as EPERM, and so does ld.so, which keeps the
-// errno of a failed mmap to itself: the event tells whose denial it was.
+// errno of a failed mmap to itself, and a program that the kernel ended because
+// execve could not go back: the event tells whose denial it was.
 func ran(cmd *exec.Cmd) error {
 	out, err := cmd.CombinedOutput()
 	if cmd.ProcessState == nil {
@@ -123,6 +155,12 @@ func ran(cmd *exec.Cmd) error {
 	}
 	if cmd.ProcessState.ExitCode() == evil {
 		return nil
+	}
+	if cmd.ProcessState.ExitCode() == 0 {
+		return errExitedWell
+	}
+	if status := cmd.ProcessState.Sys().(syscall.WaitStatus); status.Signaled() && (status.Signal() == unix.SIGKILL || status.Signal() == unix.SIGSEGV) {
+		return fmt.Errorf("%v: %w", status.Signal(), syscall.EPERM)
 	}
 	for _, words := range []string{"Operation not permitted", "operation not permitted", "failed to map segment", "cannot be preloaded"} {
 		if strings.Contains(string(out), words) {
@@ -132,6 +170,9 @@ func ran(cmd *exec.Cmd) error {
 	return fmt.Errorf("exit status %d: %s", cmd.ProcessState.ExitCode(), out)
 }
 
+// errExitedWell says that a program ran which does no harm.
+var errExitedWell = errors.New("exit status 0")
+
 func execute(name string, args ...string) error { return ran(exec.Command(name, args...)) }
 
 // executeFD executes an open file.
@@ -139,6 +180,36 @@ func executeFD(f *os.File) error {
 	cmd := exec.Command("/proc/self/fd/3")
 	cmd.ExtraFiles = []*os.File{f}
 	return ran(cmd)
+}
+
+// apart has f done by a thread of its own, which is not used afterwards.
+func apart(f func() error) error {
+	done := make(chan error)
+	go func() {
+		runtime.LockOSThread() // for ever: the thread ends with the goroutine
+		done <- tryIt(f)
+	}()
+	return <-done
+}
+
+// asUser has f done by another user, who has no capability.
+func asUser(id uintptr, f func() error) error {
+	return apart(func() error {
+		for _, call := range []uintptr{unix.SYS_SETRESGID, unix.SYS_SETRESUID} { // of this thread alone
+			_, _, errno := unix.RawSyscall(call, id, id, id)
+			must(errnoError(errno))
+		}
+		return f()
+	})
+}
+
+// onHost has f done where the host's files are, as nsenter does.
+func onHost(f func() error) error {
+	return apart(func() error {
+		must(unix.Unshare(unix.CLONE_FS)) // setns asks for it
+		must(unix.Setns(hostMounts, unix.CLONE_NEWNS))
+		return f()
+	})
 }
 
 // create makes a file and gives it open for reading only.

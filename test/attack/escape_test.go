@@ -35,26 +35,7 @@ var escapeAttacks = []*attack{
 			return execute("/data/x")
 		}},
 	{name: "tmpfs in a user namespace", op: "exec", reason: "rejected-fs",
-		try: func() error {
-			cmd := exec.Command("/bin/program")
-			cmd.Env = []string{"STAGE=attacker", "ATTACK=" + inUserNamespace}
-			cmd.SysProcAttr = &syscall.SysProcAttr{
-				Cloneflags:  syscall.CLONE_NEWUSER | syscall.CLONE_NEWNS,
-				UidMappings: []syscall.SysProcIDMap{{HostID: 0, Size: 1}},
-				GidMappings: []syscall.SysProcIDMap{{HostID: 0, Size: 1}},
-			}
-			out, err := cmd.Output()
-			must(err)
-			var o outcome
-			must(json.Unmarshal(out, &o))
-			if o.Untried != "" {
-				must(errors.New(o.Untried))
-			}
-			if o.Error != "" {
-				return fmt.Errorf("%s: %w", o.Error, o.Errno)
-			}
-			return nil
-		}},
+		try: func() error { return inUserNamespace(ownTmpfs) }},
 	{name: "nsenter of the host's mount namespace", op: "exec", reason: "foreign-fs",
 		try: func() error {
 			must(unix.Unshare(unix.CLONE_FS)) // setns asks for it
@@ -130,12 +111,61 @@ var escapeAttacks = []*attack{
 				return unix.Mount("cgroup", "/tmp/cgroup", "cgroup", 0, "none,name=option"+containerName()+",release_agent="+path)
 			})
 		}},
+	{name: "moving to a cgroup of one's own below", op: "exec", reason: "foreign-fs",
+		try: func() error {
+			dir := "/sys/fs/cgroup/container" + containerName() + "/below"
+			must(os.Mkdir(dir, 0o755))
+			must(os.WriteFile(dir+"/cgroup.procs", []byte("0"), 0))
+			return execute(drop("/tmp/x"))
+		}},
+	{name: "program dropped on the host's root filesystem", op: "exec", reason: "foreign-fs",
+		try: func() error { return onHost(func() error { return execute(drop("/tmp/dropped")) }) }},
+	{name: "listed file executed where the host has it", op: "exec", reason: "foreign-fs",
+		try: func() error { return onHost(func() error { return execute("/image/bin/fortytwo") }) }},
+	{name: "program dropped in the writable layer, executed where the host has it", op: "exec", reason: "foreign-fs",
+		try: func() error {
+			drop("/home/x")
+			return onHost(func() error { return execute(os.Getenv("UPPER") + "/home/x") })
+		}},
+	{name: "child that outlives its parent", op: "exec", reason: "foreign-fs",
+		try: func() error {
+			must(os.WriteFile("/tmp/x", marking(), 0o755))
+			must(exec.Command("/bin/dash", "-c", "/bin/dash -c '/tmp/x' &").Run())
+			return marked("")
+		}},
+	{name: "disk of one's own, mounted", op: "exec", reason: "foreign-fs", layout: layout{disk: true},
+		try: func() error {
+			must(unix.Mount(os.Getenv("DEVICE"), "/data", "ext4", 0, ""))
+			drop("/data/x")
+			return execute("/data/x")
+		}},
+	{name: "FUSE filesystem of one's own", op: "exec", reason: "rejected-fs",
+		try: func() error {
+			server := newFuse("/tmp/fuse")
+			server.read(append(tiny(evil), make([]byte, 4096-len(tiny(evil)))...))
+			close(server.answer)
+			server.start()
+			return execute(server.file())
+		}},
 }
 
-// inUserNamespace is the inner half of an attack.
-const inUserNamespace = "(in a user namespace)"
+// inUserNamespace has a part of an attack done by the root of a user namespace.
+func inUserNamespace(part *attack) error {
+	cmd := stage("attacker")
+	cmd.Env = append(cmd.Env, "ATTACK="+part.name)
+	cmd.SysProcAttr = &syscall.SysProcAttr{
+		Cloneflags:  syscall.CLONE_NEWUSER | syscall.CLONE_NEWNS,
+		UidMappings: []syscall.SysProcIDMap{{HostID: 0, Size: 1}},
+		GidMappings: []syscall.SysProcIDMap{{HostID: 0, Size: 1}},
+	}
+	out, err := cmd.Output()
+	must(err)
+	var o outcome
+	must(json.Unmarshal(out, &o))
+	return o.err()
+}
 
-var userNamespaceAttack = &attack{name: inUserNamespace, try: func() error {
+var ownTmpfs = &attack{name: "(tmpfs in a user namespace)", try: func() error {
 	must(unix.Mount("tmpfs", "/tmp", "tmpfs", 0, ""))
 	return execute(drop("/tmp/x"))
 }}

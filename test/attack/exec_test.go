@@ -5,10 +5,12 @@
 package attack
 
 import (
+	"encoding/binary"
 	"fmt"
 	"os"
 	"os/exec"
 	"runtime"
+	"syscall"
 
 	"github.com/sbom-bless/sbom-bless/enforce"
 	"github.com/sbom-bless/sbom-bless/internal/vm"
@@ -145,6 +147,69 @@ var execAttacks = []*attack{
 			must(unix.MoveMount(dir, "", unix.AT_FDCWD, "/opt", unix.MOVE_MOUNT_F_EMPTY_PATH))
 			return execute(drop("/opt/x"))
 		}},
+	{name: "execve of a 32-bit task", op: "exec", reason: "writable-layer",
+		try: func() error { return execute32(drop("/home/x")) }},
+	{name: "dropped script with #! and a listed interpreter, on tmpfs", op: "exec", reason: "foreign-fs",
+		try: func() error {
+			must(os.WriteFile("/tmp/x", []byte("#!/bin/dash\nexit 42\n"), 0o755))
+			return execute("/tmp/x")
+		}},
+	{name: "O_TMPFILE linked to a name", op: "exec", reason: "writable-layer",
+		refused: map[vm.Kernel]string{"6.1": "overlayfs gives EOPNOTSUPP"},
+		try: func() error {
+			fd, err := unix.Open("/home", unix.O_TMPFILE|unix.O_WRONLY, 0o755)
+			if err != nil {
+				return err
+			}
+			_, err = unix.Write(fd, tiny(evil))
+			must(err)
+			must(unix.Linkat(unix.AT_FDCWD, fmt.Sprintf("/proc/self/fd/%d", fd), unix.AT_FDCWD, "/home/x", unix.AT_SYMLINK_FOLLOW))
+			must(unix.Close(fd))
+			return execute("/home/x")
+		}},
+	{name: "detached copy of a mount, by open_tree", op: "exec", reason: "foreign-fs",
+		try: func() error {
+			drop("/tmp/x")
+			fd, err := unix.OpenTree(unix.AT_FDCWD, "/tmp", unix.OPEN_TREE_CLONE)
+			must(err)
+			return execute(fmt.Sprintf("/proc/%d/fd/%d/x", os.Getpid(), fd))
+		}},
+	{name: "writable layer bind-mounted over listed programs", op: "exec", reason: "writable-layer",
+		try: func() error {
+			drop("/home/fortytwo")
+			must(unix.Mount("/home", "/opt", "", unix.MS_BIND, ""))
+			return execute("/opt/fortytwo")
+		}},
+	{name: "listed program changed in one byte, in the writable layer", op: "exec", reason: "writable-layer",
+		try: func() error {
+			b, err := os.ReadFile("/bin/true")
+			must(err)
+			b[121] = evil // the operand of its first instruction
+			must(os.WriteFile("/home/true", b, 0o755))
+			return execute("/home/true")
+		}},
+	{name: "dropped program executed by another user", op: "exec", reason: "foreign-fs",
+		try: func() error {
+			drop("/tmp/x")
+			return asUser(owner, func() error { return execute("/tmp/x") })
+		}},
+	{name: "program dropped by its user, who has no capability", op: "exec", reason: "foreign-fs",
+		try: func() error {
+			must(unix.Chmod("/tmp", 0o1777))
+			return asUser(owner, func() error { return execute(drop("/tmp/x")) })
+		}},
+	{name: "dropped file that binfmt_misc gives a listed interpreter", op: "exec", reason: "writable-layer",
+		prepare: func(c *container) {
+			const dir = "/run/binfmt"
+			if err := os.Mkdir(dir, 0o755); err == nil {
+				must(unix.Mount("binfmt_misc", dir, "binfmt_misc", 0, ""))
+				must(os.WriteFile(dir+"/register", []byte(":attack:M::ATTK::/bin/dash:"), 0))
+			}
+		},
+		try: func() error {
+			must(os.WriteFile("/home/x", []byte("ATTK= ; exit 42\n"), 0o755))
+			return execute("/home/x")
+		}},
 }
 
 // loaded runs a shell that looks for text among its own mappings.
@@ -159,4 +224,23 @@ func changedCopy(from, to string) string {
 	must(err)
 	must(os.WriteFile(to, append(b, 0), 0o755))
 	return to
+}
+
+// execute32 is execute by the system call of 32-bit programs, whose pointers are short.
+func execute32(name string) error {
+	cmd := stage("execve32")
+	cmd.Args = []string{"program", name}
+	return ran(cmd)
+}
+
+// execve32 becomes another program.
+func execve32(name string) int {
+	low, err := unix.Mmap(-1, 0, 4096, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANON|unix.MAP_32BIT)
+	must(err)
+	copy(low[16:], name+"\x00")
+	at := uint32(pointer(low))
+	binary.NativeEndian.PutUint32(low, at+16) // argv: the name, and the end
+	const execve = 11                         // arch/x86/entry/syscalls/syscall_32.tbl
+	fmt.Println(syscall.Errno(-syscall32(execve, at+16, at, at+8)))
+	return 1
 }

@@ -11,6 +11,8 @@ import (
 	"fmt"
 	"os"
 	"syscall"
+	"time"
+	"unsafe"
 
 	"github.com/sbom-bless/sbom-bless/enforce"
 	"github.com/sbom-bless/sbom-bless/internal/vm"
@@ -104,7 +106,7 @@ var guardAttacks = []*attack{
 			return open("/home/x", unix.O_WRONLY)
 		}},
 	{name: "io_uring opens a listed file for writing", op: "write", reason: "guarded",
-		try: func() error { return openByRing("/bin/true", unix.O_WRONLY) }},
+		try: func() error { return openByRing(0, "/bin/true", unix.O_WRONLY) }},
 	{name: "listed file reopened for writing through /proc/self/fd", op: "write", reason: "guarded",
 		try: func() error {
 			fd, err := unix.Open("/bin/true", unix.O_PATH, 0)
@@ -184,6 +186,110 @@ var guardAttacks = []*attack{
 			must(unix.Unshare(unix.CLONE_FS))
 			must(unix.Setns(hostMounts, unix.CLONE_NEWNS))
 			return open("/image/bin/fortytwo", unix.O_WRONLY)
+		}},
+	{name: "times of a listed file set, so that it is copied up, then unlinked", op: "setattr", reason: "guarded",
+		try: func() error {
+			if err := os.Chtimes("/bin/lib.py", time.Time{}, time.Unix(1, 0)); err != nil {
+				return err
+			}
+			return os.Remove("/bin/lib.py")
+		}},
+	{name: "attribute of one's own on a listed file, so that it is copied up, then unlinked", op: "xattr", reason: "guarded",
+		try: func() error {
+			if err := unix.Setxattr("/bin/lib.py", "trusted.x", []byte("x"), 0); err != nil {
+				return err
+			}
+			return os.Remove("/bin/lib.py")
+		}},
+	{name: "fchmodat2 of a listed file, not opened", op: "setattr", reason: "guarded",
+		refused: map[vm.Kernel]string{"6.1": "the kernel gives ENOSYS"},
+		try: func() error {
+			fd, err := unix.Open("/bin/true", unix.O_PATH, 0)
+			must(err)
+			empty := []byte{0}
+			const fchmodat2 = 452
+			_, _, errno := unix.Syscall6(fchmodat2, uintptr(fd), pointer(empty), 0o4755, unix.AT_EMPTY_PATH, 0, 0)
+			return errnoError(errno)
+		}},
+	{name: "fchownat of a listed file, not opened", op: "setattr", reason: "guarded",
+		try: func() error {
+			fd, err := unix.Open("/bin/true", unix.O_PATH, 0)
+			must(err)
+			return unix.Fchownat(fd, "", 1, 1, unix.AT_EMPTY_PATH)
+		}},
+	{name: "linkat of a listed file, by its descriptor", op: "link", reason: "guarded",
+		try: func() error {
+			fd, err := unix.Open("/bin/true", unix.O_PATH, 0)
+			must(err)
+			return unix.Linkat(fd, "", unix.AT_FDCWD, "/bin/43", unix.AT_EMPTY_PATH)
+		}},
+	{name: "setxattrat on a listed file", op: "xattr", reason: "guarded",
+		refused: map[vm.Kernel]string{"6.1": "the kernel gives ENOSYS", "6.12": "the kernel gives ENOSYS"},
+		try: func() error {
+			path, name, value := append([]byte("/bin/true"), 0), append([]byte("security.bpf.bless"), 0), []byte("other")
+			args := struct { // struct xattr_args, 6.13
+				value       uint64
+				size, flags uint32
+			}{value: uint64(pointer(value)), size: uint32(len(value))}
+			const setxattrat = 463
+			dir := unix.AT_FDCWD
+			_, _, errno := unix.Syscall6(setxattrat, uintptr(dir), pointer(path), 0, pointer(name), addressOf(&args), unsafe.Sizeof(args))
+			return errnoError(errno)
+		}},
+	{name: "FS_IOC_FSSETXATTR on a listed file", op: "ioctl", reason: "guarded",
+		try: func() error {
+			f, err := os.Open("/bin/true")
+			must(err)
+			attr := make([]byte, 28) // struct fsxattr
+			for _, request := range []uintptr{0x801c581f /* FS_IOC_FSGETXATTR */, 0x401c5820} {
+				if _, _, errno := unix.Syscall(unix.SYS_IOCTL, f.Fd(), request, pointer(attr)); errno != 0 {
+					return errno
+				}
+			}
+			return nil
+		}},
+	{name: "write to a listed file through a bind mount", op: "write", reason: "guarded",
+		try: func() error {
+			must(unix.Mount("/bin", "/data", "", unix.MS_BIND, ""))
+			return open("/data/true", unix.O_WRONLY)
+		}},
+	{name: "write to a listed file through /proc/self/root", op: "write", reason: "guarded",
+		try: func() error { return open("/proc/self/root/bin/true", unix.O_WRONLY) }},
+	{name: "write to a listed file through a detached copy of the mount", op: "write", reason: "guarded",
+		try: func() error {
+			fd, err := unix.OpenTree(unix.AT_FDCWD, "/bin", unix.OPEN_TREE_CLONE)
+			must(err)
+			return open(fmt.Sprintf("/proc/self/fd/%d/true", fd), unix.O_WRONLY)
+		}},
+	{name: "mapped file reopened for writing through /proc/self/map_files", op: "write", reason: "guarded",
+		try: func() error {
+			f, err := os.Open("/bin/true")
+			must(err)
+			b, err := unix.Mmap(int(f.Fd()), 0, 4096, unix.PROT_READ, unix.MAP_PRIVATE)
+			must(err)
+			return open(fmt.Sprintf("/proc/self/map_files/%x-%x", pointer(b), pointer(b)+4096), unix.O_RDWR)
+		}},
+	{name: "write to a listed script by its owner, who has no capability", op: "write", reason: "guarded",
+		try: func() error {
+			return asUser(owner, func() error { return open("/opt/owned.sh", unix.O_WRONLY) })
+		}},
+	{name: "chmod of a listed script by its owner, who has no capability", op: "setattr", reason: "guarded",
+		try: func() error {
+			return asUser(owner, func() error { return unix.Chmod("/opt/owned.sh", 0o777) })
+		}},
+	{name: "io_uring with a thread of the kernel's (SQPOLL) opens a listed file for writing", op: "write", reason: "guarded",
+		try: func() error { return openByRing(setupSQPoll, "/bin/true", unix.O_WRONLY) }},
+	{name: "io_uring unlinks a listed file", op: "unlink", reason: "guarded",
+		try: func() error { return pathsByRing(opUnlinkat, "/bin/fortytwo", "") }},
+	{name: "io_uring renames over a listed file", op: "rename", reason: "guarded",
+		try: func() error { return pathsByRing(opRenameat, drop("/home/x"), "/bin/true") }},
+	{name: "io_uring makes a hard link to a listed file", op: "link", reason: "guarded",
+		try: func() error { return pathsByRing(opLinkat, "/bin/true", "/bin/43") }},
+	{name: "io_uring sets an attribute of a listed file", op: "xattr", reason: "guarded",
+		try: func() error {
+			name, value, path := append([]byte("security.bpf.bless"), 0), []byte("other"), append([]byte("/bin/true"), 0)
+			_, err := newRing(0).do(sqe{Opcode: opSetxattr, Addr: uint64(pointer(name)), Off: uint64(pointer(value)), Addr3: uint64(pointer(path)), Len: uint32(len(value))})
+			return err
 		}},
 }
 

@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"strings"
 	"syscall"
 	"unsafe"
 
@@ -110,7 +111,7 @@ var memoryAttacks = []*attack{
 			// To the same address here and there: both run the same program.
 			buf := []byte{0}
 			local := []unix.Iovec{{Base: &buf[0], Len: 1}}
-			n, err := unix.ProcessVMWritev(victim(), local, []unix.RemoteIovec{{Base: address2(&target), Len: 1}}, 0)
+			n, err := unix.ProcessVMWritev(victim(), local, []unix.RemoteIovec{{Base: addressOf(&target), Len: 1}}, 0)
 			if err == nil && n != 1 {
 				return fmt.Errorf("%d bytes written", n)
 			}
@@ -200,6 +201,83 @@ var memoryAttacks = []*attack{
 			_, err = unix.PidfdGetfd(pid, 0, 0)
 			return err
 		}},
+	{name: "memfd mapped executable", op: "mmap", reason: "foreign-fs",
+		try: func() error {
+			fd, err := unix.MemfdCreate("x", 0)
+			must(err)
+			_, err = unix.Write(fd, tiny(evil))
+			must(err)
+			_, err = unix.Mmap(fd, 0, 4096, unix.PROT_READ|unix.PROT_EXEC, unix.MAP_PRIVATE)
+			return err
+		}},
+	{name: "memfd mapped twice, once writable and once executable", op: "mmap", reason: "foreign-fs",
+		try: func() error { return mappedTwice() }},
+	{name: "shared anonymous memory, executable", op: "mmap", reason: "anonymous",
+		try: func() error {
+			_, err := unix.Mmap(-1, 0, 4096, unix.PROT_READ|unix.PROT_EXEC, unix.MAP_SHARED|unix.MAP_ANON)
+			return err
+		}},
+	{name: "shared memory attached, then executable", op: "mprotect", reason: "write-exec",
+		try: func() error {
+			id, err := unix.SysvShmGet(0 /* IPC_PRIVATE */, 4096, 0o700|unix.IPC_CREAT)
+			must(err)
+			b, err := unix.SysvShmAttach(id, 0, 0)
+			must(err)
+			copy(b, tiny(evil))
+			return unix.Mprotect(b[:4096], unix.PROT_READ|unix.PROT_EXEC)
+		}},
+	{name: "stack made executable", op: "mprotect", reason: "write-exec",
+		try: func() error {
+			at, size := stackOf()
+			_, _, errno := unix.Syscall(unix.SYS_MPROTECT, at, size, unix.PROT_READ|unix.PROT_WRITE|unix.PROT_EXEC)
+			return errnoError(errno)
+		}},
+	{name: "heap made executable", op: "mprotect", reason: "write-exec",
+		try: func() error {
+			end, _, _ := unix.Syscall(unix.SYS_BRK, 0, 0, 0)
+			start := (end + 4095) &^ 4095
+			if got, _, _ := unix.Syscall(unix.SYS_BRK, start+4096, 0, 0); got != start+4096 {
+				must(unix.ENOMEM)
+			}
+			_, _, errno := unix.Syscall(unix.SYS_MPROTECT, start, 4096, unix.PROT_READ|unix.PROT_EXEC)
+			return errnoError(errno)
+		}},
+	{name: "ring of an io_uring mapped executable", op: "mmap", reason: "foreign-fs",
+		try: func() error {
+			_, err := unix.Mmap(newRing(0).fd, offSQRing, 4096, unix.PROT_READ|unix.PROT_EXEC, unix.MAP_SHARED)
+			return err
+		}},
+	{name: "ring of a packet socket mapped executable", op: "mmap", reason: "foreign-fs",
+		try: func() error {
+			fd, err := unix.Socket(unix.AF_PACKET, unix.SOCK_RAW, 0)
+			must(err)
+			must(unix.SetsockoptTpacketReq(fd, unix.SOL_PACKET, unix.PACKET_RX_RING,
+				&unix.TpacketReq{Block_size: 4096, Block_nr: 1, Frame_size: 2048, Frame_nr: 2}))
+			_, err = unix.Mmap(fd, 0, 4096, unix.PROT_READ|unix.PROT_EXEC, unix.MAP_SHARED)
+			return err
+		}},
+	{name: "userfaultfd by its device", op: "userfaultfd", reason: "hardened",
+		try: func() error {
+			fd, err := unix.Open("/dev/userfaultfd", unix.O_RDONLY, 0)
+			must(err)
+			const create = 0xaa00 // USERFAULTFD_IOC_NEW
+			_, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(fd), create, unix.O_CLOEXEC)
+			return errnoError(errno)
+		}},
+	{name: "PTRACE_SEIZE of another process", op: "ptrace", reason: "hardened",
+		try: func() error {
+			_, _, errno := unix.Syscall6(unix.SYS_PTRACE, unix.PTRACE_SEIZE, uintptr(victim()), 0, 0, 0, 0)
+			return errnoError(errno)
+		}},
+	{name: "memory of another process by /proc/PID/mem", op: "write", reason: "hardened",
+		try: func() error { return open(fmt.Sprintf("/proc/%d/mem", victim()), unix.O_RDWR) }},
+	{name: "memory of another process by /proc/PID/task/TID/mem", op: "write", reason: "hardened",
+		try: func() error {
+			pid := victim()
+			return open(fmt.Sprintf("/proc/%d/task/%d/mem", pid, pid), unix.O_WRONLY)
+		}},
+	{name: "io_uring opens /proc/self/mem for writing", op: "write", reason: "hardened",
+		try: func() error { return openByRing(0, "/proc/self/mem", unix.O_WRONLY) }},
 }
 
 func anonymous(prot int) []byte {
@@ -233,4 +311,38 @@ func fill(page, content []byte) error {
 		return errors.New("the page does not hold it")
 	}
 	return nil
+}
+
+// mappedTwice is what a JIT compiler does that never has memory writable and executable at one address.
+func mappedTwice() error {
+	fd, err := unix.MemfdCreate("jit", 0)
+	must(err)
+	must(unix.Ftruncate(fd, 4096))
+	data, err := unix.Mmap(fd, 0, 4096, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
+	must(err)
+	code, err := unix.Mmap(fd, 0, 4096, unix.PROT_READ|unix.PROT_EXEC, unix.MAP_SHARED)
+	if err != nil {
+		return err
+	}
+	data[0] = 0xc3
+	if code[0] != 0xc3 {
+		must(errors.New("not the same memory"))
+	}
+	return nil
+}
+
+// stackOf is the page of the stack that the process began with.
+func stackOf() (at, size uintptr) {
+	maps, err := os.ReadFile("/proc/self/maps")
+	must(err)
+	for line := range strings.Lines(string(maps)) {
+		if strings.Contains(line, "[stack]") {
+			var end uintptr
+			_, err := fmt.Sscanf(line, "%x-%x", &at, &end)
+			must(err)
+			return end - 4096, 4096
+		}
+	}
+	must(errors.New("no stack"))
+	return 0, 0
 }

@@ -15,7 +15,7 @@ func pointer(b []byte) uintptr { return uintptr(unsafe.Pointer(&b[0])) }
 
 func address(p *byte) int64 { return int64(uintptr(unsafe.Pointer(p))) }
 
-func address2(p *[8]byte) uintptr { return uintptr(unsafe.Pointer(p)) }
+func addressOf[T any](p *T) uintptr { return uintptr(unsafe.Pointer(p)) }
 
 // executable tells by /proc/self/maps whether the mapping at p is.
 func executable(p *byte) error {
