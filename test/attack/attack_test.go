@@ -53,6 +53,8 @@ func TestMain(m *testing.M) {
 		os.Exit(mapper())
 	case "crash":
 		os.Exit(crash())
+	case "probe":
+		os.Exit(printProbe())
 	case noPath:
 		os.Exit(emptyPath())
 	}
