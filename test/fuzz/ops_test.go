@@ -314,9 +314,14 @@ func names(value int, zero string, bits ...any) flags {
 }
 
 func openFlags(value int) flags {
-	return names(value, "O_RDONLY", "3", 3, "O_WRONLY", 1, "O_RDWR", 2, "O_TMPFILE", unix.O_TMPFILE, "O_CREAT", unix.O_CREAT, "O_EXCL", unix.O_EXCL,
+	access := []string{"O_RDONLY", "O_WRONLY", "O_RDWR", "O_ACCMODE"}[value&unix.O_ACCMODE]
+	more := names(value&^unix.O_ACCMODE, access, "O_TMPFILE", unix.O_TMPFILE, "O_CREAT", unix.O_CREAT, "O_EXCL", unix.O_EXCL,
 		"O_TRUNC", unix.O_TRUNC, "O_APPEND", unix.O_APPEND, "O_DIRECT", unix.O_DIRECT, "O_DIRECTORY", unix.O_DIRECTORY,
 		"O_NOFOLLOW", unix.O_NOFOLLOW, "O_PATH", unix.O_PATH)
+	if more.name != access {
+		more.name = access + "|" + more.name
+	}
+	return flags{value, more.name}
 }
 
 func prot(value int) flags {

@@ -14,8 +14,8 @@ import (
 )
 
 // try runs a sequence; if it breaks an invariant, it says so, and how few
-// steps are enough for that.
-func (w *world) try(t *testing.T, p plan) outcome {
+// steps are enough for that. What is found already is said once.
+func (w *world) try(t *testing.T, p plan, found map[string]bool) outcome {
 	t.Helper()
 	out, err := w.run(p, terms{verifier: true})
 	w.tries.sequences++
@@ -29,8 +29,15 @@ func (w *world) try(t *testing.T, p plan) outcome {
 	if err != nil {
 		t.Fatalf("seed %d: %v", p.seed, err)
 	}
-	t.Errorf("%s\nreplay: %s=%d go test -run TestFuzz ./test/fuzz\nthe sequence up to there:\n%s\nas short as it breaks the same:\n%s",
-		out.violation, envSeed, p.seed, out.text(p), shortOut.text(short))
+	what := out.violation.invariant
+	for _, s := range short.steps {
+		what += ", " + s.kind
+	}
+	if !found[what] {
+		t.Errorf("%s\nreplay: %s=%d go test -run TestFuzz ./test/fuzz\nthe sequence up to there:\n%s\nas short as it breaks the same:\n%s",
+			out.violation, envSeed, p.seed, out.text(p), shortOut.text(short))
+	}
+	found[what] = true
 	return out
 }
 
