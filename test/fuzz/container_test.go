@@ -48,9 +48,18 @@ func exiting(code byte) []byte {
 	return elf(0xbf, code, 0, 0, 0, 0xb8, 60, 0, 0, 0, 0x0f, 0x05) // mov edi, code; mov eax, exit; syscall
 }
 
-// waiting is a program that does not end by itself.
+// waiting is a program that ends at once, or with an argument not by itself.
 func waiting() []byte {
-	return elf(0xb8, 34, 0, 0, 0, 0x0f, 0x05, 0xeb, 0xf7) // mov eax, pause; syscall; jmp back
+	return elf(
+		0x8b, 0x04, 0x24, // mov eax, [rsp]: the number of its arguments
+		0xff, 0xc8, // dec eax
+		0x75, 9, // jne wait
+		0x31, 0xff, // xor edi, edi
+		0xb8, 60, 0, 0, 0, // mov eax, exit
+		0x0f, 0x05, // syscall
+		0xb8, 34, 0, 0, 0, // wait: mov eax, pause
+		0x0f, 0x05, // syscall
+		0xeb, 0xf7) // jmp wait
 }
 
 func padded(b []byte, size int) []byte { return append(b, make([]byte, size-len(b))...) }

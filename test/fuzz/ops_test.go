@@ -34,7 +34,10 @@ const (
 
 func atFD(n int) flags { return flags{n, fmt.Sprint("fd ", n)} }
 
-var cwd = flags{at, "AT_FDCWD"}
+var (
+	cwd      = flags{at, "AT_FDCWD"}
+	nonBlock = flags{2, "SPLICE_F_NONBLOCK"}
+)
 
 // kinds are all that a sequence can be made of.
 var kinds = []kind{
@@ -99,17 +102,17 @@ var kinds = []kind{
 	}, false},
 	{"splice", 1, func(g *gen) []call {
 		return []call{
-			{nr: unix.SYS_SPLICE, arg: []any{atFD(g.from()), number(0), atFD(pipeIn), 0, 256, 0}},
-			{nr: unix.SYS_SPLICE, arg: []any{atFD(pipeOut), 0, atFD(g.fd()), number(g.offset()), 256, 0}},
+			{nr: unix.SYS_SPLICE, arg: []any{atFD(g.from()), number(0), atFD(pipeIn), 0, 256, nonBlock}},
+			{nr: unix.SYS_SPLICE, arg: []any{atFD(pipeOut), 0, atFD(g.fd()), number(g.offset()), 256, nonBlock}},
 		}
 	}, false},
 	{"splice to the pipe", 1, func(g *gen) []call {
-		return []call{{nr: unix.SYS_SPLICE, arg: []any{atFD(g.from()), number(0), atFD(pipeIn), 0, 256, 0}}}
+		return []call{{nr: unix.SYS_SPLICE, arg: []any{atFD(g.from()), number(0), atFD(pipeIn), 0, 256, nonBlock}}}
 	}, false},
 	{"write to the pipe", 1, func(g *gen) []call { return []call{{nr: unix.SYS_WRITE, arg: g.buffer(pipeIn)}} }, false},
 	{"vmsplice", 1, func(g *gen) []call {
 		iovec := binary.LittleEndian.AppendUint64(binary.LittleEndian.AppendUint64(nil, uint64(g.address())), 256)
-		return []call{{nr: unix.SYS_VMSPLICE, arg: []any{atFD(g.pickInt(pipeIn, pipeOut)), iovec, 1, g.flag("0", 0, "SPLICE_F_GIFT", 8)}}}
+		return []call{{nr: unix.SYS_VMSPLICE, arg: []any{atFD(g.pickInt(pipeIn, pipeOut)), iovec, 1, g.flag("NONBLOCK", 2, "NONBLOCK|GIFT", 10)}}}
 	}, false},
 
 	// Memory.
