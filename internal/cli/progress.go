@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package main
+package cli
 
 // Progress on stderr: bars on a terminal, a line per layer elsewhere.
 

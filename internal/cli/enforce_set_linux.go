@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package main
+package cli
 
 // Where an attestation, or a list given by hand, becomes what a container may run.
 

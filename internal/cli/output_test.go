@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package main
+package cli
 
 import (
 	"os"
@@ -15,7 +15,7 @@ import (
 // TestEveryFieldOfTheJSONIsDocumented holds docs/output.md against what bless
 // --output json writes.
 func TestEveryFieldOfTheJSONIsDocumented(t *testing.T) {
-	doc, err := os.ReadFile("docs/output.md")
+	doc, err := os.ReadFile("../../docs/output.md")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package main
+package cli
 
 // What every command's flags share: an environment variable each, and the
 // freedom to stand before or after the arguments.

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package main
+package cli
 
 // Trust in attestations: keys, those that they delegated to, and identities.
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package main
+package cli
 
 // What verify holds against each other: the attestations of an image, wherever
 // they are, and the image itself.

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package main
+package cli
 
 // inspect: what attributes and attestations of an image say, without judging them.
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package main
+package cli
 
 // Ctrl-C and the SIGTERM of a CI job that is cancelled, while bless waits for a
 // registry that has stalled in the middle of a layer.

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package main
+package cli
 
 // enforce: the node side. The one place where a file list becomes trust.
 

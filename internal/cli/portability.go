@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package main
+package cli
 
 // What becomes of a blessed image where it is unpacked. What the unpackers do was read
 // in their sources and tried: containerd 2.4 (pkg/archive), moby/go-archive 0.3, containers/storage 1.65

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package main
+package cli
 
 // The scripts in testdata/script are the promises of the README and of
 // docs/output.md, each tried on the real command.
@@ -23,14 +23,14 @@ import (
 
 func TestMain(m *testing.M) {
 	testscript.Main(m, map[string]func(){
-		"sbom-bless": main,
+		"sbom-bless": func() { os.Exit(Main(os.Args, os.Stdin, os.Stdout, os.Stderr)) },
 		"mkimage":    func() { os.Exit(testimage.Main(os.Args[1:], os.Stdout, os.Stderr)) },
 	})
 }
 
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
-		Dir: "testdata/script",
+		Dir: "../../testdata/script",
 		Setup: func(env *testscript.Env) error {
 			server := httptest.NewServer(registry.New(registry.Logger(log.New(io.Discard, "", 0)), registry.WithReferrersSupport(true)))
 			env.Defer(server.Close)

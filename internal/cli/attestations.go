@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package main
+package cli
 
 // Where the stages meet: what bless did becomes an SBOM and attestations, and
 // verify holds them against the image.

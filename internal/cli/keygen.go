@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package main
+package cli
 
 // keygen: a key pair, and the certificate that kernels load.
 
