@@ -6,21 +6,24 @@ package cli
 
 import (
 	"context"
+	"crypto"
 	"crypto/x509"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
-	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/urfave/cli/v2"
 
 	"github.com/sbom-bless/sbom-bless/attest"
 	"github.com/sbom-bless/sbom-bless/attest/keyless"
 	"github.com/sbom-bless/sbom-bless/bless"
+	"github.com/sbom-bless/sbom-bless/chain"
 	"github.com/sbom-bless/sbom-bless/key"
 	"github.com/sbom-bless/sbom-bless/transport"
 	"github.com/sbom-bless/sbom-bless/xattr"
@@ -92,93 +95,64 @@ func runBless(ctx context.Context, c *cli.Context) error {
 				return usagef("--detached leaves the image as it is: leave --%s out", name)
 			}
 		}
-		if dest := c.String("to"); dest != "" && dest != c.Args().First() && repository(dest) == "" {
+		if dest := c.String("to"); dest != "" && dest != c.Args().First() && transport.Repository(dest) == "" {
 			return usagef("--detached puts attestations beside the image: DEST is SOURCE, or a registry that has the image")
 		}
 	}
-	formats, err := parseFormats(c.String("sbom"))
+	o.SBOMs, err = parseFormats(c.String("sbom"))
 	if err != nil {
 		return err
 	}
-	k, signer, err := blessKey(ctx, c)
+	k, err := blessKey(ctx, c)
 	if err != nil {
 		return err
 	}
 	defer k.close()
+	o.Signer = k.files
+	if k.files != nil && !o.Detached {
+		o.FileKey.ID = k.files.KeyID().String()
+		if k.Cert != nil {
+			o.FileKey.Certificate = k.Cert.Raw
+		}
+	}
 	if k.delegated {
 		o.Certificate = k.Cert.Raw
 	}
 	if o.Cache, err = blessCache(c, k.delegated); err != nil {
 		return err
 	}
-	source, dest := c.Args().First(), c.String("to")
-	if dest == "" {
-		dest = source
+	source := c.Args().First()
+	if o.Dest = c.String("to"); o.Dest == "" {
+		o.Dest = source
 	}
-	o.Ledger = !c.Bool("no-cache") && !k.delegated && repository(dest) != ""
+	o.Ledger = !c.Bool("no-cache") && !k.delegated && transport.Repository(o.Dest) != ""
 	src, err := transport.Open(ctx, source, common.transport())
 	if err != nil {
 		return err
 	}
 	defer src.Close()
-	dst, err := transport.Create(ctx, dest, common.transport())
+	dst, err := transport.Create(ctx, o.Dest, common.transport())
 	if err != nil {
 		return err
 	}
 	defer dst.Close()
-	progress := newProgress(c, common.quiet)
-	o.Progress = progress
-	a := &attester{
-		formats: formats, sbomDir: c.String("sbom-out"), out: c.String("attestation-out"), buildkit: c.Bool("buildkit-attestations"),
-		source: src, dest: dst, destName: dest, options: blessParameters(c), attributes: fileAttributes(o, signer),
-		files: attest.Key{Certificate: o.Certificate}, detached: c.Bool("detached"), embed: c.Bool("embed"), said: map[v1.Hash]*attest.Blessing{},
-	}
-	switch {
-	case a.detached:
-		a.attributes, a.files = nil, attest.Key{}
-	case signer != nil:
-		a.files.ID = signer.KeyID().String()
-		if k.Cert != nil {
-			a.files.Certificate = k.Cert.Raw
-		}
-	}
-	if err := a.choose(ctx, c, k); err != nil {
+	note, err := chooseBundler(ctx, c, k, dst, &o)
+	if err != nil {
 		return err
 	}
-	if a.needed() {
-		o.Files, o.SHA1, o.Planned, o.Finished = true, true, a.begin, a.finish
-		a.slots = make(chan struct{}, max(o.Jobs, 2))
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithCancel(ctx)
-		defer func() { cancel(); a.wait() }()
-	}
-	if a.buildkit {
-		o.Beside = a.beside
-	}
-	if a.embed {
-		o.Embed, o.Embedded = a.embedLayer, a.holds
-	}
-	if a.detached && a.bundler == nil {
-		return usagef("--detached makes attestations and nothing else: it needs a key, and a place for them\nhint: --attestation-out DIR is one")
-	}
-	var result *bless.Result
-	if a.detached {
-		if result, err = bless.Read(ctx, src, o); err == nil {
-			err = a.finish(ctx, result)
-		}
-		if err == nil && repository(dest) == "" { // a registry shows referrers at once; its tag is not ours to move
-			_, err = dst.Commit(ctx, result.Descriptor)
-		}
-	} else {
-		result, err = bless.Image(ctx, src, dst, signer, o)
-	}
+	progress := newProgress(c, common.quiet)
+	o.Progress = progress
+	result, err := chain.Bless(ctx, src, dst, o)
 	progress.close()
+	if errors.Is(err, chain.ErrOccupied) {
+		err = fmt.Errorf("%w\nhint: leave --embed out", err)
+	}
 	if err != nil {
 		return err
 	}
 	if !c.Bool("no-verify") {
-		if err := a.readBack(ctx, result, common); err != nil {
-			return fmt.Errorf("%s: what was written does not read back: %w", result.Blessed, err)
+		if err := chain.ReadBack(ctx, result, o, common.transport()); err != nil {
+			return fmt.Errorf("%s: verification of the written image failed: %w", result.Blessed, err)
 		}
 	}
 	if file := c.String("digest-file"); file != "" {
@@ -187,14 +161,66 @@ func runBless(ctx context.Context, c *cli.Context) error {
 		}
 	}
 	if !common.quiet {
-		blessSummary(c.App.ErrWriter, result, a.detached)
-		a.summary(c.App.ErrWriter)
+		blessSummary(c.App.ErrWriter, result.Result, o.Detached)
+		attestedSummary(c.App.ErrWriter, result.Attested, o.AttestationDir)
+		if note != "" {
+			fmt.Fprintln(c.App.ErrWriter, "note: "+note)
+		}
 	}
 	if common.json {
-		return writeJSON(c.App.Writer, result)
+		return writeJSON(c.App.Writer, result.Result)
 	}
 	fmt.Fprintln(c.App.Writer, result.Blessed)
 	return nil
+}
+
+// chooseBundler works out who signs the attestations, if anybody does. The note tells a person why there are none.
+func chooseBundler(ctx context.Context, c *cli.Context, k runKey, dst transport.Destination, o *chain.Options) (note string, err error) {
+	_, beside := dst.(transport.Referrers)
+	switch {
+	case c.Bool("no-attestations"):
+		if o.AttestationDir != "" || o.BuildKit || o.Embed || c.Bool("keyless") {
+			return "", usagef("--no-attestations contradicts --attestation-out, --embed, --buildkit-attestations and --keyless")
+		}
+	case !beside && o.AttestationDir == "" && !o.Embed:
+		if c.Bool("keyless") || k.Key != nil {
+			note = "no attestations: " + o.Dest + " cannot hold them beside the image; --embed puts them into it, --attestation-out DIR into a directory"
+		}
+	case c.Bool("keyless"):
+		if o.Bundler, err = keylessSigner(ctx, c); err != nil {
+			return "", err
+		}
+		o.Trust = attest.Trust{Unchecked: true} // each bundle was verified as it was made, if there is a root
+	case k.Key != nil:
+		if o.Bundler, err = attest.NewSigner(k.Signer, k.delegation()); err != nil {
+			return "", err
+		}
+		o.Trust = attest.Trust{Keys: []crypto.PublicKey{k.Public}}
+		if k.delegated { // made by us, moments ago
+			o.Trust.Delegated = func(*x509.Certificate) error { return nil }
+		}
+	case o.AttestationDir != "" || o.Embed:
+		return "", usagef("--attestation-out and --embed need --key or --keyless")
+	}
+	if o.Detached && o.Bundler == nil {
+		return "", usagef("--detached makes attestations and nothing else: it needs a key, and a place for them\nhint: --attestation-out DIR is one")
+	}
+	return note, nil
+}
+
+// keylessSigner signs with the identity of the CI job.
+func keylessSigner(ctx context.Context, c *cli.Context) (attest.Bundler, error) {
+	token, err := keyless.Token(ctx, os.Getenv)
+	if err != nil {
+		return nil, err
+	}
+	o := keyless.Options{Fulcio: c.String("fulcio-url"), Rekor: c.String("rekor-url"), Timestamp: c.String("timestamp-url")}
+	if root := c.String("trust-root"); root != "" {
+		if o.Root, err = keyless.Root(root); err != nil {
+			return nil, err
+		}
+	}
+	return keyless.NewSigner(ctx, token, o)
 }
 
 // blessParameters are the options that the result depends on, for the provenance.
@@ -214,12 +240,17 @@ func blessParameters(c *cli.Context) map[string]any {
 	return p
 }
 
-// blessOptions reads what the flags say of the attributes.
-func blessOptions(c *cli.Context, common commonOptions) (bless.Options, error) {
-	o := bless.Options{
-		IMAVersion: c.Int("ima-version"), EVM: c.Bool("evm"), BPFFiles: bless.BPFFiles(c.String("bpf-files")),
-		Replace: c.Bool("replace-xattrs"), Recompress: c.String("recompress"),
-		Platforms: common.platforms, Jobs: common.jobs, Limits: common.limits,
+// blessOptions reads what the flags say of attributes and attestations.
+func blessOptions(c *cli.Context, common commonOptions) (chain.Options, error) {
+	o := chain.Options{
+		Options: bless.Options{
+			IMAVersion: c.Int("ima-version"), EVM: c.Bool("evm"), BPFFiles: bless.BPFFiles(c.String("bpf-files")),
+			Replace: c.Bool("replace-xattrs"), Recompress: c.String("recompress"), Detached: c.Bool("detached"),
+			Platforms: common.platforms, Jobs: common.jobs, Limits: common.limits,
+		},
+		SBOMDir: c.String("sbom-out"), AttestationDir: c.String("attestation-out"),
+		Embed: c.Bool("embed"), BuildKit: c.Bool("buildkit-attestations"),
+		Parameters: blessParameters(c), Version: version(),
 	}
 	var err error
 	if o.Hash, err = xattr.ParseHash(c.String("hash")); err != nil {
@@ -245,7 +276,8 @@ func validBPFFiles(b bless.BPFFiles) bool {
 // runKey is the key of a run; its Key is nil for digests only.
 type runKey struct {
 	*key.Key
-	delegated bool // Cert is that of a key made for this run
+	files     *xattr.Signer // nil for digests only
+	delegated bool          // Cert is that of a key made for this run
 }
 
 // delegation is the certificate of a delegated key.
@@ -262,27 +294,27 @@ func (k runKey) close() {
 	}
 }
 
-// blessKey loads the key that the flags name, and makes the signer.
-func blessKey(ctx context.Context, c *cli.Context) (k runKey, signer *xattr.Signer, err error) {
+// blessKey loads the key that the flags name.
+func blessKey(ctx context.Context, c *cli.Context) (k runKey, err error) {
 	if c.Bool("hash-only") {
-		return k, nil, nil
+		return k, nil
 	}
 	k.Key, err = key.Load(ctx, c.String("key"), key.Options{Cert: c.String("cert"), PassphraseFile: c.String("passphrase-file")})
 	if err != nil {
-		return k, nil, err
+		return k, err
 	}
 	if c.Bool("delegate") {
 		leaf, err := key.Delegate(ctx, k.Key, time.Now())
 		k.close()
 		if err != nil {
-			return runKey{}, nil, err
+			return runKey{}, err
 		}
-		k = runKey{leaf, true}
+		k = runKey{Key: leaf, delegated: true}
 	} else if k.Remote {
 		fmt.Fprintln(c.App.ErrWriter, "sbom-bless: this key signs each file by a call of its own\nhint: --delegate needs one call per run")
 	}
-	signer, err = xattr.NewSigner(k.Signer, k.Cert)
-	return k, signer, err
+	k.files, err = xattr.NewSigner(k.Signer, k.Cert)
+	return k, err
 }
 
 // blessCache opens the cache that the flags name. A delegated key never comes
@@ -342,6 +374,52 @@ func blessSummary(w io.Writer, r *bless.Result, detached bool) {
 		fmt.Fprintf(w, "  dropped   %d attestation manifests of the source, which no longer hold\n", len(r.Dropped))
 	}
 	fmt.Fprintf(w, "  time      %.1f s\n\n", r.Seconds)
+}
+
+// attestedSummary tells a person what was attested, and where that is.
+func attestedSummary(w io.Writer, all []chain.Attested, dir string) {
+	for _, a := range all {
+		what := count(int64(a.Files)) + " files"
+		if a.Packages >= 0 {
+			what += " of " + count(int64(a.Packages)) + " packages"
+		}
+		var where []string
+		if a.Embedded {
+			where = append(where, "embedded in the image")
+		}
+		if a.Directory {
+			where = append(where, "in "+dir)
+		}
+		if a.Beside {
+			where = append(where, "beside the image")
+		}
+		fmt.Fprintf(w, "attested %s: %s, %s\n", a.Platform, what, listed(where))
+	}
+}
+
+// listed joins the parts as a sentence does.
+func listed(parts []string) string {
+	if n := len(parts) - 1; n > 0 {
+		return strings.Join(parts[:n], ", ") + " and " + parts[n]
+	}
+	return strings.Join(parts, "")
+}
+
+// parseFormats reads --sbom: "spdx-json,cyclonedx-json", or "none".
+func parseFormats(list string) (mediaTypes []string, err error) {
+	if list == "none" {
+		return nil, nil
+	}
+	for _, f := range strings.Split(list, ",") {
+		t, ok := sbomTypes[f]
+		if !ok {
+			return nil, usagef("--sbom %s: choose from spdx-json and cyclonedx-json, or none", f)
+		}
+		if !slices.Contains(mediaTypes, t.mediaType) {
+			mediaTypes = append(mediaTypes, t.mediaType)
+		}
+	}
+	return mediaTypes, nil
 }
 
 func outcomeText(outcomes map[string]int) string {

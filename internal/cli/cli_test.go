@@ -6,7 +6,6 @@ package cli
 // docs/output.md, each tried on the real command.
 
 import (
-	"crypto/x509"
 	"io"
 	"log"
 	"net/http/httptest"
@@ -62,14 +61,5 @@ func status(ts *testscript.TestScript, neg bool, args []string) {
 	}
 	if got != want {
 		ts.Fatalf("exit code %d, want %d", got, want)
-	}
-}
-
-func TestWithoutKeysNobodyCertifies(t *testing.T) {
-	if _, err := certifiedBy(nil, []byte("any certificate")); err == nil {
-		t.Error("a certificate counts though no key is trusted")
-	}
-	if err := attestTrust(nil).Delegated(&x509.Certificate{}); err == nil {
-		t.Error("a delegation counts though no key is trusted")
 	}
 }

@@ -211,7 +211,7 @@ func policyTrust(ctx context.Context, p *policy.Policy) (attest.Trust, error) {
 	if err != nil {
 		return attest.Trust{}, err
 	}
-	trust := attestTrust(keys)
+	trust := attest.Trust{Keys: keys, Delegated: key.DelegatedBy(keys)}
 	var verifiers []*keyless.Verifier
 	if len(p.Identities) > 0 {
 		root, err := keyless.Root(p.TrustRoot)

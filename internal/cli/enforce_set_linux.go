@@ -9,7 +9,6 @@ import (
 	"bytes"
 	"crypto/sha256"
 	"crypto/x509"
-	"errors"
 	"fmt"
 	"io"
 	"io/fs"
@@ -25,7 +24,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/sbom-bless/sbom-bless/attest"
-	"github.com/sbom-bless/sbom-bless/attest/embedded"
+	"github.com/sbom-bless/sbom-bless/attest/locate"
 	"github.com/sbom-bless/sbom-bless/enforce"
 	"github.com/sbom-bless/sbom-bless/key"
 	"github.com/sbom-bless/sbom-bless/node"
@@ -136,33 +135,34 @@ func attestedName(v *attest.Verified, subject v1.Hash) string {
 	return subject.String()
 }
 
-// nodeAttestation finds what a trusted key says of the files of subject: in the
-// directory of --attestations, which may also be the content store of a runtime, or else in the image
-// itself, or else beside it in the registry.
+// nodeAttestation finds what a trusted key says of the files of subject: in the directory of
+// --attestations, which may also be the content store of a runtime, or else in the image itself, or
+// else beside it in the registry.
 func nodeAttestation(c *cli.Context, image string, subject v1.Hash, trust attest.Trust) (*attest.Verified, error) {
-	ctx := c.Context
-	if dir := c.String("attestations"); dir != "" {
-		v, err := attest.VerifyFiles(ctx, attest.Dir(dir), subject, trust)
-		if manifest, e := attest.Dir(dir).Describe(subject); err != nil && e == nil {
-			return embedded.Files(ctx, attest.Dir(dir), manifest, trust)
+	q := locate.Query{Image: v1.Descriptor{Digest: subject}, Trust: trust, FilesOnly: true, Layers: true}
+	var places []locate.Place
+	if dir := attest.Dir(c.String("attestations")); dir != "" {
+		places = locate.Places(string(dir), dir)
+		if manifest, err := dir.Describe(subject); err == nil {
+			q.Image = manifest
+		} else {
+			places = places[:1] // it has no images
 		}
-		return v, err
-	}
-	src, err := transport.Open(ctx, image, transport.Options{Insecure: c.Bool("insecure")})
-	if err != nil {
-		return nil, err
-	}
-	defer src.Close()
-	if root := src.Root(); root.Digest == subject && root.MediaType.IsImage() {
-		if v, err := embedded.Files(ctx, src, root, trust); !errors.Is(err, attest.ErrNone) && !errors.Is(err, attest.ErrUntrusted) {
-			return v, err
+	} else {
+		src, err := transport.Open(c.Context, image, transport.Options{Insecure: c.Bool("insecure")})
+		if err != nil {
+			return nil, err
+		}
+		defer src.Close()
+		places = locate.Places("", src)
+		if root := src.Root(); root.Digest == subject && root.MediaType.IsImage() {
+			q.Image = root
+		} else {
+			places = places[1:] // an index has no layers
 		}
 	}
-	store, ok := src.(attest.Store)
-	if !ok {
-		return nil, errors.New("this place cannot hold attestations")
-	}
-	return attest.VerifyFiles(ctx, store, subject, trust)
+	found, err := locate.First(c.Context, places, q)
+	return found.Verified, err
 }
 
 // givenSet reads a list and names it by its digest.

@@ -7,7 +7,6 @@ package cli
 import (
 	"context"
 	"crypto"
-	"crypto/x509"
 
 	"github.com/urfave/cli/v2"
 
@@ -34,7 +33,7 @@ func readTrust(ctx context.Context, c *cli.Context) (t attest.Trust, given bool,
 	if err != nil {
 		return t, false, err
 	}
-	t = attestTrust(keys)
+	t = attest.Trust{Keys: keys, Delegated: key.DelegatedBy(keys)}
 	id := keyless.Identity{
 		Subject: c.String("certificate-identity"), SubjectRegexp: c.String("certificate-identity-regexp"),
 		Issuer: c.String("certificate-oidc-issuer"), IssuerRegexp: c.String("certificate-oidc-issuer-regexp"),
@@ -55,14 +54,6 @@ func readTrust(ctx context.Context, c *cli.Context) (t attest.Trust, given bool,
 	}
 	t.Keyless = v.Verify
 	return t, true, nil
-}
-
-// attestTrust is the trust in attestations by these keys and those that they delegated to.
-func attestTrust(keys []crypto.PublicKey) attest.Trust {
-	return attest.Trust{Keys: keys, Delegated: func(cert *x509.Certificate) error {
-		_, err := certifiedBy(keys, cert.Raw)
-		return err
-	}}
 }
 
 // publicKeys loads the keys that --key names.

@@ -14,6 +14,7 @@ import (
 
 	"github.com/sbom-bless/sbom-bless/attest"
 	"github.com/sbom-bless/sbom-bless/bless"
+	"github.com/sbom-bless/sbom-bless/chain"
 )
 
 // largest is how many packages are shown of those that lack nothing; fewNames how many paths of a list.
@@ -22,7 +23,7 @@ const (
 	fewNames = 10
 )
 
-func inspectText(w io.Writer, r *inspection, files, packages bool) error {
+func inspectText(w io.Writer, r *chain.Inspection, files, packages bool) error {
 	fmt.Fprintln(w, r.Reference)
 	for i := range r.Images {
 		img := &r.Images[i]
@@ -48,7 +49,7 @@ func inspectText(w io.Writer, r *inspection, files, packages bool) error {
 	return nil
 }
 
-func layersText(w io.Writer, img *imageInspection) error {
+func layersText(w io.Writer, img *chain.ImageInspection) error {
 	tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
 	fmt.Fprintln(tw, "layer\tfiles\tcode\tsize\tsigned\tdigest only\tneither\tbpf.bless\tevm\t")
 	row := func(name string, c bless.Coverage) {
@@ -77,7 +78,7 @@ func layersText(w io.Writer, img *imageInspection) error {
 	return nil
 }
 
-func attestationsText(w io.Writer, img *imageInspection) error {
+func attestationsText(w io.Writer, img *chain.ImageInspection) error {
 	if len(img.Attestations) == 0 {
 		fmt.Fprintln(w, "\nno attestations")
 		return nil
@@ -142,7 +143,7 @@ func sourceText(r attest.Resource) string {
 	return strings.TrimPrefix(printable(r.Name)+"@sha256:"+r.Digest["sha256"], "@")
 }
 
-func listingText(w io.Writer, l *listing, all bool) error {
+func listingText(w io.Writer, l *chain.Listing, all bool) error {
 	owned := 0
 	for _, p := range l.Packages {
 		if p.Regular > 0 {
@@ -193,7 +194,7 @@ func namesText(w io.Writer, what string, names []string) {
 	}
 }
 
-func portabilityText(w io.Writer, rows []portability) error {
+func portabilityText(w io.Writer, rows []chain.Portability) error {
 	fmt.Fprintln(w, "\nattributes where the image is unpacked")
 	tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	for _, p := range rows {
@@ -206,7 +207,7 @@ func portabilityText(w io.Writer, rows []portability) error {
 	return tw.Flush()
 }
 
-func filesText(w io.Writer, img *imageInspection) {
+func filesText(w io.Writer, img *chain.ImageInspection) {
 	fmt.Fprintln(w)
 	for i, l := range img.Layers {
 		for _, f := range l.Files {

@@ -159,19 +159,3 @@ func blobs(t *testing.T, layout string) (list []storedBlob) {
 	}
 	return list
 }
-
-// Scans that do not heed their context hold up no run that has failed, and leave nothing.
-func TestNobodyWaitsForAScanThatDoesNotEnd(t *testing.T) {
-	a, dir := &attester{}, t.TempDir()
-	for _, name := range []string{"endless", "another"} {
-		s := &scanned{done: make(chan struct{}), dir: filepath.Join(dir, name)}
-		if err := os.Mkdir(s.dir, 0o700); err != nil {
-			t.Fatal(err)
-		}
-		a.scan.Store(name, s)
-	}
-	a.wait()
-	if left, err := os.ReadDir(dir); err != nil || len(left) > 0 {
-		t.Errorf("left: %v %v", left, err)
-	}
-}

@@ -47,7 +47,7 @@ func TestEveryFieldOfTheJSONIsDocumented(t *testing.T) {
 		for f := range typ.Fields() {
 			name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
 			switch {
-			case name == "-":
+			case name == "-" || !f.IsExported():
 				continue
 			case f.Anonymous:
 			case name == "":

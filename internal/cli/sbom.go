@@ -7,16 +7,17 @@ package cli
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"fmt"
 	"io"
-	"runtime"
+	"slices"
 	"strings"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/urfave/cli/v2"
 
 	"github.com/sbom-bless/sbom-bless/attest"
+	"github.com/sbom-bless/sbom-bless/attest/locate"
+	"github.com/sbom-bless/sbom-bless/chain"
 	"github.com/sbom-bless/sbom-bless/transport"
 )
 
@@ -66,17 +67,27 @@ func runSBOM(ctx context.Context, c *cli.Context) error {
 		trust = attest.Trust{Unchecked: true}
 		fmt.Fprintln(c.App.ErrWriter, "sbom-bless: signature not checked\nhint: --key names the key to trust")
 	}
+	var platform *v1.Platform
+	if p := c.String("platform"); p != "" {
+		if platform, err = v1.ParsePlatform(p); err != nil {
+			return usagef("--platform %s: %v", p, err)
+		}
+	}
 	ref := c.Args().First()
 	src, err := transport.Open(ctx, ref, transport.Options{Insecure: c.Bool("insecure")})
 	if err != nil {
 		return err
 	}
 	defer src.Close()
-	image, err := platformManifest(ctx, src, c.String("platform"))
+	image, err := chain.Manifest(ctx, src, platform)
 	if err != nil {
 		return fmt.Errorf("%s: %w", ref, err)
 	}
-	v, err := findAttestations(ctx, c, src, image, trust)
+	places := locate.Places(c.String("attestations"), src)
+	if c.Bool("attestation") && c.String("attestations") == "" {
+		slices.Reverse(places) // other tools hold the bundle against the digest of the image, which embedded ones are not about
+	}
+	v, err := locate.First(ctx, places, locate.Query{Image: image, Trust: trust})
 	if err != nil {
 		return fmt.Errorf("%s: %w", ref, err)
 	}
@@ -104,42 +115,4 @@ func runSBOM(ctx context.Context, c *cli.Context) error {
 func printDocument(w io.Writer, doc []byte) error {
 	_, err := io.Copy(w, io.MultiReader(bytes.NewReader(doc), strings.NewReader("\n")))
 	return err
-}
-
-// platformManifest finds the manifest for a platform below the root of src. Without a platform
-// it is this machine's, or the only one.
-func platformManifest(ctx context.Context, src transport.Source, platform string) (v1.Descriptor, error) {
-	root := src.Root()
-	if root.MediaType.IsImage() {
-		return root, nil
-	}
-	raw, err := src.Manifest(ctx, root)
-	if err != nil {
-		return root, err
-	}
-	var index v1.IndexManifest
-	if err := json.Unmarshal(raw, &index); err != nil {
-		return root, fmt.Errorf("index: %w", err)
-	}
-	want := &v1.Platform{OS: "linux", Architecture: runtime.GOARCH}
-	if platform != "" {
-		if want, err = v1.ParsePlatform(platform); err != nil {
-			return root, usagef("--platform %s: %v", platform, err)
-		}
-	}
-	var all []string
-	var images []v1.Descriptor
-	for _, m := range index.Manifests {
-		if m.Platform == nil || m.Platform.OS == "unknown" || !m.MediaType.IsImage() {
-			continue
-		}
-		if m.Platform.Satisfies(*want) {
-			return m, nil
-		}
-		images, all = append(images, m), append(all, m.Platform.String())
-	}
-	if platform == "" && len(images) == 1 {
-		return images[0], nil
-	}
-	return root, fmt.Errorf("no manifest for %s; there are %s", want, strings.Join(all, ", "))
 }

@@ -6,18 +6,19 @@ package cli
 
 import (
 	"context"
-	"crypto"
-	"errors"
 	"fmt"
 	"io"
 	"slices"
 	"strings"
+	"time"
 
+	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/urfave/cli/v2"
 
 	"github.com/sbom-bless/sbom-bless/attest"
+	"github.com/sbom-bless/sbom-bless/attest/locate"
 	"github.com/sbom-bless/sbom-bless/bless"
-	"github.com/sbom-bless/sbom-bless/key"
+	"github.com/sbom-bless/sbom-bless/chain"
 	"github.com/sbom-bless/sbom-bless/transport"
 )
 
@@ -70,45 +71,31 @@ func runVerify(ctx context.Context, c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	o := bless.VerifyOptions{
+	o := chain.VerifyOptions{VerifyOptions: bless.VerifyOptions{
 		BPFFiles: bless.BPFFiles(c.String("bpf-files")), EVM: c.Bool("evm"), Detached: c.Bool("detached"),
 		Platforms: common.platforms, Jobs: common.jobs, Limits: common.limits,
-	}
+	}}
 	if !validBPFFiles(o.BPFFiles) {
 		return usagef("--bpf-files %s: choose code, all or none", o.BPFFiles)
 	}
-	trust, _, err := readTrust(ctx, c)
-	if err != nil {
+	if o.Trust, _, err = readTrust(ctx, c); err != nil {
 		return err
 	}
-	o.Keys = trust.Keys
-	o.Certified = func(der []byte) (crypto.PublicKey, error) { return certifiedBy(o.Keys, der) }
-
 	src, err := transport.Open(ctx, c.Args().First(), common.transport())
 	if err != nil {
 		return err
 	}
 	defer src.Close()
-	links, err := readChain(ctx, c, src, trust)
-	if err != nil {
+	if err := readDemands(ctx, c, src, &o); err != nil {
 		return err
 	}
-	o.Files = links != nil
-	if len(o.Keys) == 0 && !c.Bool("hash-only") && links != nil {
-		o.KeysOf = links.keysOf
-	}
+	o.Vouched = len(o.Trust.Keys) == 0 && !c.Bool("hash-only") && len(o.Places) > 0
 	progress := newProgress(c, common.quiet)
 	o.Progress = progress
-	result, err := bless.Verify(ctx, src, o)
+	result, err := chain.Verify(ctx, src, o)
 	progress.close()
 	if err != nil {
 		return err
-	}
-	var found []attestations
-	if links != nil {
-		if found, err = links.check(ctx, result); err != nil {
-			return err
-		}
 	}
 	for _, p := range result.Problems {
 		if len(result.Images) > 1 {
@@ -117,7 +104,7 @@ func runVerify(ctx context.Context, c *cli.Context) error {
 		fmt.Fprintln(c.App.ErrWriter, strings.ReplaceAll(p.String(), "\n", "; "))
 	}
 	if common.json {
-		if err := writeJSON(c.App.Writer, verified{result, found}); err != nil {
+		if err := writeJSON(c.App.Writer, result); err != nil {
 			return err
 		}
 	} else if result.OK() {
@@ -132,28 +119,50 @@ func runVerify(ctx context.Context, c *cli.Context) error {
 	}
 	if !common.quiet {
 		verifySummary(c.App.ErrWriter, result, o)
-		for _, a := range found {
-			fmt.Fprintln(c.App.ErrWriter, a.summary(len(result.Images) > 1))
+		for _, a := range result.Attestations {
+			fmt.Fprintln(c.App.ErrWriter, a.Summary(len(result.Images) > 1))
 		}
 	}
 	return nil
 }
 
-// certifiedBy returns the key in the certificate of a delegated run, if one of
-// the trusted keys signed it.
-func certifiedBy(roots []crypto.PublicKey, der []byte) (crypto.PublicKey, error) {
-	err := errors.New("no key is trusted that could have certified it")
-	for _, root := range roots {
-		cert, e := key.VerifyDelegation(root, der)
-		if e == nil {
-			return cert.PublicKey, nil
+// readDemands reads what the flags say of attestations: where they are, and what they must say.
+func readDemands(ctx context.Context, c *cli.Context, src transport.Source, o *chain.VerifyOptions) error {
+	byIdentity := c.IsSet("certificate-identity") || c.IsSet("certificate-identity-regexp")
+	if c.Bool("files-only") || c.Bool("hash-only") && !byIdentity {
+		for _, name := range []string{"source", "not-before", "attestations"} {
+			if c.IsSet(name) {
+				return usagef("--%s is about attestations, which are not looked at", name)
+			}
 		}
-		err = e
+		return nil
 	}
-	return nil, err
+	o.Places = locate.Places(c.String("attestations"), src)
+	if s := c.String("not-before"); s != "" {
+		var err error
+		if o.NotBefore, err = time.Parse(time.RFC3339, s); err != nil {
+			o.NotBefore, err = time.Parse(time.DateOnly, s)
+		}
+		if err != nil {
+			return usagef("--not-before %s: expected 2026-11-25, or a time as in 2026-11-25T00:00:00Z", s)
+		}
+	}
+	if s := c.String("source"); s != "" {
+		if h, err := v1.NewHash(s); err == nil {
+			o.Source = []v1.Hash{h}
+			return nil
+		}
+		from, err := transport.Open(ctx, s, transport.Options{Insecure: c.Bool("insecure")})
+		if err != nil {
+			return fmt.Errorf("--source: %w", err)
+		}
+		defer from.Close()
+		o.Source = []v1.Hash{from.Root().Digest}
+	}
+	return nil
 }
 
-func verifySummary(w io.Writer, r *bless.VerifyResult, o bless.VerifyOptions) {
+func verifySummary(w io.Writer, r *chain.Verified, o chain.VerifyOptions) {
 	for _, img := range r.Images {
 		var regular, code, size int64
 		for _, l := range img.Layers {
@@ -163,9 +172,9 @@ func verifySummary(w io.Writer, r *bless.VerifyResult, o bless.VerifyOptions) {
 		switch {
 		case o.Detached:
 			what = "no attributes asked for"
-		case len(o.Keys) == 0 && o.KeysOf != nil:
+		case o.Vouched:
 			what = "all signed by the key that the identity vouches for"
-		case len(o.Keys) == 0:
+		case len(o.Trust.Keys) == 0:
 			what = "all as their digests say"
 		}
 		fmt.Fprintf(w, "verified %s: %s files in %s, %s, %s of them code, %s\n",

@@ -1,24 +1,70 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package cli
+package chain
 
 import (
 	"context"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/sbom-bless/sbom-bless/attest/filelist"
 	"github.com/sbom-bless/sbom-bless/bless"
+	"github.com/sbom-bless/sbom-bless/internal/testimage"
+	"github.com/sbom-bless/sbom-bless/key"
 	"github.com/sbom-bless/sbom-bless/transport"
+	"github.com/sbom-bless/sbom-bless/xattr"
 )
+
+// layout writes a test image to a layout of its own, and gives its reference.
+func layout(t *testing.T, name string) string {
+	t.Helper()
+	for _, c := range testimage.Cases() {
+		if c.Name == name {
+			dir := t.TempDir()
+			if err := c.Make().WriteLayout(dir, testimage.Tag); err != nil {
+				t.Fatal(err)
+			}
+			return "oci:" + dir
+		}
+	}
+	t.Fatalf("no image %s", name)
+	return ""
+}
+
+// blessed blesses an image with a new key, without attestations.
+func blessed(t *testing.T, source string, o bless.Options) string {
+	t.Helper()
+	k, err := key.Generate("ecdsa-p256", "", time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	signer, err := xattr.NewSigner(k.Signer, k.Cert)
+	if err != nil {
+		t.Fatal(err)
+	}
+	src, err := transport.Open(t.Context(), source, transport.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer src.Close()
+	dest := "oci:" + t.TempDir()
+	dst, err := transport.Create(t.Context(), dest, transport.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer dst.Close()
+	if _, err := Bless(t.Context(), src, dst, Options{Options: o, Signer: signer, Dest: dest}); err != nil {
+		t.Fatal(err)
+	}
+	return dest
+}
 
 // TestListingComparesImageAndList has a list that is not quite that of the image.
 func TestListingComparesImageAndList(t *testing.T) {
-	workshop(t, "whiteouts")
-	mustRun(t, "bless", "oci:source", "-t", "oci:blessed", "--key", "bless.key", "--no-attestations")
 	ctx := context.Background()
-	src, err := transport.Open(ctx, "oci:blessed", transport.Options{})
+	src, err := transport.Open(ctx, blessed(t, layout(t, "whiteouts"), bless.Options{}), transport.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -73,9 +119,8 @@ func TestListingComparesImageAndList(t *testing.T) {
 }
 
 func TestPortabilityDependsOnTheAttributes(t *testing.T) {
-	workshop(t, "typical")
-	mustRun(t, "bless", "oci:source", "-t", "oci:evm", "--key", "bless.key", "--no-attestations", "--evm", "--hash", "sha512")
-	rows := func(image string) map[string]portability {
+	source := layout(t, "typical")
+	rows := func(image string) map[string]Portability {
 		src, err := transport.Open(context.Background(), image, transport.Options{})
 		if err != nil {
 			t.Fatal(err)
@@ -85,18 +130,18 @@ func TestPortabilityDependsOnTheAttributes(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		out := map[string]portability{}
+		out := map[string]Portability{}
 		for _, p := range portable(&r.Images[0]) {
 			out[p.Unpacker] = p
 		}
 		return out
 	}
-	for _, p := range rows("oci:source") {
+	for _, p := range rows(source) {
 		if p.Outcome != kept {
 			t.Errorf("an image without attributes: %+v", p)
 		}
 	}
-	evm := rows("oci:evm")
+	evm := rows(blessed(t, source, bless.Options{EVM: true, Hash: xattr.SHA512}))
 	if p := evm["containerd, rootless (nerdctl, BuildKit)"]; p.Outcome != refused {
 		t.Errorf("%+v", p)
 	}

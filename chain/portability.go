@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package cli
+package chain
 
 // What becomes of a blessed image where it is unpacked. What the unpackers do was read
 // in their sources and tried: containerd 2.4 (pkg/archive), moby/go-archive 0.3, containers/storage 1.65
@@ -13,15 +13,15 @@ import (
 	"github.com/sbom-bless/sbom-bless/bless"
 )
 
-// portability is what one unpacker does with the image.
-type portability struct {
+// Portability is what one unpacker does with the image.
+type Portability struct {
 	Unpacker string `json:"unpacker"`
 	// Outcome is "kept", "dropped" (unpacked without the attributes) or "refused" (cannot be unpacked).
 	Outcome string `json:"outcome"`
 	Note    string `json:"note,omitempty"`
 }
 
-// Outcomes.
+// Outcomes of unpacking.
 const (
 	kept    = "kept"
 	dropped = "dropped"
@@ -29,9 +29,9 @@ const (
 )
 
 // portable tells what unpackers do with an image that carries such attributes.
-func portable(img *bless.ImageInspection) []portability {
+func portable(img *bless.ImageInspection) []Portability {
 	total := img.Total
-	rows := []portability{
+	rows := []Portability{
 		{"containerd, as root (Kubernetes, nerdctl, Docker)", kept, ""},
 		{"containerd, rootless (nerdctl, BuildKit)", refused, "only root may set security.*, and containerd takes the kernel's refusal for an error; bless --detached leaves the image as it is"},
 		{"Docker with graph drivers, as root", kept, ""},
@@ -43,7 +43,7 @@ func portable(img *bless.ImageInspection) []portability {
 	}
 	if total.Signed+total.Digests+total.Broken+total.Bless+total.EVM == 0 {
 		for i := range rows {
-			rows[i] = portability{rows[i].Unpacker, kept, "there are no attributes to lose"}
+			rows[i] = Portability{rows[i].Unpacker, kept, "there are no attributes to lose"}
 		}
 		return rows
 	}

@@ -1,10 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package bless
-
-// Manifests and configs are edited in place: a value is exchanged and every
-// other byte stays, so that fields, order and spelling that we do not know
-// survive.
+// Package jsonedit edits JSON in place: [Apply] exchanges values and keeps every other
+// byte, so that fields, order and spelling that the caller does not know survive.
+package jsonedit
 
 import (
 	"bytes"
@@ -15,21 +13,33 @@ import (
 	"strings"
 )
 
-// maxJSONDepth is more than any manifest or config of the OCI and Docker
-// specifications has.
-const maxJSONDepth = 32
+// maxDepth is more than any manifest or config of the OCI and Docker specifications has.
+const maxDepth = 32
 
-// jsonEdit exchanges the value at a path; where the last element of the path
-// does not exist in its object, it is added.
-type jsonEdit struct {
-	path  []string // object keys, and array indexes in decimal
+// Edit exchanges one value. [Set] makes it.
+type Edit struct {
+	path  []string
 	value any
 }
 
-// editJSON applies the edits one after the other. It refuses an object with the
+// Set is the edit that puts value at path: object keys, and array indexes in decimal. If the last
+// element of the path is missing in its object, it is added. A json.RawMessage goes in byte for
+// byte, any other value as json.Marshal writes it.
+func Set(value any, path ...string) Edit { return Edit{path, value} }
+
+// List is a JSON array of the elements, byte for byte.
+func List(elements []json.RawMessage) json.RawMessage {
+	var parts [][]byte
+	for _, e := range elements {
+		parts = append(parts, e)
+	}
+	return json.RawMessage("[" + string(bytes.Join(parts, []byte(","))) + "]")
+}
+
+// Apply applies the edits one after the other. It refuses an object with the
 // same key twice, because readers differ in which of the two they believe.
-func editJSON(raw []byte, edits ...jsonEdit) (_ []byte, err error) {
-	if err := strictJSON(raw); err != nil {
+func Apply(raw []byte, edits ...Edit) (_ []byte, err error) {
+	if err := Check(raw); err != nil {
 		return nil, err
 	}
 	for _, e := range edits {
@@ -39,7 +49,7 @@ func editJSON(raw []byte, edits ...jsonEdit) (_ []byte, err error) {
 				return nil, err
 			}
 		}
-		raw, err = replaceJSON(raw, e.path, value)
+		raw, err = replace(raw, e.path, value)
 		if err != nil {
 			return nil, fmt.Errorf("%v: %w", e.path, err)
 		}
@@ -47,9 +57,9 @@ func editJSON(raw []byte, edits ...jsonEdit) (_ []byte, err error) {
 	return raw, nil
 }
 
-// strictJSON checks that raw is one JSON value, without duplicate keys, not
+// Check checks that raw is one JSON value, without duplicate keys, not
 // nested too deeply, with nothing behind it.
-func strictJSON(raw []byte) error {
+func Check(raw []byte) error {
 	dec := json.NewDecoder(bytes.NewReader(raw))
 	dec.UseNumber()
 	if err := strictValue(dec, 0, ""); err != nil {
@@ -68,8 +78,8 @@ var freeText = map[string]bool{"annotations": true, "Labels": true, "Volumes": t
 // encoding/json and two to others; only where keys are free text may they stand
 // together.
 func strictValue(dec *json.Decoder, depth int, key string) error {
-	if depth > maxJSONDepth {
-		return fmt.Errorf("nested deeper than %d", maxJSONDepth)
+	if depth > maxDepth {
+		return fmt.Errorf("nested deeper than %d", maxDepth)
 	}
 	tok, err := dec.Token()
 	if err != nil {
@@ -106,8 +116,8 @@ func strictValue(dec *json.Decoder, depth int, key string) error {
 	return err
 }
 
-// replaceJSON exchanges the value at path in raw.
-func replaceJSON(raw []byte, path []string, value []byte) ([]byte, error) {
+// replace exchanges the value at path in raw.
+func replace(raw []byte, path []string, value []byte) ([]byte, error) {
 	dec := json.NewDecoder(bytes.NewReader(raw))
 	for depth := 0; ; depth++ {
 		tok, err := dec.Token()

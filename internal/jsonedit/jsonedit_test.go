@@ -1,29 +1,29 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package bless
+package jsonedit
 
 import "testing"
 
-func TestEditJSONKeepsWhatItDoesNotOwn(t *testing.T) {
+func TestApplyKeepsWhatItDoesNotOwn(t *testing.T) {
 	raw := []byte("{ \"b\" : 1.0e2,\n  \"unknown\": {\"z\":[ ], \"a\":{}},\n \"layers\": [ {\"x\":1}, {\"y\":2} ] }\n")
 	for _, tc := range []struct {
 		name string
-		edit jsonEdit
+		edit Edit
 		want string
 	}{
-		{"a value is exchanged", jsonEdit{[]string{"b"}, "new"},
+		{"a value is exchanged", Set("new", "b"),
 			"{ \"b\" : \"new\",\n  \"unknown\": {\"z\":[ ], \"a\":{}},\n \"layers\": [ {\"x\":1}, {\"y\":2} ] }\n"},
-		{"an element of an array is exchanged", jsonEdit{[]string{"layers", "1"}, 3},
+		{"an element of an array is exchanged", Set(3, "layers", "1"),
 			"{ \"b\" : 1.0e2,\n  \"unknown\": {\"z\":[ ], \"a\":{}},\n \"layers\": [ {\"x\":1}, 3 ] }\n"},
-		{"a member of an element is exchanged", jsonEdit{[]string{"layers", "0", "x"}, 3},
+		{"a member of an element is exchanged", Set(3, "layers", "0", "x"),
 			"{ \"b\" : 1.0e2,\n  \"unknown\": {\"z\":[ ], \"a\":{}},\n \"layers\": [ {\"x\":3}, {\"y\":2} ] }\n"},
-		{"a member is added behind the others", jsonEdit{[]string{"unknown", "k"}, 3},
+		{"a member is added behind the others", Set(3, "unknown", "k"),
 			"{ \"b\" : 1.0e2,\n  \"unknown\": {\"z\":[ ], \"a\":{},\"k\":3},\n \"layers\": [ {\"x\":1}, {\"y\":2} ] }\n"},
-		{"a member is added to an empty object", jsonEdit{[]string{"unknown", "a", "k"}, 3},
+		{"a member is added to an empty object", Set(3, "unknown", "a", "k"),
 			"{ \"b\" : 1.0e2,\n  \"unknown\": {\"z\":[ ], \"a\":{\"k\":3}},\n \"layers\": [ {\"x\":1}, {\"y\":2} ] }\n"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			got, err := editJSON(raw, tc.edit)
+			got, err := Apply(raw, tc.edit)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -34,7 +34,7 @@ func TestEditJSONKeepsWhatItDoesNotOwn(t *testing.T) {
 	}
 }
 
-func TestEditJSONRefuses(t *testing.T) {
+func TestApplyRefuses(t *testing.T) {
 	for name, raw := range map[string]string{
 		"a key that stands twice":               `{"layers":[],"layers":[1]}`,
 		"a key that stands twice, escaped":      `{"layers":[],"l\u0061yers":[1]}`,
@@ -46,7 +46,7 @@ func TestEditJSONRefuses(t *testing.T) {
 		"a value where an object belongs":       `1`,
 	} {
 		t.Run(name, func(t *testing.T) {
-			if got, err := editJSON([]byte(raw), jsonEdit{[]string{"layers"}, 1}); err == nil {
+			if got, err := Apply([]byte(raw), Set(1, "layers")); err == nil {
 				t.Errorf("accepted as %s", got)
 			}
 		})
