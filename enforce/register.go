@@ -500,19 +500,35 @@ func superDev(process, name string) (uint32, error) {
 	if err := unix.Statx(unix.AT_FDCWD, name, 0, unix.STATX_MNT_ID, &st); err != nil {
 		return 0, fmt.Errorf("%s: %w", name, err)
 	}
-	b, err := os.ReadFile("/proc/" + process + "/mountinfo")
+	devs, err := mountDevs(process)
 	if err != nil {
 		return 0, err
 	}
+	if dev, ok := devs[st.Mnt_id]; ok {
+		return dev, nil
+	}
+	return unixDev(&st), nil
+}
+
+// mountDevs gives s_dev of each mount that a process sees.
+func mountDevs(process string) (map[uint64]uint32, error) {
+	b, err := os.ReadFile("/proc/" + process + "/mountinfo")
+	if err != nil {
+		return nil, err
+	}
+	devs := map[uint64]uint32{}
 	for line := range strings.Lines(string(b)) { // "36 35 98:0 /mnt1 /mnt2 …", proc(5)
 		var id uint64
 		var parent, major, minor uint32
-		if _, err := fmt.Sscanf(line, "%d %d %d:%d", &id, &parent, &major, &minor); err == nil && id == st.Mnt_id {
-			return major<<20 | minor, nil
+		if _, err := fmt.Sscanf(line, "%d %d %d:%d", &id, &parent, &major, &minor); err == nil {
+			devs[id] = major<<20 | minor
 		}
 	}
-	return st.Dev_major<<20 | st.Dev_minor, nil
+	return devs, nil
 }
+
+// unixDev is the kernel's form of a device number (20-bit minors, include/linux/kdev_t.h).
+func unixDev(st *unix.Statx_t) uint32 { return st.Dev_major<<20 | st.Dev_minor }
 
 func stat(name string, st *unix.Stat_t) error {
 	if err := unix.Stat(name, st); err != nil {

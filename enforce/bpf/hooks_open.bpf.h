@@ -4,6 +4,7 @@
 #define SBOM_BLESS_HOOKS_OPEN_H
 #include "judge.bpf.h"
 #include "guard.bpf.h"
+#include "self.bpf.h"
 
 /*
  * blinding tells whether a write to the file can take the verifier's sight: 0
@@ -33,7 +34,10 @@ static __always_inline __u32 write_reason(struct facts *f, struct file *file)
 		return REASON_SELF;
 	switch (inode->i_sb->s_magic) {
 	case PROC_SUPER_MAGIC: /* memory of a process, and settings that name programs the kernel runs */
-		if (named(dentry, "mem", 4) || named(BPF_CORE_READ(dentry, d_parent), "kernel", 7))
+		if (of_agent(inode))
+			return REASON_SELF;
+		if (named(dentry, "sysrq-trigger", 14) || named(dentry, "mem", 4) ||
+		    named(BPF_CORE_READ(dentry, d_parent), "kernel", 7))
 			return REASON_HARDENED;
 		return REASON_ALLOWED;
 	case BINFMTFS_MAGIC:
@@ -51,7 +55,13 @@ int BPF_PROG(open, struct file *file)
 	__u32 mode = file->f_mode;
 	bool write = mode & FMODE_WRITE;
 	struct settings *set;
+	int ret;
 
+	if (write) {
+		ret = keep(OP_WRITE, file->f_path.dentry, 0);
+		if (ret)
+			return ret;
+	}
 	/* overlayfs opens the file below; the task opened the one above, which was judged. */
 	if (mode & FMODE_NOACCOUNT)
 		return 0;
