@@ -36,7 +36,7 @@ int BPF_PROG(bpf_map_fd, struct bpf_map *map, unsigned int fmode)
 		report(&f, REASON_TAKEOVER, false, NULL, NULL, NULL);
 		return 0;
 	}
-	return self(OP_BPF, NULL);
+	return self(OP_BPF);
 }
 
 SEC("lsm/bpf_prog")
@@ -44,7 +44,7 @@ int BPF_PROG(bpf_prog_fd, struct bpf_prog *prog)
 {
 	__u64 key = 1ull << 32 | prog->aux->id;
 
-	return bpf_map_lookup_elem(&objects, &key) ? self(OP_BPF, NULL) : 0;
+	return bpf_map_lookup_elem(&objects, &key) ? self(OP_BPF) : 0;
 }
 
 /* ---- Mounts: the pins and the state stay where the next agent looks for them ---- */
@@ -65,7 +65,7 @@ int BPF_PROG(mount, const char *dev_name, struct path *path, const char *type, u
 
 	/* In the order of path_mount(), fs/namespace.c. */
 	if (flags & MS_REMOUNT)
-		hides = on_way(m) && place_of(path->dentry) & PLACE_PINS;
+		hides = on_way(m) && place(PLACE_FILESYSTEM, path->dentry->d_sb->s_dev, 0) & PLACE_PINS;
 	else if (flags & MS_BIND)
 		hides = covers(m, path->dentry);
 	else if (flags & (MS_SHARED | MS_PRIVATE | MS_SLAVE | MS_UNBINDABLE))
@@ -100,7 +100,7 @@ int BPF_PROG(remount, struct super_block *sb)
 	struct task_struct *task = bpf_get_current_task_btf();
 
 	return on_mounts(OP_MOUNT, BPF_CORE_READ(task, nsproxy, mnt_ns, ns.inum) == host_mounts,
-			 place_of(sb->s_root) & PLACE_PINS, sb->s_root);
+			 place(PLACE_FILESYSTEM, sb->s_dev, 0) & PLACE_PINS, sb->s_root);
 }
 
 /* ---- Names: what is new in a place. Changes of what is there: hooks_guard ---- */

@@ -45,19 +45,27 @@ static __always_inline bool init(void)
 	return bpf_get_current_pid_tgid() >> 32 == 1 || !bpf_get_current_task_btf()->mm;
 }
 
-static __always_inline int self(__u32 op, struct dentry *dentry)
+/* The event names the file, or the directory that it would be in: what is tried on another is another report. */
+static __always_inline struct inode *named_by(struct dentry *dentry)
+{
+	struct inode *inode = BPF_CORE_READ(dentry, d_inode);
+
+	return inode ? inode : BPF_CORE_READ(dentry, d_parent, d_inode);
+}
+
+static __always_inline int self(__u32 op)
 {
 	struct facts f = { .op = op };
 
 	if (!labelled(&f, op) && agent())
 		return 0;
-	return verdict(&f, REASON_SELF, NULL, NULL, dentry);
+	return verdict(&f, REASON_SELF, NULL, NULL, NULL);
 }
 
 /* on_task decides about an operation by which a task could make another do what it likes. */
 static __always_inline int on_task(__u32 op, struct task_struct *task)
 {
-	return is_agent(task) ? self(op, NULL) : 0;
+	return is_agent(task) ? self(op) : 0;
 }
 
 /* of_agent tells whether the inode of procfs is of the agent's process: its oom_score_adj, say. */
@@ -89,8 +97,11 @@ static __always_inline __u32 place_of(struct dentry *dentry)
 /* More directories than the agent has below a place; it makes no others there, and no container can. */
 #define PLACE_DEPTH 8
 
-/* placed gives the flags that hold for what the dentry, on filesystem dev, names. */
-static __always_inline __u32 placed(struct dentry *dentry, __u32 dev)
+/* Of placed alone: the kernel has no name for the file, which was opened by its handle (open_by_handle_at). */
+#define PLACE_UNKNOWN (1u << 31)
+
+/* placed gives the flags that hold for what the dentry names. */
+static __always_inline __u32 placed(struct dentry *dentry)
 {
 	__u32 flags = place_of(dentry);
 
@@ -98,8 +109,11 @@ static __always_inline __u32 placed(struct dentry *dentry, __u32 dev)
 		struct dentry *parent = BPF_CORE_READ(dentry, d_parent);
 		__u32 above;
 
-		if (parent == dentry)
+		if (parent == dentry) {
+			if (dentry != BPF_CORE_READ(dentry, d_sb, s_root))
+				flags |= PLACE_UNKNOWN;
 			break;
+		}
 		above = place_of(parent);
 		if (!i || above & PLACE_TREE)
 			flags |= above & (PLACE_AGENT | PLACE_STATE);
@@ -114,18 +128,22 @@ static __always_inline __u32 placed(struct dentry *dentry, __u32 dev)
  */
 static __noinline int keep(__u32 op, struct dentry *dentry, __u32 way)
 {
-	__u32 dev = BPF_CORE_READ(dentry, d_sb, s_dev);
-	__u32 any = place(PLACE_FILESYSTEM, dev, 0);
+	__u32 any = place(PLACE_FILESYSTEM, BPF_CORE_READ(dentry, d_sb, s_dev), 0);
 	struct facts f = { .op = op };
-	__u32 denied = PLACE_STATE;
+	__u32 kept = PLACE_STATE, found;
 
 	if (!any)
 		return 0;
 	if (labelled(&f, op))
-		denied |= PLACE_AGENT | way;
-	if (!(any & denied) || !(placed(dentry, dev) & denied) || agent())
+		kept |= PLACE_AGENT | way;
+	if (!(any & kept))
 		return 0;
-	return verdict(&f, REASON_SELF, NULL, NULL, dentry);
+	found = placed(dentry);
+	if (found & kept && !agent())
+		return verdict(&f, REASON_SELF, named_by(dentry), NULL, dentry);
+	if (found & PLACE_UNKNOWN && f.id && any & PLACE_TREE)
+		return verdict(&f, REASON_HARDENED, named_by(dentry), NULL, dentry);
+	return 0;
 }
 
 /* ---- Mounts of the host ---- */
@@ -185,11 +203,9 @@ static __always_inline int on_mounts(__u32 op, bool host, bool hides, struct den
 
 	if (!host && !hides)
 		return 0;
-	if (labelled(&f, op))
-		return verdict(&f, hides ? REASON_SELF : REASON_HARDENED, NULL, NULL, dentry);
-	if (!hides || agent() || init())
+	if (!labelled(&f, op) && (!hides || agent() || init()))
 		return 0;
-	return verdict(&f, REASON_SELF, NULL, NULL, dentry);
+	return verdict(&f, hides ? REASON_SELF : REASON_HARDENED, named_by(dentry), NULL, dentry);
 }
 
 #endif

@@ -37,6 +37,10 @@ func TestMain(m *testing.M) {
 		os.Exit(agent())
 	case "tamper":
 		os.Exit(tamper())
+	case "self":
+		os.Exit(selfAttacker(os.Getenv("ATTACK")))
+	case "administrator":
+		os.Exit(administrator())
 	case "child":
 		os.Exit(child())
 	case "crash":
