@@ -168,6 +168,26 @@ static __always_inline bool shared(struct mount *m)
 	return BPF_CORE_READ(m, mnt.mnt_flags) & MNT_SHARED;
 }
 
+/*
+ * left tells whether the host's first process has left the root that the places
+ * are in: the system ends, from an initrd it went back to, whose programs
+ * unmount what is left.
+ */
+static __always_inline bool left(void)
+{
+	struct task_struct *task = bpf_get_current_task_btf();
+	struct vfsmount *root = NULL;
+
+	for (int i = 0; i < 32; i++) {
+		if (!BPF_CORE_READ(task, pid)) /* above the first process */
+			return root && !place(PLACE_MOUNTED, 0, BPF_CORE_READ(mount_of(root), mnt_id));
+		if (BPF_CORE_READ(task, nsproxy, mnt_ns, ns.inum) == host_mounts)
+			root = BPF_CORE_READ(task, fs, root.mnt);
+		task = BPF_CORE_READ(task, real_parent);
+	}
+	return false;
+}
+
 /* on_way tells whether m itself, not a copy, is mounted on the way to a place. */
 static __always_inline bool on_way(struct mount *m)
 {
@@ -203,7 +223,7 @@ static __always_inline int on_mounts(__u32 op, bool host, bool hides, struct den
 
 	if (!host && !hides)
 		return 0;
-	if (!labelled(&f, op) && (!hides || agent() || init()))
+	if (!labelled(&f, op) && (!hides || agent() || init() || left()))
 		return 0;
 	return verdict(&f, hides ? REASON_SELF : REASON_HARDENED, named_by(dentry), NULL, dentry);
 }
