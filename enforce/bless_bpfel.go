@@ -28,7 +28,7 @@ const (
 	blessArmedRELEASED blessArmed = 2
 )
 
-type blessBelowKey struct {
+type blessCopyKey struct {
 	_          structs.HostLayout
 	Dev        uint32
 	Generation uint32
@@ -59,14 +59,18 @@ const (
 	blessDomainFlagsDOMAIN_HOST_ROOT    blessDomainFlags = 64
 	blessDomainFlagsDOMAIN_LISTED       blessDomainFlags = 128
 	blessDomainFlagsDOMAIN_SIGNED       blessDomainFlags = 256
+	blessDomainFlagsDOMAIN_SIZES        blessDomainFlags = 512
+	blessDomainFlagsDOMAIN_DEVICES      blessDomainFlags = 1024
+	blessDomainFlagsDOMAIN_REDIRECT     blessDomainFlags = 2048
 )
 
 type blessEvent struct {
 	_         structs.HostLayout
+	Version   uint32
+	Dev       uint32
 	Time      uint64
 	Cgroup    uint64
 	Inode     uint64
-	Dev       uint32
 	Domain    uint32
 	Pid       uint32
 	Tid       uint32
@@ -85,16 +89,32 @@ type blessEvent struct {
 		Comm [16]int8
 	}
 	Path [320]int8
+	_    [4]byte
 }
 
-type blessGood struct {
+type blessEventVersion uint32
+
+const (
+	blessEventVersionEVENT_VERSION blessEventVersion = 1
+)
+
+type blessJudged struct {
 	_          structs.HostLayout
+	Size       uint64
+	Ctime      uint64
+	Writes     uint32
 	Set        uint32
 	Generation uint32
 	Keyring    int32
-	Reserved   uint32
-	Size       uint64
-	Ctime      uint64
+	File       uint32
+	Reason     uint32
+	Digest     [32]uint8
+}
+
+type blessKnownInode struct {
+	_      structs.HostLayout
+	Flags  uint32
+	Writes uint32
 }
 
 type blessMountKey struct {
@@ -102,6 +122,19 @@ type blessMountKey struct {
 	Domain uint32
 	Dev    uint32
 }
+
+type blessNameKey struct {
+	_    structs.HostLayout
+	Text [8]int8
+}
+
+type blessNameMeaning uint32
+
+const (
+	blessNameMeaningNAME_SUFFIX blessNameMeaning = 1
+	blessNameMeaningNAME_CODE   blessNameMeaning = 2
+	blessNameMeaningNAME_DATA   blessNameMeaning = 3
+)
 
 type blessNearest struct {
 	_      structs.HostLayout
@@ -192,15 +225,21 @@ const (
 	blessReasonREASON_TAKEOVER       blessReason = 17
 	blessReasonREASON_LOST           blessReason = 18
 	blessReasonREASON_REPEATED       blessReason = 19
-	blessReasonREASONS               blessReason = 20
+	blessReasonREASON_HASHED         blessReason = 20
+	blessReasonREASON_UNMARKED       blessReason = 21
+	blessReasonREASON_FOREIGN        blessReason = 22
+	blessReasonREASONS               blessReason = 23
 )
 
 type blessRecentKey struct {
-	_      structs.HostLayout
-	Domain uint32
-	Op     uint16
-	Reason uint16
-	Inode  uint64
+	_          structs.HostLayout
+	Domain     uint32
+	Op         uint16
+	Reason     uint16
+	Dev        uint32
+	Generation uint32
+	Inode      uint64
+	Ctime      uint64
 }
 
 type blessSettings struct {
@@ -230,14 +269,10 @@ type blessSignedDigest struct {
 }
 
 type blessSpent struct {
-	_      structs.HostLayout
-	Since  uint64
-	Events uint64
-}
-
-type blessSuffixKey struct {
-	_    structs.HostLayout
-	Text [8]int8
+	_       structs.HostLayout
+	Since   uint64
+	Denials uint32
+	Allowed uint32
 }
 
 // Names of all BPF objects in the ELF.
@@ -245,14 +280,16 @@ type blessSuffixKey struct {
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
 	blessMapAgents          = "agents"
-	blessMapBelow           = "below"
 	blessMapBudgets         = "budgets"
 	blessMapCgroups         = "cgroups"
+	blessMapCopies          = "copies"
 	blessMapCounters        = "counters"
 	blessMapDomains         = "domains"
 	blessMapEvents          = "events"
+	blessMapInodes          = "inodes"
 	blessMapLabels          = "labels"
 	blessMapMounts          = "mounts"
+	blessMapNames           = "names"
 	blessMapNear            = "near"
 	blessMapObjects         = "objects"
 	blessMapPlaces          = "places"
@@ -262,8 +299,6 @@ const (
 	blessMapSetting         = "setting"
 	blessMapSignatures      = "signatures"
 	blessMapSignedDigests   = "signed_digests"
-	blessMapSuffixes        = "suffixes"
-	blessMapUsed            = "used"
 	blessMapVerdicts        = "verdicts"
 	blessProgAnonymousInode = "anonymous_inode"
 	blessProgBpfCall        = "bpf_call"
@@ -274,6 +309,7 @@ const (
 	blessProgCredsForExec   = "creds_for_exec"
 	blessProgFileSetattr    = "file_setattr"
 	blessProgFork           = "fork"
+	blessProgInodeFree      = "inode_free"
 	blessProgIoctl          = "ioctl"
 	blessProgIoctlCompat    = "ioctl_compat"
 	blessProgKernMount      = "kern_mount"
@@ -284,6 +320,7 @@ const (
 	blessProgMkdir          = "mkdir"
 	blessProgMknod          = "mknod"
 	blessProgMmap           = "mmap"
+	blessProgMmapAddr       = "mmap_addr"
 	blessProgMount          = "mount"
 	blessProgMoveMount      = "move_mount"
 	blessProgMovememory     = "movememory"
@@ -311,9 +348,15 @@ const (
 	blessProgTraceme        = "traceme"
 	blessProgUmount         = "umount"
 	blessProgUnlink         = "unlink"
+	blessProgUringCmd       = "uring_cmd"
 	blessVarHostMounts      = "host_mounts"
+	blessVarOvlCount        = "ovl_count"
 	blessVarOvlEntry        = "ovl_entry"
+	blessVarOvlFlags        = "ovl_flags"
 	blessVarOvlLower        = "ovl_lower"
+	blessVarOvlLowerdata    = "ovl_lowerdata"
+	blessVarOvlPath         = "ovl_path"
+	blessVarOvlUpperdata    = "ovl_upperdata"
 	blessVarTypes           = "types"
 )
 
@@ -368,6 +411,7 @@ type blessProgramSpecs struct {
 	CredsForExec   *ebpf.ProgramSpec `ebpf:"creds_for_exec"`
 	FileSetattr    *ebpf.ProgramSpec `ebpf:"file_setattr"`
 	Fork           *ebpf.ProgramSpec `ebpf:"fork"`
+	InodeFree      *ebpf.ProgramSpec `ebpf:"inode_free"`
 	Ioctl          *ebpf.ProgramSpec `ebpf:"ioctl"`
 	IoctlCompat    *ebpf.ProgramSpec `ebpf:"ioctl_compat"`
 	KernMount      *ebpf.ProgramSpec `ebpf:"kern_mount"`
@@ -378,6 +422,7 @@ type blessProgramSpecs struct {
 	Mkdir          *ebpf.ProgramSpec `ebpf:"mkdir"`
 	Mknod          *ebpf.ProgramSpec `ebpf:"mknod"`
 	Mmap           *ebpf.ProgramSpec `ebpf:"mmap"`
+	MmapAddr       *ebpf.ProgramSpec `ebpf:"mmap_addr"`
 	Mount          *ebpf.ProgramSpec `ebpf:"mount"`
 	MoveMount      *ebpf.ProgramSpec `ebpf:"move_mount"`
 	Movememory     *ebpf.ProgramSpec `ebpf:"movememory"`
@@ -405,6 +450,7 @@ type blessProgramSpecs struct {
 	Traceme        *ebpf.ProgramSpec `ebpf:"traceme"`
 	Umount         *ebpf.ProgramSpec `ebpf:"umount"`
 	Unlink         *ebpf.ProgramSpec `ebpf:"unlink"`
+	UringCmd       *ebpf.ProgramSpec `ebpf:"uring_cmd"`
 }
 
 // blessMapSpecs contains maps before they are loaded into the kernel.
@@ -412,14 +458,16 @@ type blessProgramSpecs struct {
 // It can be passed ebpf.CollectionSpec.Assign.
 type blessMapSpecs struct {
 	Agents        *ebpf.MapSpec `ebpf:"agents"`
-	Below         *ebpf.MapSpec `ebpf:"below"`
 	Budgets       *ebpf.MapSpec `ebpf:"budgets"`
 	Cgroups       *ebpf.MapSpec `ebpf:"cgroups"`
+	Copies        *ebpf.MapSpec `ebpf:"copies"`
 	Counters      *ebpf.MapSpec `ebpf:"counters"`
 	Domains       *ebpf.MapSpec `ebpf:"domains"`
 	Events        *ebpf.MapSpec `ebpf:"events"`
+	Inodes        *ebpf.MapSpec `ebpf:"inodes"`
 	Labels        *ebpf.MapSpec `ebpf:"labels"`
 	Mounts        *ebpf.MapSpec `ebpf:"mounts"`
+	Names         *ebpf.MapSpec `ebpf:"names"`
 	Near          *ebpf.MapSpec `ebpf:"near"`
 	Objects       *ebpf.MapSpec `ebpf:"objects"`
 	Places        *ebpf.MapSpec `ebpf:"places"`
@@ -429,8 +477,6 @@ type blessMapSpecs struct {
 	Setting       *ebpf.MapSpec `ebpf:"setting"`
 	Signatures    *ebpf.MapSpec `ebpf:"signatures"`
 	SignedDigests *ebpf.MapSpec `ebpf:"signed_digests"`
-	Suffixes      *ebpf.MapSpec `ebpf:"suffixes"`
-	Used          *ebpf.MapSpec `ebpf:"used"`
 	Verdicts      *ebpf.MapSpec `ebpf:"verdicts"`
 }
 
@@ -438,10 +484,15 @@ type blessMapSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type blessVariableSpecs struct {
-	HostMounts *ebpf.VariableSpec `ebpf:"host_mounts"`
-	OvlEntry   *ebpf.VariableSpec `ebpf:"ovl_entry"`
-	OvlLower   *ebpf.VariableSpec `ebpf:"ovl_lower"`
-	Types      *ebpf.VariableSpec `ebpf:"types"`
+	HostMounts   *ebpf.VariableSpec `ebpf:"host_mounts"`
+	OvlCount     *ebpf.VariableSpec `ebpf:"ovl_count"`
+	OvlEntry     *ebpf.VariableSpec `ebpf:"ovl_entry"`
+	OvlFlags     *ebpf.VariableSpec `ebpf:"ovl_flags"`
+	OvlLower     *ebpf.VariableSpec `ebpf:"ovl_lower"`
+	OvlLowerdata *ebpf.VariableSpec `ebpf:"ovl_lowerdata"`
+	OvlPath      *ebpf.VariableSpec `ebpf:"ovl_path"`
+	OvlUpperdata *ebpf.VariableSpec `ebpf:"ovl_upperdata"`
+	Types        *ebpf.VariableSpec `ebpf:"types"`
 }
 
 // blessObjects contains all objects after they have been loaded into the kernel.
@@ -465,14 +516,16 @@ func (o *blessObjects) Close() error {
 // It can be passed to loadBlessObjects or ebpf.CollectionSpec.LoadAndAssign.
 type blessMaps struct {
 	Agents        *ebpf.Map `ebpf:"agents"`
-	Below         *ebpf.Map `ebpf:"below"`
 	Budgets       *ebpf.Map `ebpf:"budgets"`
 	Cgroups       *ebpf.Map `ebpf:"cgroups"`
+	Copies        *ebpf.Map `ebpf:"copies"`
 	Counters      *ebpf.Map `ebpf:"counters"`
 	Domains       *ebpf.Map `ebpf:"domains"`
 	Events        *ebpf.Map `ebpf:"events"`
+	Inodes        *ebpf.Map `ebpf:"inodes"`
 	Labels        *ebpf.Map `ebpf:"labels"`
 	Mounts        *ebpf.Map `ebpf:"mounts"`
+	Names         *ebpf.Map `ebpf:"names"`
 	Near          *ebpf.Map `ebpf:"near"`
 	Objects       *ebpf.Map `ebpf:"objects"`
 	Places        *ebpf.Map `ebpf:"places"`
@@ -482,22 +535,22 @@ type blessMaps struct {
 	Setting       *ebpf.Map `ebpf:"setting"`
 	Signatures    *ebpf.Map `ebpf:"signatures"`
 	SignedDigests *ebpf.Map `ebpf:"signed_digests"`
-	Suffixes      *ebpf.Map `ebpf:"suffixes"`
-	Used          *ebpf.Map `ebpf:"used"`
 	Verdicts      *ebpf.Map `ebpf:"verdicts"`
 }
 
 func (m *blessMaps) Close() error {
 	return _BlessClose(
 		m.Agents,
-		m.Below,
 		m.Budgets,
 		m.Cgroups,
+		m.Copies,
 		m.Counters,
 		m.Domains,
 		m.Events,
+		m.Inodes,
 		m.Labels,
 		m.Mounts,
+		m.Names,
 		m.Near,
 		m.Objects,
 		m.Places,
@@ -507,8 +560,6 @@ func (m *blessMaps) Close() error {
 		m.Setting,
 		m.Signatures,
 		m.SignedDigests,
-		m.Suffixes,
-		m.Used,
 		m.Verdicts,
 	)
 }
@@ -517,10 +568,15 @@ func (m *blessMaps) Close() error {
 //
 // It can be passed to loadBlessObjects or ebpf.CollectionSpec.LoadAndAssign.
 type blessVariables struct {
-	HostMounts *ebpf.Variable `ebpf:"host_mounts"`
-	OvlEntry   *ebpf.Variable `ebpf:"ovl_entry"`
-	OvlLower   *ebpf.Variable `ebpf:"ovl_lower"`
-	Types      *ebpf.Variable `ebpf:"types"`
+	HostMounts   *ebpf.Variable `ebpf:"host_mounts"`
+	OvlCount     *ebpf.Variable `ebpf:"ovl_count"`
+	OvlEntry     *ebpf.Variable `ebpf:"ovl_entry"`
+	OvlFlags     *ebpf.Variable `ebpf:"ovl_flags"`
+	OvlLower     *ebpf.Variable `ebpf:"ovl_lower"`
+	OvlLowerdata *ebpf.Variable `ebpf:"ovl_lowerdata"`
+	OvlPath      *ebpf.Variable `ebpf:"ovl_path"`
+	OvlUpperdata *ebpf.Variable `ebpf:"ovl_upperdata"`
+	Types        *ebpf.Variable `ebpf:"types"`
 }
 
 // blessPrograms contains all programs after they have been loaded into the kernel.
@@ -536,6 +592,7 @@ type blessPrograms struct {
 	CredsForExec   *ebpf.Program `ebpf:"creds_for_exec"`
 	FileSetattr    *ebpf.Program `ebpf:"file_setattr"`
 	Fork           *ebpf.Program `ebpf:"fork"`
+	InodeFree      *ebpf.Program `ebpf:"inode_free"`
 	Ioctl          *ebpf.Program `ebpf:"ioctl"`
 	IoctlCompat    *ebpf.Program `ebpf:"ioctl_compat"`
 	KernMount      *ebpf.Program `ebpf:"kern_mount"`
@@ -546,6 +603,7 @@ type blessPrograms struct {
 	Mkdir          *ebpf.Program `ebpf:"mkdir"`
 	Mknod          *ebpf.Program `ebpf:"mknod"`
 	Mmap           *ebpf.Program `ebpf:"mmap"`
+	MmapAddr       *ebpf.Program `ebpf:"mmap_addr"`
 	Mount          *ebpf.Program `ebpf:"mount"`
 	MoveMount      *ebpf.Program `ebpf:"move_mount"`
 	Movememory     *ebpf.Program `ebpf:"movememory"`
@@ -573,6 +631,7 @@ type blessPrograms struct {
 	Traceme        *ebpf.Program `ebpf:"traceme"`
 	Umount         *ebpf.Program `ebpf:"umount"`
 	Unlink         *ebpf.Program `ebpf:"unlink"`
+	UringCmd       *ebpf.Program `ebpf:"uring_cmd"`
 }
 
 func (p *blessPrograms) Close() error {
@@ -586,6 +645,7 @@ func (p *blessPrograms) Close() error {
 		p.CredsForExec,
 		p.FileSetattr,
 		p.Fork,
+		p.InodeFree,
 		p.Ioctl,
 		p.IoctlCompat,
 		p.KernMount,
@@ -596,6 +656,7 @@ func (p *blessPrograms) Close() error {
 		p.Mkdir,
 		p.Mknod,
 		p.Mmap,
+		p.MmapAddr,
 		p.Mount,
 		p.MoveMount,
 		p.Movememory,
@@ -623,6 +684,7 @@ func (p *blessPrograms) Close() error {
 		p.Traceme,
 		p.Umount,
 		p.Unlink,
+		p.UringCmd,
 	)
 }
 

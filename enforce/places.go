@@ -40,7 +40,7 @@ func (e *Enforcer) guardPlaces() (err error) {
 			err = errors.Join(fmt.Errorf("the agent's files: %w", err), p.Close())
 		}
 	}()
-	if p.devs, err = mountDevs("self"); err != nil {
+	if p.devs, err = mountDevs(); err != nil {
 		return err
 	}
 	if err := p.addAll(e.options); err != nil {
@@ -178,7 +178,7 @@ func (p *places) addFile(name string, flags blessPlaceFlags) error {
 	}
 	dev, ok := p.devs[st.Mnt_id]
 	if !ok {
-		dev = unixDev(&st)
+		dev = st.Dev_major<<20 | st.Dev_minor
 	}
 	p.inode(dev, st.Ino, flags)
 	return nil
@@ -198,7 +198,7 @@ func (p *places) addCovered(parent, name string, mount uint64) error {
 	}
 	dev, ok := p.devs[mount]
 	if !ok {
-		dev = unixDev(&st)
+		dev = st.Dev_major<<20 | st.Dev_minor
 	}
 	p.inode(dev, st.Ino, blessPlaceFlagsPLACE_COVERED)
 	return nil
@@ -219,6 +219,23 @@ func (p *places) Close() error {
 		errs = append(errs, f.Close())
 	}
 	return errors.Join(errs...)
+}
+
+// mountDevs gives s_dev of each mount that this process sees; see superDev.
+func mountDevs() (map[uint64]uint32, error) {
+	b, err := os.ReadFile("/proc/self/mountinfo")
+	if err != nil {
+		return nil, err
+	}
+	devs := map[uint64]uint32{}
+	for line := range strings.Lines(string(b)) { // "36 35 98:0 /mnt1 /mnt2 …", proc(5)
+		var id uint64
+		var parent, major, minor uint32
+		if _, err := fmt.Sscanf(line, "%d %d %d:%d", &id, &parent, &major, &minor); err == nil {
+			devs[id] = major<<20 | minor
+		}
+	}
+	return devs, nil
 }
 
 func mountID(name string) (uint64, error) {
