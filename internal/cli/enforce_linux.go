@@ -14,6 +14,7 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -191,6 +192,9 @@ func enforceRun(c *cli.Context) error {
 	if every := c.Duration("canary"); every <= 0 {
 		return usagef("--canary %s: a time above zero", every)
 	}
+	if usec, err := strconv.ParseInt(os.Getenv("WATCHDOG_USEC"), 10, 64); err == nil && c.Duration("canary") > time.Duration(usec)*time.Microsecond/2 {
+		return usagef("--canary %s: systemd waits %s for each (WatchdogSec= of the unit)\nhint: at most half of that", c.Duration("canary"), time.Duration(usec)*time.Microsecond)
+	}
 	if c.String("policy") != "" {
 		lock, err := node.Lock(c.String("state"))
 		if err != nil {
@@ -198,11 +202,23 @@ func enforceRun(c *cli.Context) error {
 		}
 		defer lock.Close()
 	}
-	e, err := enforce.Load(enforceOptions(c))
+	o := enforceOptions(c)
+	if c.String("policy") != "" {
+		o.Guard = []string{c.String("policy"), filepath.Dir(c.String("policy")), filepath.Dir(c.String("break-glass")), c.String("store")}
+	}
+	kept, err := takeFromSystemd()
 	if err != nil {
 		return err
 	}
+	o.Kept = kept
+	e, err := enforce.Load(o)
+	if err = errors.Join(err, kept.Close()); err != nil {
+		return err
+	}
 	defer e.Close()
+	if err := leaveWithSystemd(e); err != nil {
+		return err
+	}
 	if keys := c.StringSlice("key"); len(keys) > 0 {
 		certs, err := readCertificates(keys)
 		if err != nil {
@@ -235,6 +251,9 @@ func enforceRun(c *cli.Context) error {
 		defer wait()
 		defer cancel()
 	}
+	if e.Restored {
+		out.notice(restored(c.String("pins")))
+	}
 	failed := make(chan error, 1)
 	go func() { failed <- e.Events(time.Time{}, out.event) }()
 	if err := notifySystemd("READY=1"); err != nil {
@@ -250,10 +269,32 @@ func enforceRun(c *cli.Context) error {
 		case err := <-failed:
 			return err
 		case <-tick.C:
-			if err := errors.Join(e.Canary(), e.Sweep()); err != nil {
+			if released, err := e.Released(); err != nil || released {
+				fmt.Fprintln(c.App.ErrWriter, "the verifier was unloaded")
+				return errors.Join(err, dropFromSystemd())
+			}
+			if err := lookAfter(e, out, c.String("pins")); err != nil {
 				return err
 			}
 		}
+	}
+}
+
+// lookAfter proves that the verifier is in force, and puts its pins back where they went.
+func lookAfter(e *enforce.Enforcer, out *eventStream, pins string) error {
+	back, err := e.Restore()
+	if back {
+		out.notice(restored(pins))
+		err = errors.Join(err, leaveWithSystemd(e))
+	}
+	return errors.Join(err, e.Canary(), e.Sweep(), notifySystemd("WATCHDOG=1"))
+}
+
+// restored says that the pins were out of sight.
+func restored(pins string) node.Notice {
+	return node.Notice{
+		Time: time.Now().UTC(), Operation: "pins", Action: "restored", Reason: "self", Path: pins,
+		Message: "restored: pins: " + pins + " was out of sight; the verifier stayed in force, and its pins are back",
 	}
 }
 

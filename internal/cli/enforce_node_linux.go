@@ -12,7 +12,6 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"net"
 	"os"
 	"os/signal"
 	"slices"
@@ -370,21 +369,4 @@ func enforceReport(c *cli.Context) error {
 		}
 	}
 	return nil
-}
-
-// notifySystemd sends a line of sd_notify(3), where systemd asked for them.
-func notifySystemd(line string) error {
-	name := os.Getenv("NOTIFY_SOCKET")
-	if name == "" {
-		return nil
-	}
-	if name[0] == '@' {
-		name = "\x00" + name[1:]
-	}
-	conn, err := net.DialUnix("unixgram", nil, &net.UnixAddr{Name: name, Net: "unixgram"})
-	if err != nil {
-		return fmt.Errorf("systemd: %w", err)
-	}
-	_, err = conn.Write([]byte(line))
-	return errors.Join(err, conn.Close())
 }
