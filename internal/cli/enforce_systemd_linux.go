@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package main
+package cli
 
 // What the agent says to systemd, and leaves with it: sd_notify(3), and the file
 // descriptor store of sd_pid_notify_with_fds(3).
