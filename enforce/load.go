@@ -154,6 +154,12 @@ func newSpec() (*ebpf.CollectionSpec, error) {
 		if err != nil {
 			return nil, fmt.Errorf("%s: LSM hook %s: %w: %w", name, p.AttachTo, err, ErrNotSupported)
 		}
+		if p.AttachTo == "bprm_creds_for_exec" {
+			if _, checks := member(kernel, "linux_binprm", "is_check"); !checks {
+				delete(spec.Programs, name) // every execve passes bprm_check_security
+				continue
+			}
+		}
 		if p.AttachTo == "inode_setattr" {
 			// The mount's id mapping came in front in 6.9.
 			idmap := len(hook.Type.(*btf.FuncProto).Params) == 3
