@@ -68,6 +68,9 @@ func Load(o Options) (*Enforcer, error) {
 }
 
 func load(o Options) (*Enforcer, error) {
+	if err := checkFtrace(); err != nil {
+		return nil, err
+	}
 	spec, err := newSpec()
 	if err != nil {
 		return nil, err
