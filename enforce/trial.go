@@ -180,6 +180,16 @@ func loadError(arch string, err error) error {
 	return err
 }
 
+// lockdownError says so where lockdown is why the programs do not load: in mode
+// confidentiality they may not read the kernel's memory (LOCKDOWN_BPF_READ_KERNEL).
+func lockdownError(err error) error {
+	mode, failed := os.ReadFile(securityDir + "/lockdown") // "none integrity [confidentiality]"
+	if failed != nil || !strings.Contains(string(mode), "[confidentiality]") {
+		return err
+	}
+	return fmt.Errorf("lockdown is in mode confidentiality: %w: %w\nhint: boot with lockdown=integrity", ErrNotSupported, err)
+}
+
 // notAsked says why an attached program was not asked; ran is what became of the execution.
 func notAsked(ran error) error {
 	if ran != nil {
