@@ -79,6 +79,9 @@ func Load(o Options) (*Enforcer, error) {
 }
 
 func load(o Options) (*Enforcer, error) {
+	if err := checkFtrace(); err != nil {
+		return nil, err
+	}
 	spec, err := newSpec()
 	if err != nil {
 		return nil, err
@@ -186,7 +189,7 @@ func newSpec() (*ebpf.CollectionSpec, error) {
 func (e *Enforcer) attach(spec *ebpf.CollectionSpec, maps map[string]*ebpf.Map, dir ...string) (err error) {
 	coll, err := ebpf.NewCollectionWithOptions(spec, ebpf.CollectionOptions{MapReplacements: maps})
 	if err != nil {
-		return fmt.Errorf("load programs: %w", err)
+		return lockdownError(fmt.Errorf("load programs: %w", err))
 	}
 	defer coll.Close()
 	e.label = coll.DetachProgram(labelProgram)
