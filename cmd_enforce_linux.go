@@ -146,33 +146,42 @@ func enforceCheck(c *cli.Context) error {
 		writeAbilities(c.App.Writer, said)
 	}
 	if p != nil {
-		if err := supportsPolicy(said.Abilities, p); err != nil {
+		err := supportsPolicy(said.Abilities, p)
+		if errors.Is(err, enforce.ErrNotSupported) {
 			return fmt.Errorf("%w: %s: %w", errWrong, c.String("policy"), err)
+		}
+		if err != nil {
+			return err
 		}
 		fmt.Fprintf(c.App.ErrWriter, "%s is right, and this kernel can enforce it\n", c.String("policy"))
 		return nil
 	}
-	if why := said.Trust[asked]; why != "" {
-		return fmt.Errorf("%w: %s", errWrong, why)
+	err = enforce.Supports(said.Abilities, asked)
+	if errors.Is(err, enforce.ErrNotSupported) {
+		return fmt.Errorf("%w: %w", errWrong, err)
 	}
-	return nil
+	return err
 }
 
 func writeAbilities(w io.Writer, said checked) {
-	answer := func(ok bool) string {
-		if ok {
+	answer := func(ok, unknown bool) string {
+		switch {
+		case ok:
 			return "yes"
+		case unknown:
+			return "?"
 		}
 		return "no"
 	}
 	for _, a := range said.Abilities {
-		fmt.Fprintf(w, "%-4s %-24s %s\n", answer(a.OK), a.Name, a.Consequence)
+		fmt.Fprintf(w, "%-4s %-24s %s\n", answer(a.OK, a.Unknown), a.Name, a.Consequence)
 		if a.Error != "" {
 			fmt.Fprintf(w, "%-4s %-24s (%s)\n", "", "", a.Error)
 		}
 	}
 	for _, mode := range modes {
-		fmt.Fprintf(w, "%-4s trust %s\n", answer(said.Trust[mode] == ""), mode)
+		err := enforce.Supports(said.Abilities, mode)
+		fmt.Fprintf(w, "%-4s trust %s\n", answer(err == nil, !errors.Is(err, enforce.ErrNotSupported)), mode)
 	}
 }
 

@@ -67,6 +67,8 @@ var counterNames = map[blessReason]string{
 	blessReasonREASON_ALLOWED:  "judged-good",
 	blessReasonREASON_LOST:     "lost-events",
 	blessReasonREASON_REPEATED: "repeated",
+	blessReasonREASON_HASHED:   "hashed",
+	blessReasonREASON_UNMARKED: "inodes-full",
 }
 
 // Events reads reports until the given time, or forever

@@ -99,7 +99,7 @@ func TestNames(t *testing.T) {
 		}
 	}
 	for _, s := range Suffixes {
-		if len(s) > len(blessSuffixKey{}.Text) || s[0] != '.' {
+		if len(s) > len(blessNameKey{}.Text) || s[0] != '.' {
 			t.Errorf("suffix %q does not fit", s)
 		}
 	}

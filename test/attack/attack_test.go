@@ -41,6 +41,8 @@ func TestMain(m *testing.M) {
 		os.Exit(child())
 	case "crash":
 		os.Exit(crash())
+	case "probe":
+		os.Exit(printProbe())
 	case noPath:
 		os.Exit(emptyPath())
 	}
