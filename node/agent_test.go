@@ -1004,13 +1004,15 @@ func TestTally(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	tally.Image(enforce.Set{Name: "i@1", Files: []enforce.File{{Package: "deb a 1"}, {Package: "deb a 1"}, {Package: "deb b 2"}, {}}})
+	tally.Image(enforce.Set{Name: "i@1", Files: []enforce.File{{Package: "deb a 1"}, {Package: "deb a 1"}, {Package: "deb b 2"}, {},
+		{Package: "deb a 1", Image: "joined"}, {Package: "deb d 4", Image: "joined"}}})
 	at := time.Date(2026, 11, 25, 0, 0, 0, 0, time.UTC)
 	for _, e := range []enforce.Event{
 		{Image: "i@1", Package: "deb a 1", SHA256: "0123456789", Time: at},
 		{Image: "i@1", Package: "deb a 1", SHA256: "0123456789", Time: at.Add(time.Hour)},
 		{Image: "i@1", Package: "deb c 3", SHA256: "0123456789", Time: at},
 		{Image: "other", Package: "deb a 1", SHA256: "0123456789", Time: at},
+		{Image: "i@1", List: "joined", Package: "deb b 2", SHA256: "0123456789", Time: at},
 	} {
 		tally.Used(e)
 	}

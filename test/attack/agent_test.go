@@ -232,7 +232,6 @@ func testAgent(t *testing.T, k vm.Kernel) {
 	})
 
 	testRules(t, e, set)
-	t.Run("a list is joined", func(t *testing.T) { testJoin(t, e, set) })
 	testHost(t, e, set)
 	testEvents(t, e, set)
 

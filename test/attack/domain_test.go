@@ -114,54 +114,6 @@ func testRules(t *testing.T, e *enforce.Enforcer, set enforce.Set) {
 	})
 }
 
-// testJoin has a program put in from outside, on a volume, as docker --init, Tekton and injected
-// agents do: it runs once the list of the image that it is from is joined, and no longer than that.
-func testJoin(t *testing.T, e *enforce.Enforcer, set enforce.Set) {
-	const tool = "registry.example/tool@sha256:2222222222222222222222222222222222222222222222222222222222222222"
-	content := append(tiny(evil), "tool"...)
-	joined := set.Join(enforce.Set{Name: tool, Files: []enforce.File{{Path: "/tool", SHA256: sha256.Sum256(content), Package: "deb tool 1"}}})
-	c := newContainer(t)
-	must(unix.Mount("tmpfs", c.root+"/run", "tmpfs", 0, ""))
-	must(os.WriteFile(c.root+"/run/tool", content, 0o755))
-	must(os.WriteFile(c.root+"/run/other", append(tiny(evil), "other"...), 0o755))
-	listed, other := &attack{name: executing + "/run/tool"}, &attack{name: executing + "/run/other"}
-	tries := func(when string, a *attack, want syscall.Errno) {
-		t.Helper()
-		if o := a.run(t, c); o.Errno != want || want == 0 && o.Error != "" || o.Control != "" {
-			t.Errorf("%s: %s: %+v, want %v", when, a.name, o, want)
-		}
-	}
-	tries("without the verifier", listed, 0)
-	tries("without the verifier", other, 0)
-	id, err := e.Add(enforce.Domain{Name: "joined", Cgroup: c.cgroup, Root: c.root, Rules: enforce.Rules{Enforce: true, Mounts: []string{"/run"}}}, set)
-	must(err)
-	update := func(set enforce.Set) {
-		domains, err := e.Domains()
-		must(err)
-		must(e.Update(domains[slices.IndexFunc(domains, func(d enforce.Domain) bool { return d.ID == id })], set))
-	}
-	tries("not joined", listed, unix.EPERM)
-	update(joined)
-	tries("joined", listed, 0)
-	tries("joined", other, unix.EPERM)
-	var ran, denied bool
-	must(e.Events(time.Now().Add(5*time.Second), func(ev enforce.Event) error {
-		if ev.Domain == id && ev.Path == "/run/tool" && ev.Action == "allowed" {
-			ran = true
-			if ev.List != tool || ev.Package != "deb tool 1" || ev.Image != set.Name {
-				t.Errorf("of list %q, package %q, image %q: %s", ev.List, ev.Package, ev.Image, ev.Message)
-			}
-		}
-		denied = denied || ev.Domain == id && ev.Path == "/run/other" && ev.Action == "denied" && ev.Reason == "not-listed"
-		return nil
-	}))
-	if !ran || !denied {
-		t.Errorf("events: joined program %t, other one %t", ran, denied)
-	}
-	update(set)
-	tries("no longer joined", listed, unix.EPERM)
-}
-
 // testHost does on the host what a container's list knows nothing of.
 func testHost(t *testing.T, e *enforce.Enforcer, set enforce.Set) {
 	t.Run("a listed file is changed below", func(t *testing.T) {
