@@ -137,7 +137,7 @@ func imageSet() (enforce.Set, error) {
 			return err
 		}
 		b, err := os.ReadFile(name)
-		set.Files = append(set.Files, enforce.File{Path: name[len(image):], SHA256: sha256.Sum256(b), Package: "deb test 1"})
+		set.Files = append(set.Files, enforce.File{Path: name[len(image):], SHA256: sha256.Sum256(b), Size: uint64(len(b)), Package: "deb test 1"})
 		return err
 	})
 	return set, err
