@@ -51,6 +51,8 @@ const (
 	blessDomainFlagsDOMAIN_HOST_ROOT    blessDomainFlags = 64
 	blessDomainFlagsDOMAIN_LISTED       blessDomainFlags = 128
 	blessDomainFlagsDOMAIN_SIGNED       blessDomainFlags = 256
+	blessDomainFlagsDOMAIN_EXEMPT       blessDomainFlags = 4096
+	blessDomainFlagsDOMAIN_CLOSED       blessDomainFlags = 8192
 )
 
 type blessEvent struct {
@@ -160,10 +162,11 @@ const (
 	blessReasonREASON_HARDENED       blessReason = 15
 	blessReasonREASON_SELF           blessReason = 16
 	blessReasonREASON_TAKEOVER       blessReason = 17
-	blessReasonREASON_LOST           blessReason = 18
-	blessReasonREASON_REPEATED       blessReason = 19
-	blessReasonREASON_FOREIGN        blessReason = 20
-	blessReasonREASONS               blessReason = 21
+	blessReasonREASON_UNANNOUNCED    blessReason = 18
+	blessReasonREASON_LOST           blessReason = 19
+	blessReasonREASON_REPEATED       blessReason = 20
+	blessReasonREASON_FOREIGN        blessReason = 21
+	blessReasonREASONS               blessReason = 22
 )
 
 type blessRecentKey struct {

@@ -85,5 +85,6 @@ var sentences = map[string]string{
 	"guarded":        "is code of %s and may not be changed",
 	"hardened":       "is closed to enforced containers%.0s",
 	"self":           "would weaken the verifier%.0s",
+	"unannounced":    "was tried in a container that the runtime did not announce%.0s",
 	"takeover":       "another executable made itself the agent%.0s",
 }

@@ -31,6 +31,7 @@ type kernel struct {
 	mu      sync.Mutex
 	next    uint32
 	updates int
+	labels  int
 	domains map[uint32]enforce.Domain
 	files   map[uint32]int
 	full    bool
@@ -43,7 +44,7 @@ func (k *kernel) Add(d enforce.Domain, s enforce.Set) (uint32, error) {
 	if d.Name == k.refuse && !d.Soft {
 		return 0, fmt.Errorf("no overlay: %w", enforce.ErrUnfit)
 	}
-	if _, err := os.Stat(d.Root); err != nil || k.full {
+	if _, err := os.Stat(d.Root); err != nil && !d.Closed && !d.Exempt || k.full {
 		return 0, errors.Join(errors.New("no room"), err)
 	}
 	k.next++
@@ -79,6 +80,13 @@ func (k *kernel) SetEnforce(id uint32, enforce bool) error {
 	}
 	d.Enforce = enforce
 	k.domains[id] = d
+	return nil
+}
+
+func (k *kernel) Label() error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.labels++
 	return nil
 }
 

@@ -45,6 +45,7 @@ enum reason {
 	REASON_HARDENED,      /* closed to every enforced container */
 	REASON_SELF,	      /* the verifier protects itself */
 	REASON_TAKEOVER,      /* another executable makes itself the agent: reported, never denied */
+	REASON_UNANNOUNCED,   /* its container was not announced to the agent */
 	REASON_LOST,	      /* counter only: the ring buffer was full */
 	REASON_REPEATED,      /* counter only: the same again within a second, or too much of one container */
 	REASON_FOREIGN,	      /* counter only, the agent's: a record of another version in the ring buffer */
@@ -63,6 +64,9 @@ enum domain_flags {
 	/* What makes a file good: one of these, or both. None: nothing does. */
 	DOMAIN_LISTED = 128, /* its digest is in the set */
 	DOMAIN_SIGNED = 256, /* the kernel verifies its security.bpf.bless */
+	/* No task is ever labelled by these two. */
+	DOMAIN_EXEMPT = 4096, /* tasks here belong to no domain, whatever is registered above */
+	DOMAIN_CLOSED = 8192, /* tasks below that no other domain has may execute nothing */
 };
 
 struct domain {

@@ -119,6 +119,8 @@ static __always_inline __u32 judge(struct facts *f, struct file *file)
 
 	if (!f->domain)
 		return REASON_NO_DOMAIN;
+	if (closed(f->domain))
+		return REASON_UNANNOUNCED;
 	reason = provenance(f, inode);
 	if (reason)
 		return reason;

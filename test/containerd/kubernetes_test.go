@@ -6,11 +6,13 @@ package containerd
 
 import (
 	"context"
+	"fmt"
 	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -111,14 +113,10 @@ func newPods(t *testing.T, address string) *pods {
 	return &pods{t: t, cri: cri.NewRuntimeServiceClient(conn)}
 }
 
-// start runs a shell command as the first process of a container. It gives the container's id and why
-// it did not start.
-func (p *pods) start(image, name, command string) (string, error) {
-	p.t.Helper()
-	ctx, cancel := context.WithTimeout(p.t.Context(), 3*time.Minute)
-	defer cancel()
+// config is that of a pod.
+func (p *pods) config(name string) *cri.PodSandboxConfig {
 	labels := map[string]string{"io.kubernetes.pod.name": name, "io.kubernetes.pod.namespace": "default"}
-	pod := &cri.PodSandboxConfig{
+	return &cri.PodSandboxConfig{
 		Metadata:     &cri.PodSandboxMetadata{Name: name, Uid: name, Namespace: "default"},
 		LogDirectory: "/var/log/pods",
 		Labels:       labels,
@@ -127,11 +125,20 @@ func (p *pods) start(image, name, command string) (string, error) {
 			Seccomp:          &cri.SecurityProfile{ProfileType: cri.SecurityProfile_Unconfined},
 		}},
 	}
+}
+
+// start runs a shell command as the first process of a container. It gives the container's id and why
+// it did not start.
+func (p *pods) start(image, name, command string) (string, error) {
+	p.t.Helper()
+	ctx, cancel := context.WithTimeout(p.t.Context(), 3*time.Minute)
+	defer cancel()
+	pod := p.config(name)
 	sandbox, err := p.cri.RunPodSandbox(ctx, &cri.RunPodSandboxRequest{Config: pod})
 	if err != nil {
 		p.t.Fatalf("pod %s: %v", name, err)
 	}
-	labels = maps.Clone(labels)
+	labels := maps.Clone(pod.Labels)
 	labels["io.kubernetes.container.name"] = name
 	made, err := p.cri.CreateContainer(ctx, &cri.CreateContainerRequest{
 		PodSandboxId: sandbox.PodSandboxId, SandboxConfig: pod,
@@ -149,6 +156,33 @@ func (p *pods) start(image, name, command string) (string, error) {
 	}
 	_, err = p.cri.StartContainer(ctx, &cri.StartContainerRequest{ContainerId: made.ContainerId})
 	return made.ContainerId, err
+}
+
+// ready makes five pods at once, and fails unless the sandbox of each still runs seconds later.
+func (p *pods) ready(t *testing.T) {
+	t.Helper()
+	ids := make([]string, 5)
+	var wg sync.WaitGroup
+	for i := range ids {
+		wg.Go(func() {
+			ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
+			defer cancel()
+			made, err := p.cri.RunPodSandbox(ctx, &cri.RunPodSandboxRequest{Config: p.config(fmt.Sprintf("pod-%d", i))})
+			if err != nil {
+				t.Errorf("pod %d: %v", i, err)
+				return
+			}
+			ids[i] = made.PodSandboxId
+		})
+	}
+	wg.Wait()
+	time.Sleep(5 * time.Second) // a program that was denied has ended by then
+	for i, id := range ids {
+		r, err := p.cri.PodSandboxStatus(t.Context(), &cri.PodSandboxStatusRequest{PodSandboxId: id})
+		if err != nil || r.Status.State != cri.PodSandboxState_SANDBOX_READY {
+			t.Errorf("pod %d is not ready: %v %v", i, r, err)
+		}
+	}
 }
 
 // output waits for the end of a container and gives what it printed.
@@ -179,6 +213,9 @@ func (p *pods) output(id, name string) string {
 	return out.String()
 }
 
+// denyUnblessed lets nothing start that is not blessed. It has no word on what holds a pod open.
+const denyUnblessed = "keys: [/key.crt]\nattestations: [{directory: /attestations}]\nwithout-agent: deny\nmode: enforce\nunblessed: deny\n"
+
 func underKubernetes(t *testing.T, _ vm.Kernel) {
 	makeNode(t, "/etc/containerd/config.toml", criConfig)
 	t.Setenv("CONTAINERD_NAMESPACE", "k8s.io")
@@ -197,10 +234,10 @@ func underKubernetes(t *testing.T, _ vm.Kernel) {
 		}
 	})
 
-	writePolicy(t, "keys: [/key.crt]\nattestations: [{directory: /attestations}]\nwithout-agent: deny\nmode: enforce\nunblessed: deny\n"+
-		"matches:\n- image: registry.example/pause*\n  unblessed: allow\n")
+	writePolicy(t, denyUnblessed)
 	a := startAgent(t, "--policy", policyFile)
 	a.must(t, event{Operation: "runtime", Action: "found", Message: "NRI"})
+	t.Run("pods of an unblessed pause image", func(t *testing.T) { p.ready(t) })
 	t.Run("a container waits for its list", func(t *testing.T) {
 		id, err := p.start(app, "blessed", attack)
 		if err != nil {
