@@ -287,6 +287,10 @@ func TestAdmit(t *testing.T) {
 		{"mode: enforce, trust: both", "other", Starting, "audit 0", "reported no-attestation", false},
 		{"mode: enforce", "blessed-unfit", Starting, "audit 0", "reported not-enforceable", false},
 		{"mode: enforce, unblessed: deny", "blessed-unfit", Starting, "", "denied not-enforceable", true},
+		{"mode: enforce, unblessed: deny", "pause", Created, "", "allowed no-attestation", false},
+		{"mode: enforce, unblessed: deny", "pause", Starting, "", "allowed no-attestation", false},
+		{"mode: enforce, unblessed: deny", "blessed-pause", Created, "enforce 2", "listed ", false},
+		{"mode: ignore", "blessed-pause", Created, "", "ignored ", false},
 	} {
 		t.Run(fmt.Sprintf("%s of %s at %d", c.rules, c.image, c.stage), func(t *testing.T) {
 			r := newRig(t)
@@ -294,7 +298,9 @@ func TestAdmit(t *testing.T) {
 			if c.image == "blessed-unfit" {
 				r.kernel.refuse = "x"
 			}
-			err := r.Admit(t.Context(), r.container("x", c.image), c.stage)
+			x := r.container("x", c.image)
+			x.Sandbox = strings.HasSuffix(c.image, "pause")
+			err := r.Admit(t.Context(), x, c.stage)
 			var refused *Refused
 			if errors.As(err, &refused) != c.refused || err != nil && !c.refused {
 				t.Errorf("%v", err)

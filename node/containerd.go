@@ -279,6 +279,10 @@ const (
 	labelPodNamespace = "io.kubernetes.pod.namespace"
 )
 
+func isSandbox(space string, labels map[string]string) bool {
+	return space == criNamespace && labels[labelKind] == "sandbox"
+}
+
 // fromCRI believes those labels where the CRI plugin sets them. Elsewhere the author of the
 // image may have: clients copy an image's labels to the container.
 func (c *Container) fromCRI(space string) {
@@ -310,7 +314,7 @@ func (r *Containerd) lookup(ctx context.Context, id string) (Container, error) {
 	space, _ := namespaces.Namespace(ctx)
 	c := Container{Runtime: "containerd", ID: space + "/" + id, Image: info.Image, Name: id, Namespace: space, Labels: info.Labels, runtime: info.Runtime.Name}
 	c.fromCRI(space)
-	c.Sandbox = space == criNamespace && info.Labels[labelKind] == "sandbox"
+	c.Sandbox = isSandbox(space, info.Labels)
 	if err := resolve(ctx, client, &info, &c); err != nil {
 		c.Problem = firstLine(err)
 	}
