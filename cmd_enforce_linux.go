@@ -464,11 +464,11 @@ func writeStatus(w io.Writer, s *standing) {
 		if trust == "" {
 			trust = enforce.TrustSBOM
 		}
-		seccomp := "-" // it runs nothing
+		seccomp := "" // it runs nothing
 		if d.Confinement != nil {
-			seccomp = d.Seccomp
+			seccomp = "  seccomp " + d.Seccomp
 		}
-		fmt.Fprintf(w, "%-8s  %-7s seccomp:%-6s %s  %s  %s\n", mode, trust, seccomp, d.Name, d.Image, d.Cgroup)
+		fmt.Fprintf(w, "%-8s  %-7s %s  %s  %s%s\n", mode, trust, d.Name, d.Image, d.Cgroup, seccomp)
 	}
 	for _, name := range enforce.CounterNames() {
 		if n := s.Counters[name]; n > 0 {
