@@ -352,6 +352,9 @@ func (n *node) imageResult(blessed v1.Descriptor) ImageResult {
 	for _, l := range n.image.layers {
 		ir.Layers = append(ir.Layers, l.out)
 	}
+	if n.image.tree != nil {
+		ir.Memory = memoryFiles(n.image.tree)
+	}
 	return ir
 }
 

@@ -68,6 +68,8 @@ var counterNames = map[blessReason]string{
 	blessReasonREASON_ALLOWED:  "judged-good",
 	blessReasonREASON_LOST:     "lost-events",
 	blessReasonREASON_REPEATED: "repeated",
+	blessReasonREASON_HASHED:   "hashed",
+	blessReasonREASON_UNMARKED: "inodes-full",
 	blessReasonREASON_FOREIGN:  "skipped-records",
 }
 
@@ -231,13 +233,13 @@ func (n *names) fill(ev *Event, file uint32) error {
 			i, listed = int(file), true
 		}
 		if listed {
-			ev.Package = d.files[i].Package
+			ev.Package, ev.List = d.files[i].Package, d.files[i].Image
 			if ev.Reason == "not-listed" {
 				ev.Reason = "modified"
 			}
 		}
 	}
-	ev.Message = ev.message()
+	ev.Rule, ev.Message = ev.remedy().rule, ev.message()
 	return nil
 }
 
@@ -271,7 +273,7 @@ func (n *names) domain(id uint32) (*known, error) {
 			clear(n.domains)
 		}
 		k := &known{d, set.Files, map[string]int{}}
-		for i, f := range set.Files {
+		for i, f := range slices.Backward(set.Files) { // the image's own before what was joined
 			k.byPath[f.Path] = i
 		}
 		n.domains[id] = k

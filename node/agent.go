@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"sync"
 	"time"
 
@@ -398,6 +399,9 @@ func (a *Agent) tell(c *Container, d *decision, domain uint32) {
 		n.Action, n.Message = "listed", "may run the files that a key of the policy signed"
 	case d.unblessed == nil:
 		n.Action, n.Message = "listed", fmt.Sprintf("may run the %d files of its image", len(d.set.Files))
+		if own := slices.IndexFunc(d.set.Files, func(f enforce.File) bool { return f.Image != "" }); own >= 0 {
+			n.Message = fmt.Sprintf("may run the %d files of its image, and %d of those that the policy joins to it", own, len(d.set.Files)-own)
+		}
 	default:
 		n.Reason = d.unblessed.Reason
 		n.Action = map[policy.Answer]string{policy.AnswerAllow: "allowed", policy.AnswerAudit: "reported", policy.AnswerDeny: "denied"}[d.answer]

@@ -48,7 +48,7 @@ func (k *kernel) Add(d enforce.Domain, s enforce.Set) (uint32, error) {
 		return 0, errors.Join(errors.New("no room"), err)
 	}
 	k.next++
-	d.ID, d.Image, d.SetID = k.next, s.Name, uint32(len(s.Files))
+	d.ID, d.Image, d.SetID, d.List = k.next, s.Name, uint32(len(s.Files)), s.Digest
 	k.domains[d.ID], k.files[d.ID] = d, len(s.Files)
 	return d.ID, nil
 }
@@ -65,7 +65,7 @@ func (k *kernel) Update(d enforce.Domain, s enforce.Set) error {
 	if _, err := os.Stat(d.Root); err != nil {
 		return err
 	}
-	d.Image, d.SetID = s.Name, uint32(len(s.Files))
+	d.Image, d.SetID, d.List = s.Name, uint32(len(s.Files)), s.Digest
 	k.domains[d.ID], k.files[d.ID] = d, len(s.Files)
 	k.updates++
 	return nil
@@ -140,7 +140,7 @@ func newRig(t *testing.T) *rig {
 	r := &rig{t: t, dir: t.TempDir(), kernel: &kernel{domains: map[uint32]enforce.Domain{}, files: map[uint32]int{}}}
 	r.lists = func(_ context.Context, c *Container) (List, error) {
 		if strings.HasPrefix(c.Image, "blessed") {
-			return List{enforce.Set{Files: make([]enforce.File, 2)}, time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)}, nil
+			return List{enforce.Set{Files: make([]enforce.File, 2), Digest: "sha256:1"}, time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)}, nil
 		}
 		return List{}, &Unblessed{ReasonNoAttestation, errors.New("nobody vouches for it")}
 	}

@@ -128,7 +128,7 @@ func (a *Agent) Begin() error {
 			a.notify(Notice{
 				Operation: "container", Action: "reported", Reason: ReasonNoSeccomp, Container: r.Container.Name, Image: r.Container.image(), Domain: r.Domain,
 				PID:     r.Container.PID,
-				Message: fmt.Sprintf("reported: container %s of %s is enforced, but has no seccomp profile: it can run code that is in no file", r.Container.Name, r.Container.image()),
+				Message: fmt.Sprintf("reported: container %s of %s is enforced, but runs without a seccomp profile", r.Container.Name, r.Container.image()),
 			})
 		}
 	}

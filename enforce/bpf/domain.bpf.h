@@ -17,6 +17,17 @@ static __always_inline bool labelled(struct facts *f, __u32 op)
 	return true;
 }
 
+/* owner gives the domain whose root filesystem inode is on, if that is another than f's; else 0. */
+static __always_inline __u32 owner(struct facts *f, struct inode *inode)
+{
+	__u32 dev = BPF_CORE_READ(inode, i_sb, s_dev), *found;
+
+	if (!f->domain || f->domain->root_dev == dev)
+		return 0;
+	found = bpf_map_lookup_elem(&roots, &dev);
+	return found && *found != f->id ? *found : 0;
+}
+
 static __always_inline struct settings *settings(void)
 {
 	__u32 zero = 0;
@@ -76,8 +87,8 @@ static __always_inline __u32 by_cgroup(struct task_struct *task)
 	return id;
 }
 
-/* closed tells of a domain that gives no labels: a container in it may be announced any moment. */
-static __always_inline bool closed(struct domain *domain)
+/* closed_pod reports whether a domain gives no labels: a container in it may be announced any moment. */
+static __always_inline bool closed_pod(struct domain *domain)
 {
 	return domain && domain->flags & DOMAIN_CLOSED;
 }
@@ -109,7 +120,7 @@ static __always_inline bool entering(struct facts *f, struct file *file, bool *e
 	f->id = by_cgroup(task);
 	if (f->id) {
 		/* Without a label what it does next would go unseen. */
-		if (!closed(bpf_map_lookup_elem(&domains, &f->id)))
+		if (!closed_pod(bpf_map_lookup_elem(&domains, &f->id)))
 			unknown = !set_label(task, f->id);
 	} else {
 		dev = file->f_inode->i_sb->s_dev;

@@ -35,7 +35,7 @@ int label_tasks(struct bpf_iter__task *ctx)
 	id = label ? *label : 0;
 	if (!id) {
 		id = by_cgroup(task);
-		if (id && closed(bpf_map_lookup_elem(&domains, &id)))
+		if (id && closed_pod(bpf_map_lookup_elem(&domains, &id)))
 			return 0;
 		if (id)
 			set_label(task, id);
@@ -63,6 +63,17 @@ int BPF_PROG(sb_delete, struct super_block *sb)
 
 	bpf_map_delete_elem(&roots, &dev);
 	bpf_for_each_map_elem(&mounts, forget_mount, &dev, 0);
+	return 0;
+}
+
+/* What is known of an inode goes with it, before its address is given to another. */
+SEC("lsm/inode_free_security")
+int BPF_PROG(inode_free, struct inode *inode)
+{
+	__u64 address = (__u64)inode;
+
+	if (bpf_map_lookup_elem(&inodes, &address))
+		bpf_map_delete_elem(&inodes, &address);
 	return 0;
 }
 
