@@ -53,6 +53,8 @@ type Container struct {
 	// The image as the runtime keeps it; nil if it does not.
 	content  embedded.Content
 	manifest v1.Descriptor
+	// runtime is containerd's name of what runs it.
+	runtime string
 }
 
 // key tells containers apart.
@@ -88,6 +90,7 @@ type Verifier interface {
 	SetEnforce(id uint32, enforce bool) error
 	Remove(d enforce.Domain) error
 	Domains() ([]enforce.Domain, error)
+	Label() error
 }
 
 // List is a verified file list.
@@ -130,6 +133,9 @@ const (
 	ReasonTooOld        = "too-old"         // blessed before the policy's not-before
 	ReasonNotEnforced   = "not-enforceable" // the verifier cannot take it as the policy wants
 )
+
+// ReasonNoSeccomp is that of a notice about an enforced container without a seccomp profile.
+const ReasonNoSeccomp = "no-seccomp"
 
 // Notice is what the agent reports of itself and of containers. Its JSON form
 // goes into the stream of events, and shares their names.

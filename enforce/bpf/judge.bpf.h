@@ -144,6 +144,8 @@ static __always_inline __u32 judge(struct facts *f, struct file *file)
 
 	if (!f->domain)
 		return REASON_NO_DOMAIN;
+	if (closed_pod(f->domain))
+		return REASON_UNANNOUNCED;
 	locate(&s, inode);
 	reason = provenance(f, inode, &s);
 	if (reason)

@@ -34,6 +34,8 @@ func TestMain(m *testing.M) {
 	case "runtime":
 		fmt.Fprintln(os.Stderr, "runtime:", prepare()) // execs the attacker; returns only errors
 		os.Exit(1)
+	case "restored":
+		os.Exit(restored())
 	case "attacker":
 		os.Exit(attacker(os.Getenv("ATTACK")))
 	case "agent":

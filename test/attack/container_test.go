@@ -315,6 +315,17 @@ func (c *container) command(ctx context.Context, stage, attack string) (*exec.Cm
 
 // prepare is what a runtime does in the new namespaces: mounts, pivot_root, execve.
 func prepare() error {
+	if err := enter(); err != nil {
+		return err
+	}
+	if err := os.Setenv("STAGE", os.Getenv("NEXT")); err != nil {
+		return err
+	}
+	return syscall.Exec("/bin/program", []string{"program"}, os.Environ())
+}
+
+// enter is prepare up to the execve.
+func enter() error {
 	root := os.Getenv("ROOT")
 	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
 		return err
@@ -351,13 +362,7 @@ func prepare() error {
 	if err := unix.PivotRoot(".", "."); err != nil {
 		return fmt.Errorf("pivot_root: %w", err)
 	}
-	if err := unix.Unmount(".", unix.MNT_DETACH); err != nil {
-		return err
-	}
-	if err := os.Setenv("STAGE", os.Getenv("NEXT")); err != nil {
-		return err
-	}
-	return syscall.Exec("/bin/program", []string{"program"}, os.Environ())
+	return unix.Unmount(".", unix.MNT_DETACH)
 }
 
 // cgroupV1 is where a container finds a hierarchy of version 1.
