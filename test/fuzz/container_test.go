@@ -90,7 +90,7 @@ var imageFiles = []file{
 const control = "/bin/control"
 
 // listed are the contents of the image's list.
-var listed = map[[32]byte][]byte{}
+var listed [][]byte
 
 // makeImage writes the lower layer, where the player is already, and lists it.
 func makeImage() (enforce.Set, error) {
@@ -109,7 +109,7 @@ func makeImage() (enforce.Set, error) {
 	}
 	add := func(name string, content []byte) {
 		sum := sha256.Sum256(content)
-		listed[sum] = content
+		listed = append(listed, content)
 		set.Files = append(set.Files, enforce.File{Path: name, SHA256: sum, Package: "deb test 1"})
 	}
 	add("/bin/player", b)

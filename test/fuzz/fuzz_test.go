@@ -217,11 +217,11 @@ func (w *world) run(p plan, how terms) (out outcome, err error) {
 		}
 		defer func() { err = errors.Join(err, w.forget(d)) }()
 	}
-	player, err := startPlayer(c.root, c.cgroup)
+	player, err := startPlayer(c.root, c.cgroup, p.actors)
 	if err != nil {
 		return out, err
 	}
-	s := &session{w: w, p: p, how: how, player: player, last: before, alive: [actors]bool{true}, kept: keep(p, c)}
+	s := &session{w: w, p: p, how: how, player: player, last: before, alive: [mostActors]bool{true}, kept: keep(p, c)}
 	defer player.end()
 	if out, err = s.play(); err != nil || out.violation != nil || !how.verifier {
 		return out, err
@@ -253,7 +253,7 @@ type session struct {
 	p      plan
 	how    terms
 	player *player
-	alive  [actors]bool
+	alive  [mostActors]bool
 	kept   kept
 	last   count // before the step
 	start  uint64
