@@ -25,12 +25,13 @@ import (
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/types"
 
+	"github.com/sbom-bless/sbom-bless/internal/digest"
 	"github.com/sbom-bless/sbom-bless/tree"
 )
 
 // recordVersion changes when the records, or what bless makes of a layer, change:
 // TestResultIsTheSameEverywhere tells.
-const recordVersion = 2
+const recordVersion = 3
 
 // Cache is a directory of blessed layers, shared by runs at the same time.
 type Cache struct{ dir string }
@@ -129,7 +130,7 @@ func publicSum(pub crypto.PublicKey) string {
 
 // recordKey names what a layer is made from and with.
 func (r *run) recordKey(j *layerJob) v1.Hash {
-	return sha256Bytes([]byte(r.cacheKey + " " + string(j.source.MediaType) + " " + j.source.Digest.String() + " " + j.diffID.String()))
+	return digest.Of([]byte(r.cacheKey + " " + string(j.source.MediaType) + " " + j.source.Digest.String() + " " + j.diffID.String()))
 }
 
 func (r *run) recordFile(j *layerJob) string {
