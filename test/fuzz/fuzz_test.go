@@ -192,6 +192,11 @@ func (w *world) count() (count, error) {
 			n.repeated = value
 		case "lost-events":
 			n.lost = value
+		case "hashed", "inodes-full":
+		case "skipped-records":
+			if value != 0 {
+				return n, fmt.Errorf("%d records of another version", value)
+			}
 		default:
 			n.reasons += value
 		}

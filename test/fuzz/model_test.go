@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -63,10 +64,10 @@ func checkProcess(pid int, jit, program bool) (*violation, error) {
 		if len(fields) > 5 && (fields[5] == "[vdso]" || fields[5] == "[vsyscall]" || fields[5] == "[uprobes]") {
 			continue
 		}
+		if jit && (fields[4] == "0" || strings.Contains(line, " /memfd:") || strings.Contains(line, " /dev/zero (deleted)")) {
+			continue // memory without a name
+		}
 		if fields[4] == "0" {
-			if jit {
-				continue
-			}
 			return &violation{unlistedCode, fmt.Sprintf("memory without a file is executable: %s", strings.TrimSpace(line))}, nil
 		}
 		if mem == nil {
@@ -81,6 +82,17 @@ func checkProcess(pid int, jit, program bool) (*violation, error) {
 		if err := errors.Join(err1, err2, err3); err != nil {
 			return nil, err
 		}
+		// With jit a private mapping of a good file is memory, too; the file itself must be good.
+		if jit && fields[1][3] == 'p' {
+			b, err := os.ReadFile(fmt.Sprintf("/proc/%d/map_files/%s", pid, fields[0]))
+			if err != nil {
+				return nil, err
+			}
+			if !isListed(b) {
+				return &violation{unlistedCode, "an executable mapping is of a file that is not listed, or was changed: " + strings.TrimSpace(line)}, nil
+			}
+			continue
+		}
 		if !listedBytes(mem, from, to, offset) {
 			return &violation{unlistedCode, fmt.Sprintf("an executable mapping has the bytes of no listed file: %s", strings.TrimSpace(line))}, nil
 		}
@@ -92,12 +104,14 @@ func checkProcess(pid int, jit, program bool) (*violation, error) {
 	if err != nil {
 		return nil, err
 	}
-	for _, content := range listed {
-		if bytes.Equal(b, content) {
-			return nil, nil
-		}
+	if !isListed(b) {
+		return &violation{unlistedCode, fmt.Sprintf("a program runs whose file is not listed, or was changed: %d bytes", len(b))}, nil
 	}
-	return &violation{unlistedCode, fmt.Sprintf("a program runs whose file is not listed, or was changed: %d bytes", len(b))}, nil
+	return nil, nil
+}
+
+func isListed(b []byte) bool {
+	return slices.ContainsFunc(listed, func(content []byte) bool { return bytes.Equal(b, content) })
 }
 
 // listedBytes tells whether the memory has what some listed file has from the
@@ -130,15 +144,15 @@ func listedBytes(mem *os.File, from, to, offset uint64) bool {
 
 // state is what a file is by its attributes.
 type state struct {
-	inode      uint64
-	size       int64
-	mode, uid  uint32
-	gid        uint32
-	mtime      syscall.Timespec
-	links      uint64
-	attributes string
-	content    string
-	error      string
+	inode         uint64
+	size          int64
+	mode, uid     uint32
+	gid           uint32
+	mtime         syscall.Timespec
+	links         uint64
+	attributes    string
+	content       string
+	target, error string
 }
 
 // stateOf reads it; whole: with content and extended attributes.
@@ -147,7 +161,10 @@ func stateOf(name string, whole bool) state {
 	if err := syscall.Lstat(name, &st); err != nil {
 		return state{error: err.Error()}
 	}
-	s := state{inode: st.Ino, size: st.Size, mode: st.Mode, uid: st.Uid, gid: st.Gid, mtime: st.Mtim, links: st.Nlink}
+	s := state{size: st.Size, mode: st.Mode, uid: st.Uid, gid: st.Gid, mtime: st.Mtim, links: st.Nlink}
+	if st.Mode&syscall.S_IFMT == syscall.S_IFLNK {
+		s.target, _ = os.Readlink(name)
+	}
 	if st.Mode&syscall.S_IFMT != syscall.S_IFREG || !whole {
 		return s
 	}
@@ -188,6 +205,7 @@ func keep(p plan, c *container) kept {
 			k[c.root+f.name] = stateOf(c.root+f.name, true)
 		}
 	}
+	k[c.root+"/bin/link"] = stateOf(c.root+"/bin/link", true)
 	return k
 }
 
@@ -208,8 +226,6 @@ func difference(before, now state) string {
 	switch {
 	case now.error != "":
 		return now.error
-	case now.inode != before.inode:
-		return "another file is there"
 	case now.content != before.content || now.size != before.size:
 		return fmt.Sprintf("its content is another, %d bytes after %d", now.size, before.size)
 	}

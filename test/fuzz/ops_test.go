@@ -150,6 +150,10 @@ var groups = [][]kind{{ // Open files.
 		b := g.content()
 		return []call{g.open("/proc/self/mem", unix.O_RDWR, tmp), {nr: unix.SYS_PWRITE64, arg: []any{atFD(tmp), b, len(b), g.address()}}, closing(tmp)}
 	}},
+	{"have memory executable by itself", 1, func(g *gen) []call {
+		return []call{{nr: unix.SYS_PERSONALITY, arg: []any{g.flag("READ_IMPLIES_EXEC", 0x400000, "0", 0)}}}
+	}},
+	{"grow the heap", 1, func(g *gen) []call { return []call{{nr: callGrow, arg: []any{page}}} }},
 	{"hold pages by io_uring", 2, func(g *gen) []call { return []call{{nr: callPin, arg: []any{g.address(), page}}} }},
 	{"hold pages of a file by io_uring", 3, func(g *gen) []call {
 		to := g.address()
@@ -331,7 +335,7 @@ func mapFlags(value int) flags {
 
 // callNames are the names of the calls above.
 var callNames = map[uint32]string{
-	callSpawn: "spawn", callRun: "run", callJump: "jump", callRing: "io_uring", callPin: "io_uring_register_buffers",
+	callSpawn: "spawn", callRun: "run", callJump: "jump", callRing: "io_uring", callPin: "io_uring_register_buffers", callGrow: "brk", unix.SYS_PERSONALITY: "personality",
 	unix.SYS_TRUNCATE: "truncate", unix.SYS_OPENAT: "openat", unix.SYS_CLOSE: "close", unix.SYS_READ: "read", unix.SYS_WRITE: "write",
 	unix.SYS_PREAD64: "pread", unix.SYS_PWRITE64: "pwrite", unix.SYS_FTRUNCATE: "ftruncate", unix.SYS_FALLOCATE: "fallocate",
 	unix.SYS_COPY_FILE_RANGE: "copy_file_range", unix.SYS_SENDFILE: "sendfile", unix.SYS_SPLICE: "splice", unix.SYS_VMSPLICE: "vmsplice",

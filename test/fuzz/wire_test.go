@@ -25,6 +25,7 @@ const (
 	callJump                 // address
 	callRing                 // opcode, fd, addr, len, off, flags: done by io_uring
 	callPin                  // addr, len: io_uring holds the pages
+	callGrow                 // bytes: the heap by so many
 
 	runVfork = 1 // how: with vfork
 	runOn    = 2 // how: without waiting for the program's end
