@@ -144,7 +144,6 @@ func listedBytes(mem *os.File, from, to, offset uint64) bool {
 
 // state is what a file is by its attributes.
 type state struct {
-	inode         uint64
 	size          int64
 	mode, uid     uint32
 	gid           uint32
