@@ -35,7 +35,7 @@ const (
 	envSeed = "SBOM_BLESS_FUZZ_SEED" // run this sequence alone
 	envSoak = "SBOM_BLESS_SOAK"      // how long to fuzz, from a random seed on
 
-	enough   = 10 // different findings
+	enough   = 5 // different findings
 	duration = time.Minute
 	unarmed  = 15 * time.Second // for the sequences that nothing is denied in
 )
@@ -401,7 +401,7 @@ func (s *session) alsoWithout(i int) (bool, error) {
 
 // checkEvents compares what the verifier counted with what it reported.
 func (s *session) checkEvents() (*violation, error) {
-	for end := time.Now().Add(5 * time.Second); ; time.Sleep(time.Millisecond) {
+	for end := time.Now().Add(30 * time.Second); ; time.Sleep(time.Millisecond) {
 		events := s.w.events.Load()
 		n, err := s.w.count()
 		if err != nil {

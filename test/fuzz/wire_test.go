@@ -180,7 +180,7 @@ func (p *player) play(actor int, calls []call) ([]int64, error) {
 		return nil, p.gone(err)
 	}
 	b := make([]byte, 8*len(calls))
-	if err := p.from[actor].SetReadDeadline(time.Now().Add(20 * time.Second)); err != nil {
+	if err := p.from[actor].SetReadDeadline(time.Now().Add(time.Minute)); err != nil {
 		return nil, err
 	}
 	if _, err := io.ReadFull(p.from[actor], b); err != nil {
