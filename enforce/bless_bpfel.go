@@ -58,10 +58,11 @@ const (
 
 type blessEvent struct {
 	_         structs.HostLayout
+	Version   uint32
+	Dev       uint32
 	Time      uint64
 	Cgroup    uint64
 	Inode     uint64
-	Dev       uint32
 	Domain    uint32
 	Pid       uint32
 	Tid       uint32
@@ -80,7 +81,14 @@ type blessEvent struct {
 		Comm [16]int8
 	}
 	Path [320]int8
+	_    [4]byte
 }
+
+type blessEventVersion uint32
+
+const (
+	blessEventVersionEVENT_VERSION blessEventVersion = 1
+)
 
 type blessJudged struct {
 	_          structs.HostLayout
@@ -181,7 +189,8 @@ const (
 	blessReasonREASON_REPEATED       blessReason = 19
 	blessReasonREASON_HASHED         blessReason = 20
 	blessReasonREASON_UNMARKED       blessReason = 21
-	blessReasonREASONS               blessReason = 22
+	blessReasonREASON_FOREIGN        blessReason = 22
+	blessReasonREASONS               blessReason = 23
 )
 
 type blessRecentKey struct {

@@ -7,6 +7,7 @@ package enforce
 import (
 	"bytes"
 	"encoding/binary"
+	"errors"
 	"strings"
 	"testing"
 )
@@ -27,7 +28,7 @@ func put(to []int8, text string) {
 
 // A record says the same as the event made of it.
 func TestDecode(t *testing.T) {
-	r := blessEvent{Op: uint8(blessOpOP_UNLINK), Reason: uint8(blessReasonREASON_GUARDED), Denied: 1, Reversed: 1, Pid: 7, File: 3}
+	r := blessEvent{Version: uint32(blessEventVersionEVENT_VERSION), Op: uint8(blessOpOP_UNLINK), Reason: uint8(blessReasonREASON_GUARDED), Denied: 1, Reversed: 1, Pid: 7, File: 3}
 	put(r.Path[:], "sh\x00bin\x00usr\x00")
 	put(r.Comm[:], "rm")
 	e, err := decode(record(r))
@@ -81,6 +82,30 @@ func TestMessages(t *testing.T) {
 	}
 }
 
+// What programs of another version wrote is told from what is broken, whatever differs.
+func TestDecodeOtherVersion(t *testing.T) {
+	good := blessEvent{Version: uint32(blessEventVersionEVENT_VERSION), Op: uint8(blessOpOP_EXEC)}
+	if _, err := decode(record(good)); err != nil {
+		t.Fatal(err)
+	}
+	for name, change := range map[string]func(*blessEvent){
+		"version":   func(r *blessEvent) { r.Version++ },
+		"operation": func(r *blessEvent) { r.Op = 200 },
+		"reason":    func(r *blessEvent) { r.Reason = uint8(blessReasonREASON_LOST) },
+	} {
+		r := good
+		change(&r)
+		if _, err := decode(record(r)); !errors.Is(err, errOtherRecord) {
+			t.Errorf("another %s: %v", name, err)
+		}
+	}
+	for _, b := range [][]byte{nil, []byte("short"), record(good)[:504], append(record(good), 0)} {
+		if _, err := decode(b); !errors.Is(err, errOtherRecord) {
+			t.Errorf("%d bytes: %v", len(b), err)
+		}
+	}
+}
+
 // Every operation and reason of the programs has a name and a sentence.
 func TestNames(t *testing.T) {
 	for op := blessOpOP_EXEC; op <= blessOpOP_USERFAULTFD; op++ {
@@ -106,8 +131,8 @@ func TestNames(t *testing.T) {
 }
 
 func FuzzDecode(f *testing.F) {
-	f.Add(record(blessEvent{Op: 1}))
-	f.Add(record(blessEvent{Op: 200}))
+	f.Add(record(blessEvent{Version: uint32(blessEventVersionEVENT_VERSION), Op: 1}))
+	f.Add(record(blessEvent{Version: uint32(blessEventVersionEVENT_VERSION), Op: 200}))
 	f.Add([]byte("short"))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		if e, err := decode(b); err == nil && e.message() == "" {

@@ -112,7 +112,7 @@ func (a *Agent) Admit(ctx context.Context, c Container, stage Stage) error {
 		}
 		a.mu.Unlock()
 		if err == nil && stage == Running && domain != 0 && d.watch {
-			a.drift(ctx, &c, domain, &d)
+			a.drift(ctx, &c, domain, &d, driftBudget)
 		}
 		if err != nil && !errors.As(err, &refused) {
 			return fmt.Errorf("container %s: %w", c.Name, err)
@@ -125,7 +125,7 @@ func (a *Agent) Admit(ctx context.Context, c Container, stage Stage) error {
 // wants no unblessed one it does not start, for nothing would watch it.
 func (a *Agent) failed(c *Container, d *decision, why error) error {
 	rules, _ := a.force.rules.For(c.match())
-	if a.glass || !d.watch || rules.Unblessed != policy.AnswerDeny {
+	if a.glass || !d.watch || unblessedAnswer(&rules, c) != policy.AnswerDeny {
 		return why
 	}
 	n := d.without(policy.AnswerDeny)
@@ -201,7 +201,7 @@ func (a *Agent) apply(c *Container, d *decision, stage Stage) (uint32, error) {
 // unblessed containers holds for it.
 func (a *Agent) cannot(c *Container, d *decision, stage Stage, why error) (uint32, error) {
 	rules, _ := a.force.rules.For(c.match())
-	n := d.without(rules.Unblessed)
+	n := d.without(unblessedAnswer(&rules, c))
 	n.unblessed = &Unblessed{ReasonNotEnforced, why}
 	n.rules.Soft, n.rules.Interpreters, n.rules.Mounts = true, false, nil
 	return a.apply(c, &n, stage)

@@ -66,7 +66,17 @@ func (f *inForce) decide(ctx context.Context, c *Container) decision {
 	if d.unblessed == nil {
 		return d
 	}
-	return d.without(rules.Unblessed)
+	return d.without(unblessedAnswer(&rules, c))
+}
+
+// unblessedAnswer is the policy's word on a container that nothing vouches for. It has none on the
+// sandboxes that runtimes make for pods, with an image that the node's operator chose: one that
+// is not blessed is left out, however soon it runs.
+func unblessedAnswer(r *policy.Rules, c *Container) policy.Answer {
+	if c.Sandbox {
+		return policy.AnswerAllow
+	}
+	return r.Unblessed
 }
 
 // list fills the set of a container: the list of its image, and those that the policy joins.

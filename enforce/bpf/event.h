@@ -49,6 +49,7 @@ enum reason {
 	REASON_REPEATED,      /* counter only: the same again within a second, or too much of one container */
 	REASON_HASHED,	      /* counter only: the kernel computed a digest */
 	REASON_UNMARKED,      /* counter only: the map of inodes was full */
+	REASON_FOREIGN,	      /* counter only, the agent's: a record of another version in the ring buffer */
 	REASONS,
 };
 
@@ -189,11 +190,16 @@ struct process {
 #define PATH_LEN 256
 #define NAME_LEN 64
 #define ANCESTORS 4
+/* Changes with what any field means, op and reason too: the agent skips records of another version. */
+enum event_version {
+	EVENT_VERSION = 1,
+};
 struct event {
+	__u32 version; /* always the first field */
+	__u32 dev;
 	__u64 time; /* CLOCK_MONOTONIC, ns */
 	__u64 cgroup;
 	__u64 inode;
-	__u32 dev;
 	__u32 domain;
 	__u32 pid;
 	__u32 tid;

@@ -205,6 +205,7 @@ const volatile struct {
 	enum domain_flags flags;
 	enum object object;
 	enum name_meaning meaning;
+	enum event_version version;
 	struct event event;
 } types;
 

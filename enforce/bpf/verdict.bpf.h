@@ -96,6 +96,7 @@ static __always_inline void report(struct facts *f, __u32 reason, bool denied, s
 		return;
 	}
 	__builtin_memset(e, 0, sizeof(*e));
+	e->version = EVENT_VERSION;
 	e->time = bpf_ktime_get_ns();
 	e->cgroup = bpf_get_current_cgroup_id();
 	e->inode = inode ? BPF_CORE_READ(inode, i_ino) : 0;
