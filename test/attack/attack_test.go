@@ -88,7 +88,7 @@ func guestFiles() map[string]string {
 }
 
 // guestModules are what attacks need of the kernel.
-var guestModules = []string{"af_alg", "binfmt_misc", "loop", "fuse", "sg", "scsi_debug", "target_core_mod"}
+var guestModules = []string{"af_alg", "binfmt_misc", "loop", "fuse", "sd_mod", "sg", "scsi_debug", "target_core_mod", "dm_mod"}
 
 func TestAttacks(t *testing.T) {
 	outputs := newOutputs()

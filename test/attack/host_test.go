@@ -38,7 +38,7 @@ var hostAttacks = []*attack{
 		try: func() error { return openByRing(0, os.Getenv("DEVICE"), unix.O_RDWR) }},
 	{name: "loop device over the disk below a judged file", op: "write", reason: "hardened", layout: layout{disk: true},
 		try: func() error {
-			name, err := loopDevice(os.Getenv("DEVICE"))
+			name, err := loopDevice(os.Getenv("DEVICE"), os.O_RDWR)
 			if err != nil {
 				return err
 			}
@@ -47,7 +47,7 @@ var hostAttacks = []*attack{
 	{name: "swap onto the disk below a judged file", op: "write", reason: "hardened",
 		prepare: func(c *container) {
 			must(os.WriteFile(c.root+"/../swap", swapSpace(), 0o600))
-			device, err := loopDevice(c.root + "/../swap")
+			device, err := loopDevice(c.root+"/../swap", os.O_RDWR)
 			must(err)
 			c.device = device
 		},
@@ -63,17 +63,9 @@ var hostAttacks = []*attack{
 	{name: "another file put below a loop device with LOOP_CHANGE_FD", op: "ioctl", reason: "hardened",
 		prepare: func(c *container) {
 			must(os.WriteFile(c.root+"/../readonly", make([]byte, 1<<16), 0o600))
-			device, err := loopDevice(c.root + "/../readonly")
+			device, err := loopDevice(c.root+"/../readonly", os.O_RDONLY)
 			must(err)
 			c.device = device
-			fd, err := unix.Open(device, unix.O_RDONLY, 0)
-			must(err)
-			must(unix.IoctlSetInt(fd, unix.LOOP_CLR_FD, 0))
-			file, err := unix.Open(c.root+"/../readonly", unix.O_RDONLY, 0)
-			must(err)
-			must(unix.IoctlSetInt(fd, unix.LOOP_SET_FD, file))
-			must(unix.Close(file))
-			must(unix.Close(fd))
 		},
 		try: func() error {
 			must(os.WriteFile("/home/other", make([]byte, 1<<16), 0o600))
@@ -82,6 +74,20 @@ var hostAttacks = []*attack{
 			fd, err := unix.Open(os.Getenv("DEVICE"), unix.O_RDONLY, 0)
 			must(err)
 			return unix.IoctlSetInt(fd, 0x4C06 /* LOOP_CHANGE_FD */, file)
+		}},
+	{name: "device mapper asked for a disk", op: "ioctl", reason: "hardened",
+		try: func() error {
+			fd, err := unix.Open("/dev/mapper/control", unix.O_RDONLY, 0)
+			must(err)
+			// struct dm_ioctl, include/uapi/linux/dm-ioctl.h
+			const create, size, nameAt = 0xc138fd03, 312, 48
+			arg := make([]byte, size)
+			for i, v := range []uint32{4, 0, 0, size, size} { // version, data_size, data_start
+				binary.NativeEndian.PutUint32(arg[4*i:], v)
+			}
+			copy(arg[nameAt:], fmt.Sprint("attack", os.Getpid(), containerName()))
+			_, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(fd), create, pointer(arg))
+			return errnoError(errno)
 		}},
 	{name: "SCSI command that writes, to a disk opened for reading", op: "ioctl", reason: "hardened",
 		try: func() error {
@@ -103,8 +109,6 @@ var hostAttacks = []*attack{
 		try: func() error { return open(scsiFile("bsg"), unix.O_RDWR) }},
 	{name: "physical memory opened for writing", op: "write", reason: "hardened",
 		try: func() error { return open("/dev/mem", unix.O_RDWR) }},
-	{name: "I/O ports opened for writing", op: "write", reason: "hardened",
-		try: func() error { return open("/dev/port", unix.O_RDWR) }},
 
 	{name: "write to kernel.modprobe", op: "write", reason: "hardened",
 		try: func() error { return open("/proc/sys/kernel/modprobe", unix.O_WRONLY) }},

@@ -89,10 +89,10 @@ var imageAttacks = []*attack{
 		}},
 	{name: "chroot into a tree with another library of that name", op: "mmap", reason: "foreign-fs",
 		try: func() error {
-			for _, dir := range []string{"/tmp/bin", "/tmp/lib64", "/tmp/lib/x86_64-linux-gnu", "/tmp/proc"} {
+			for _, dir := range []string{"/tmp/bin", "/tmp/lib64", "/tmp/lib/x86_64-linux-gnu", "/tmp/proc", "/tmp/dev"} {
 				must(os.MkdirAll(dir, 0o755))
 			}
-			for _, name := range []string{"/bin", "/lib64", "/proc"} {
+			for _, name := range []string{"/bin", "/lib64", "/proc", "/dev"} {
 				must(unix.Mount(name, "/tmp"+name, "", unix.MS_BIND, ""))
 			}
 			changedCopy(libc, "/tmp"+libc)
