@@ -6,23 +6,26 @@
 // [Image] reads an image or index from a source, adds security.ima,
 // security.bpf.bless and security.evm to the tar headers of its layers as PAX
 // records, and puts the result into a destination. Only headers change: taking
-// the records out again gives the source layer back byte for byte. [Verify] is
-// its mirror and [Inspect] tells what is there.
+// the records out again gives the source layer back byte for byte.
 //
-// What the attributes hold is the business of package xattr, how an edit gets
-// into a gzip stream without recompression that of package deflate.
+// Image is four stages, which callers that add something to the image call
+// themselves: [Open] plans, [Job.Run] blesses the layers, [Draft.Write] stores the
+// manifests, and [Result.Commit] makes the image visible. Between Run and Write, a
+// [Draft] takes a layer on top, or manifests beside the image, that speak of what
+// Run made.
+//
+// [Verify] checks a blessed image and [Inspect] lists what attributes it has.
+//
+// Package xattr defines what the attributes hold, and package deflate gets an edit
+// into a gzip stream without recompression.
 package bless
 
 import (
-	"context"
-	"errors"
 	"fmt"
-	"runtime"
 	"time"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 
-	"github.com/sbom-bless/sbom-bless/transport"
 	"github.com/sbom-bless/sbom-bless/tree"
 	"github.com/sbom-bless/sbom-bless/xattr"
 )
@@ -58,8 +61,11 @@ type Options struct {
 	// Certificate is recorded in the image config, for keys that a root key
 	// certified for this run (DER).
 	Certificate []byte
+	// Detached leaves the image as it is: its layers are read, and nothing is written. The
+	// result is that of a run that found nothing to do. Options of attributes do not count.
+	Detached bool
 	// Files asks for the effective tree of each image, and for warnings of files
-	// that stand twice.
+	// that are in a layer twice.
 	Files bool
 	// SHA1 asks for the SHA-1 digests of files, which SPDX 2.3 demands.
 	SHA1 bool
@@ -78,21 +84,6 @@ type Options struct {
 	Limits Limits
 	// Progress hears how far the work is; may be nil.
 	Progress Progress
-	// Planned is told the manifest of each image before its layers are read, and how many
-	// of them count: all but the one that an earlier blessing embedded, if that is taken off.
-	// Beside is told what became of an image, and returns descriptors of manifests
-	// that it has put beside it: they follow the image in its index, which is made
-	// if there is none. Finished is told all that was done, before anything is
-	// visible. What they do is part of the run. Each may be nil.
-	Planned  func(ctx context.Context, manifest v1.Descriptor, layers int)
-	Beside   func(context.Context, ImageResult) ([]v1.Descriptor, error)
-	Finished func(context.Context, *Result) error
-	// Embed is told what became of an image, with the bytes of its manifest and config,
-	// and returns the tar of a layer that goes on top of it. Embedded is asked about an
-	// image that has such a layer and that nothing is to be changed in below it: it is kept
-	// if the caller holds it for good, and gives the manifest without the layer. Each may be nil.
-	Embed    func(ctx context.Context, img ImageResult, manifest, config []byte) (tar []byte, err error)
-	Embedded func(ctx context.Context, manifest v1.Descriptor) (below v1.Descriptor, ok bool)
 }
 
 // Limits of what a layer may be; a zero field means the default.
@@ -148,8 +139,8 @@ func (l Limits) checkSize(n, packed int64) error {
 // ratioFloor is the unpacked size from which the ratio counts.
 const ratioFloor = 1 << 30
 
-// countEntry counts an entry, the expanded size of its content, holes too, for all of it
-// is hashed, and in kept the bytes of it that are kept to the end.
+// countEntry charges one entry against the limits. Holes in sparse files count, because they are
+// hashed too. kept accumulates metadata that is held in memory until the layer ends.
 func (l Limits) countEntry(s *LayerStats, kept *int64, f *tree.File) error {
 	if s.Entries++; s.Entries > l.Entries {
 		return fmt.Errorf("more than %d entries\nhint: --max-entries raises the limit", l.Entries)
@@ -162,13 +153,13 @@ func (l Limits) countEntry(s *LayerStats, kept *int64, f *tree.File) error {
 		*kept += int64(len(value))
 	}
 	if *kept > baseKept+s.Entries*entryKept {
-		return fmt.Errorf("names, targets and attributes of more than %d MiB and %d KiB for each entry: no image needs that", baseKept>>20, entryKept>>10)
+		return fmt.Errorf("metadata exceeds the limit of %d MiB plus %d KiB per entry", baseKept>>20, entryKept>>10)
 	}
 	return nil
 }
 
-// What is kept of the entries of a layer beside their digests: paths of 4 KB pack well. Those of
-// real images have some 60 bytes.
+// Memory budget for the metadata of entries: a small layer can expand into many 4 KB paths, which
+// compress well. Those of real images have some 60 bytes.
 const (
 	baseKept  = 16 << 20
 	entryKept = 1 << 10
@@ -222,6 +213,8 @@ type Result struct {
 	Notices []string `json:"notices,omitempty"`
 	// Seconds is the wall time of the run.
 	Seconds float64 `json:"seconds"`
+
+	started time.Time
 }
 
 // ImageResult is what became of one platform.
@@ -230,7 +223,7 @@ type ImageResult struct {
 	Source   v1.Descriptor `json:"source"`
 	Blessed  v1.Descriptor `json:"blessed"`
 	Layers   []LayerResult `json:"layers"`
-	// Embedded is the layer on top of Layers, if Options.Embed gave one.
+	// Embedded is the layer on top of Layers, if [Draft.Embed] or [Draft.Keep] gave it one.
 	Embedded *EmbeddedLayer `json:"embedded,omitempty"`
 	// SourceEmbedded is the layer that an earlier blessing embedded in the source, if it was there.
 	SourceEmbedded *v1.Descriptor `json:"sourceEmbedded,omitempty"`
@@ -241,6 +234,27 @@ type ImageResult struct {
 	Memory []MemoryFile `json:"memory,omitempty"`
 	// Tree is what a container sees, if Options.Files asked for it; not part of the JSON.
 	Tree *tree.Tree `json:"-"`
+	// Manifest and Config are the bytes that Blessed describes, and those of its config; not part of the JSON.
+	Manifest []byte `json:"-"`
+	Config   []byte `json:"-"`
+}
+
+// Unchanged reports whether every layer was right already.
+func (ir *ImageResult) Unchanged() bool {
+	for _, l := range ir.Layers {
+		if l.Blessed.Digest != l.Source.Digest {
+			return false
+		}
+	}
+	return true
+}
+
+// EmbeddedLayer is a layer on top of a blessed image that carries statements about it.
+type EmbeddedLayer struct {
+	// Image is the manifest as it is without the layer, which the layer speaks of.
+	Image  v1.Descriptor `json:"image"`
+	Layer  v1.Descriptor `json:"layer"`
+	DiffID v1.Hash       `json:"diffId"`
 }
 
 // LayerResult is what became of one layer.
@@ -287,110 +301,4 @@ func (s *LayerStats) count(f *tree.File) {
 // Add sums two counts.
 func (s LayerStats) Add(t LayerStats) LayerStats {
 	return LayerStats{s.Entries + t.Entries, s.Regular + t.Regular, s.Code + t.Code, s.FileBytes + t.FileBytes, s.Signed + t.Signed}
-}
-
-// run is one call of Image: its options, worked out.
-type run struct {
-	signer     *xattr.Signer
-	hash       xattr.Hash
-	imaVersion int
-	evm        bool
-	bpfFiles   BPFFiles
-	replace    bool
-	recompress recompression
-	sha1       bool
-	limits     Limits
-	workers    *workers
-	signatures signatureCache
-
-	opts     Options
-	src      transport.Source
-	dst      transport.Destination
-	progress Progress
-	cacheKey string
-	unread   []Problem // children of indexes that were not read as images
-}
-
-// Image blesses what src holds, with signer or, if that is nil, with digests
-// only, and commits the result to dst. Nothing is visible there before all of
-// it is.
-func Image(ctx context.Context, src transport.Source, dst transport.Destination, signer *xattr.Signer, o Options) (*Result, error) {
-	start := time.Now()
-	r, err := newRun(src, dst, signer, o)
-	if err != nil {
-		return nil, err
-	}
-	r.workers = newWorkers(r.opts.Jobs)
-	defer r.workers.stop()
-	result := &Result{
-		Source: src.Reference(), SourceDescriptor: src.Root(), Hash: r.hash.String(), Certificate: o.Certificate,
-	}
-	if signer != nil {
-		result.KeyID, result.IMAVersion = signer.KeyID().String(), r.imaVersion
-	}
-	r.progress = noticing{r.progress, result}
-	plan, err := r.plan(ctx, result)
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", src.Reference(), err)
-	}
-	if o.Planned != nil {
-		for _, n := range plan.images() {
-			o.Planned(ctx, n.desc, len(n.image.layers))
-		}
-	}
-	if err := r.layers(ctx, plan); err != nil {
-		return nil, fmt.Errorf("%s: %w", src.Reference(), err)
-	}
-	root, beside, err := r.write(ctx, plan, result)
-	if err == nil && len(beside) > 0 {
-		root, err = r.wrap(ctx, root, result.Images[0], beside)
-	}
-	if err != nil {
-		return nil, err
-	}
-	result.Descriptor = root
-	if o.Finished != nil {
-		if err := o.Finished(ctx, result); err != nil {
-			return nil, err
-		}
-	}
-	if result.Blessed, err = dst.Commit(ctx, root); err != nil {
-		return nil, err
-	}
-	result.Seconds = time.Since(start).Seconds()
-	return result, nil
-}
-
-func newRun(src transport.Source, dst transport.Destination, signer *xattr.Signer, o Options) (*run, error) {
-	r := &run{
-		signer: signer, hash: o.Hash, imaVersion: o.IMAVersion, evm: o.EVM, bpfFiles: o.BPFFiles, replace: o.Replace,
-		sha1: o.SHA1, limits: o.Limits.withDefaults(), opts: o, src: src, dst: dst, progress: o.Progress,
-	}
-	if r.hash == 0 {
-		r.hash = xattr.SHA256
-	}
-	if r.imaVersion == 0 {
-		r.imaVersion = 2
-	}
-	if r.bpfFiles == "" {
-		r.bpfFiles = BPFCode
-	}
-	if signer == nil {
-		r.bpfFiles = BPFNone
-	}
-	if r.progress == nil {
-		r.progress = quiet{}
-	}
-	if r.opts.Jobs == 0 {
-		r.opts.Jobs = runtime.GOMAXPROCS(0)
-	}
-	if r.evm && signer == nil {
-		return nil, errors.New("EVM signatures need a key")
-	}
-	var err error
-	if r.recompress, err = parseRecompress(o.Recompress); err != nil {
-		return nil, err
-	}
-	r.cacheKey = r.cacheOptions()
-	return r, nil
 }

@@ -25,6 +25,7 @@ import (
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/types"
 
+	"github.com/sbom-bless/sbom-bless/internal/digest"
 	"github.com/sbom-bless/sbom-bless/tree"
 )
 
@@ -129,7 +130,7 @@ func publicSum(pub crypto.PublicKey) string {
 
 // recordKey names what a layer is made from and with.
 func (r *run) recordKey(j *layerJob) v1.Hash {
-	return sha256Bytes([]byte(r.cacheKey + " " + string(j.source.MediaType) + " " + j.source.Digest.String() + " " + j.diffID.String()))
+	return digest.Of([]byte(r.cacheKey + " " + string(j.source.MediaType) + " " + j.source.Digest.String() + " " + j.diffID.String()))
 }
 
 func (r *run) recordFile(j *layerJob) string {

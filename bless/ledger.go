@@ -21,6 +21,7 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/types"
 	"github.com/klauspost/compress/zstd"
 
+	"github.com/sbom-bless/sbom-bless/internal/digest"
 	"github.com/sbom-bless/sbom-bless/transport"
 	"github.com/sbom-bless/sbom-bless/xattr"
 )
@@ -76,8 +77,8 @@ func (r *run) writeLedger(ctx context.Context, j *layerJob, rec *record) error {
 	subject := r.ledgerSubject(j)
 	m := v1.Manifest{
 		SchemaVersion: 2, MediaType: types.OCIManifestSchema1, ArtifactType: ledgerType,
-		Config:      v1.Descriptor{MediaType: "application/vnd.oci.empty.v1+json", Size: int64(len(emptyConfig)), Digest: sha256Bytes([]byte(emptyConfig))},
-		Layers:      []v1.Descriptor{{MediaType: ledgerType, Size: int64(len(blob)), Digest: sha256Bytes(blob)}},
+		Config:      v1.Descriptor{MediaType: "application/vnd.oci.empty.v1+json", Size: int64(len(emptyConfig)), Digest: digest.Of([]byte(emptyConfig))},
+		Layers:      []v1.Descriptor{{MediaType: ledgerType, Size: int64(len(blob)), Digest: digest.Of(blob)}},
 		Subject:     &subject,
 		Annotations: map[string]string{ledgerAnnotation: base64.StdEncoding.EncodeToString(sig)},
 	}
@@ -94,7 +95,7 @@ func (r *run) writeLedger(ctx context.Context, j *layerJob, rec *record) error {
 		}
 	}
 	return store.PutManifest(ctx, v1.Descriptor{
-		MediaType: m.MediaType, Digest: sha256Bytes(raw), Size: int64(len(raw)), ArtifactType: ledgerType, Annotations: m.Annotations,
+		MediaType: m.MediaType, Digest: digest.Of(raw), Size: int64(len(raw)), ArtifactType: ledgerType, Annotations: m.Annotations,
 	}, raw)
 }
 

@@ -2,19 +2,16 @@
 
 package bless
 
-// The manifests: what of the source is to be blessed, what is only copied, and
-// how both are put together again.
+// The manifests of the source: what is to be blessed, and what is only copied.
 
 import (
 	"bytes"
 	"context"
-	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"slices"
-	"strconv"
 	"strings"
 
 	"github.com/containerd/platforms"
@@ -22,13 +19,13 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/types"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"github.com/sbom-bless/sbom-bless/internal/digest"
+	"github.com/sbom-bless/sbom-bless/internal/imageconfig"
+	"github.com/sbom-bless/sbom-bless/internal/jsonedit"
 	"github.com/sbom-bless/sbom-bless/transport"
 	"github.com/sbom-bless/sbom-bless/tree"
+	"github.com/sbom-bless/sbom-bless/xattr"
 )
-
-// CertificateLabel is the label of the image config that holds the certificate
-// of a delegated key, DER in base64.
-const CertificateLabel = "dev.sbom-bless.certificate"
 
 const (
 	maxIndexDepth    = 3
@@ -57,6 +54,7 @@ type image struct {
 	embedded *layerJob   // taken off layers, see withoutEmbedded
 	platform string
 	tree     *tree.Tree // once the layers are read
+	draft    *drafted   // once they are blessed
 }
 
 // layerJob is a layer to be blessed, once.
@@ -108,7 +106,7 @@ func (r *run) planNode(ctx context.Context, desc v1.Descriptor, depth int, jobs 
 	if err != nil {
 		return nil, err
 	}
-	if err := strictJSON(raw); err != nil {
+	if err := jsonedit.Check(raw); err != nil {
 		return nil, fmt.Errorf("manifest %s: %w", desc.Digest, err)
 	}
 	n := &node{desc: desc, raw: raw}
@@ -126,7 +124,7 @@ func (r *run) planNode(ctx context.Context, desc v1.Descriptor, depth int, jobs 
 	if err != nil {
 		return nil, err
 	}
-	if r.dst != nil && hasEmbedded(&n.image.file) {
+	if r.rewrites && imageconfig.HasEmbedded(&n.image.file) {
 		top := n.image.layers[len(n.image.layers)-1]
 		if err := r.checkEmbedded(ctx, top); err != nil {
 			return nil, fmt.Errorf("%s: %w", top.name, err)
@@ -223,7 +221,7 @@ func (r *run) planImage(ctx context.Context, desc v1.Descriptor, m *v1.Manifest,
 	if err != nil {
 		return nil, fmt.Errorf("config: %w", err)
 	}
-	if err := strictJSON(config); err != nil {
+	if err := jsonedit.Check(config); err != nil {
 		return nil, fmt.Errorf("config %s: %w", m.Config.Digest, err)
 	}
 	img := &image{manifest: *m, config: config}
@@ -278,7 +276,7 @@ func readBlob(ctx context.Context, src transport.Source, desc v1.Descriptor, max
 	if err != nil {
 		return nil, err
 	}
-	if got, _, _ := v1.SHA256(bytes.NewReader(raw)); got != desc.Digest {
+	if got := digest.Of(raw); got != desc.Digest {
 		return nil, fmt.Errorf("%s: the bytes have the digest %s", desc.Digest, got)
 	}
 	return raw, nil
@@ -311,264 +309,45 @@ func platformName(f v1.ConfigFile) string {
 	return "unknown"
 }
 
-// ---- writing ----
+// ---- what an earlier blessing embedded ----
 
-// write puts configs, manifests and indexes, children first, and returns the new
-// root, and what belongs beside it in an index.
-func (r *run) write(ctx context.Context, n *node, result *Result) (root v1.Descriptor, beside []v1.Descriptor, err error) {
-	switch {
-	case n.image != nil:
-	case n.raw == nil: // not a manifest: whatever it is, it is kept
-		return n.desc, nil, r.copyBlob(ctx, n.desc)
-	case n.desc.MediaType.IsIndex():
-		root, err = r.writeIndex(ctx, n, result)
-		return root, nil, err
-	default:
-		if err := r.copyNode(ctx, n); err != nil {
-			return root, nil, err
-		}
-		root, err = r.putManifest(ctx, n.desc, n.raw)
-		return root, nil, err
-	}
-	root, embedded, err := r.writeImage(ctx, n)
+// checkEmbedded makes sure that the layer to be taken off the image is one of ours: nothing
+// that somebody put into the image gets lost because of what a history says.
+func (r *run) checkEmbedded(ctx context.Context, j *layerJob) error {
+	blob, err := r.src.Blob(ctx, j.source)
 	if err != nil {
-		return root, nil, err
+		return err
 	}
-	ir := n.imageResult(root)
-	ir.Embedded = embedded
-	result.Images = append(result.Images, ir)
-	if r.opts.Beside != nil {
-		beside, err = r.opts.Beside(ctx, ir)
-	}
-	return root, beside, err
-}
-
-// imageResult tells what became of the image, whose manifest is now blessed.
-func (n *node) imageResult(blessed v1.Descriptor) ImageResult {
-	ir := ImageResult{Platform: n.image.platform, Source: n.desc, Blessed: blessed, Created: n.image.file.Created.Time, Tree: n.image.tree}
-	if e := n.image.embedded; e != nil {
-		ir.SourceEmbedded = &e.source
-	}
-	for _, l := range n.image.layers {
-		ir.Layers = append(ir.Layers, l.out)
-	}
-	if n.image.tree != nil {
-		ir.Memory = memoryFiles(n.image.tree)
-	}
-	return ir
-}
-
-// wrap makes an index around a single image.
-func (r *run) wrap(ctx context.Context, image v1.Descriptor, ir ImageResult, beside []v1.Descriptor) (v1.Descriptor, error) {
-	image.Annotations = nil
-	if p, err := v1.ParsePlatform(ir.Platform); err == nil {
-		image.Platform = p
-	}
-	index := v1.IndexManifest{SchemaVersion: 2, MediaType: types.OCIImageIndex, Manifests: append([]v1.Descriptor{image}, beside...)}
-	raw, err := json.Marshal(index)
-	if err != nil {
-		return v1.Descriptor{}, err
-	}
-	return r.putManifest(ctx, v1.Descriptor{MediaType: index.MediaType}, raw)
-}
-
-// putManifest stores raw, and describes it as old was described.
-func (r *run) putManifest(ctx context.Context, old v1.Descriptor, raw []byte) (v1.Descriptor, error) {
-	desc := old
-	desc.Digest, desc.Size = sha256Bytes(raw), int64(len(raw))
-	if desc.Data != nil {
-		desc.Data = raw
-	}
-	return desc, r.dst.PutManifest(ctx, desc, raw)
-}
-
-// writeImage puts config and manifest of an image, and what is embedded in it.
-func (r *run) writeImage(ctx context.Context, n *node) (root v1.Descriptor, embedded *EmbeddedLayer, err error) {
-	if layer, ok := r.keeps(ctx, n); ok {
-		for _, desc := range []v1.Descriptor{n.image.manifest.Config, layer.Layer} {
-			if err := r.copyBlob(ctx, desc); err != nil {
-				return root, nil, err
-			}
+	defer blob.Close()
+	_, err = readLayer(ctx, layerIn{desc: j.source, diffID: j.diffID, blob: blob}, r.limits, false, false, func(int64) {}, func(_ *xattr.Entry, f *tree.File) error {
+		if f.Name != imageconfig.EmbeddedRoot && !strings.HasPrefix(f.Name, imageconfig.EmbeddedRoot+"/") {
+			return fmt.Errorf("the history of the image says that it holds attestations of an earlier blessing, but it holds %s", tree.Show(f.Name))
 		}
-		root, err = r.putManifest(ctx, n.desc, n.raw)
-		return root, layer, err
-	}
-	raw := n.raw
-	if n.image.embedded != nil {
-		raw = n.bare
-		r.progress.Notice("the attestations that an earlier blessing embedded are left out: they are about the image as it was")
-	}
-	config, edits, err := r.editImage(n.image)
-	if err != nil {
-		return root, nil, fmt.Errorf("config %s: %w", n.image.manifest.Config.Digest, err)
-	}
-	desc, more := configEdits(n.image.manifest.Config, config)
-	if raw, err = editJSON(raw, append(edits, more...)...); err != nil {
-		return root, nil, fmt.Errorf("manifest %s: %w", n.desc.Digest, err)
-	}
-	if r.opts.Embed != nil {
-		return r.embed(ctx, n, raw, config)
-	}
-	if err := r.putBytes(ctx, desc, config); err != nil {
-		return root, nil, err
-	}
-	root, err = r.putManifest(ctx, n.desc, raw)
-	return root, nil, err
+		return nil
+	})
+	return err
 }
 
-// editImage gives the new config, and the edits of the manifest but for those of
-// the config's descriptor.
-func (r *run) editImage(img *image) (_ []byte, manifest []jsonEdit, err error) {
-	var config []jsonEdit
-	for i, job := range img.layers {
-		old, out := img.manifest.Layers[i], job.out
-		at := strconv.Itoa(i)
-		if kept, dropped := withoutTOC(old.Annotations); len(dropped) > 0 {
-			manifest = append(manifest, jsonEdit{[]string{"layers", at, "annotations"}, kept})
-			r.progress.Notice(fmt.Sprintf("layer %d: dropped the annotations %s: some unpackers believe that table of contents and not the tar", i+1, strings.Join(dropped, ", ")))
-		}
-		if out.Blessed.Digest == old.Digest {
-			continue
-		}
-		if old.Data != nil {
-			manifest = append(manifest, jsonEdit{[]string{"layers", at, "data"}, nil}) // it held the source
-		}
-		config = append(config, jsonEdit{[]string{"rootfs", "diff_ids", at}, out.BlessedDiffID})
-		manifest = append(manifest,
-			jsonEdit{[]string{"layers", at, "digest"}, out.Blessed.Digest},
-			jsonEdit{[]string{"layers", at, "size"}, out.Blessed.Size})
-		if out.Blessed.MediaType != old.MediaType {
-			manifest = append(manifest, jsonEdit{[]string{"layers", at, "mediaType"}, out.Blessed.MediaType})
-		}
+// withoutEmbedded takes the embedded layer of an earlier blessing off manifest and config: what it
+// says is said of the image as it was then.
+func (n *node) withoutEmbedded() error {
+	img := n.image
+	top := len(img.layers) - 1
+	img.embedded, img.layers = img.layers[top], img.layers[:top]
+	var err error
+	if img.config, err = imageconfig.DropEmbedded(img.config); err != nil {
+		return err
 	}
-	if cert := r.opts.Certificate; cert != nil && len(config) > 0 {
-		config = append(config, labelEdits(img.file, CertificateLabel, base64.StdEncoding.EncodeToString(cert))...)
+	if err := json.Unmarshal(img.config, &img.file); err != nil {
+		return err
 	}
-	raw, err := editJSON(img.config, config...)
-	return raw, manifest, err
-}
-
-// configEdits describes a config as the old one was described, and gives the edits
-// that this makes in the manifest.
-func configEdits(old v1.Descriptor, raw []byte) (v1.Descriptor, []jsonEdit) {
-	desc := old
-	desc.Digest, desc.Size = sha256Bytes(raw), int64(len(raw))
-	if desc.Digest == old.Digest {
-		return desc, nil
-	}
-	edits := []jsonEdit{{[]string{"config", "digest"}, desc.Digest}, {[]string{"config", "size"}, desc.Size}}
-	if desc.Data != nil {
-		edits = append(edits, jsonEdit{[]string{"config", "data"}, raw})
-	}
-	return desc, edits
-}
-
-// labelEdits sets a label of the image config, where labels may be missing.
-func labelEdits(f v1.ConfigFile, name, value string) []jsonEdit {
-	if f.Config.Labels == nil {
-		return []jsonEdit{{[]string{"config", "Labels"}, map[string]string{name: value}}}
-	}
-	return []jsonEdit{{[]string{"config", "Labels", name}, value}}
-}
-
-// withoutTOC takes away the annotations of eStargz and zstd:chunked, which
-// describe the bytes of the layer.
-func withoutTOC(annotations map[string]string) (kept map[string]string, dropped []string) {
-	kept = map[string]string{}
-	for name, value := range annotations {
-		if strings.HasPrefix(name, "containerd.io/snapshot/stargz/") || strings.HasPrefix(name, "io.github.containers.zstd-chunked.") {
-			dropped = append(dropped, name)
-			continue
-		}
-		kept[name] = value
-	}
-	slices.Sort(dropped)
-	return kept, dropped
-}
-
-// writeIndex writes the children and then the index, without those that were
-// dropped.
-func (r *run) writeIndex(ctx context.Context, n *node, result *Result) (v1.Descriptor, error) {
 	var doc struct {
-		Manifests []json.RawMessage `json:"manifests"`
+		Layers []json.RawMessage `json:"layers"`
 	}
 	if err := json.Unmarshal(n.raw, &doc); err != nil {
-		return v1.Descriptor{}, err
-	}
-	var kept [][]byte
-	for i, child := range n.children {
-		if child == nil {
-			continue
-		}
-		desc, beside, err := r.write(ctx, child, result)
-		if err != nil {
-			return desc, fmt.Errorf("%s: %w", childName(child.desc), err)
-		}
-		entry := doc.Manifests[i]
-		if desc.Digest != child.desc.Digest {
-			edits := []jsonEdit{{[]string{"digest"}, desc.Digest}, {[]string{"size"}, desc.Size}}
-			if desc.Data != nil {
-				edits = append(edits, jsonEdit{[]string{"data"}, desc.Data})
-			}
-			if entry, err = editJSON(entry, edits...); err != nil {
-				return desc, err
-			}
-		}
-		kept = append(kept, entry)
-		for _, d := range beside {
-			entry, err := json.Marshal(d)
-			if err != nil {
-				return desc, err
-			}
-			kept = append(kept, entry)
-		}
-	}
-	list := json.RawMessage("[" + string(bytes.Join(kept, []byte(","))) + "]")
-	raw, err := editJSON(n.raw, jsonEdit{[]string{"manifests"}, list})
-	if err != nil {
-		return v1.Descriptor{}, err
-	}
-	if slices.EqualFunc(doc.Manifests, kept, func(a json.RawMessage, b []byte) bool { return bytes.Equal(a, b) }) {
-		raw = n.raw // nothing changed: not a space either
-	}
-	return r.putManifest(ctx, n.desc, raw)
-}
-
-// copyNode copies the blobs of an artifact as they are.
-func (r *run) copyNode(ctx context.Context, n *node) error {
-	m, err := v1.ParseManifest(bytes.NewReader(n.raw))
-	if err != nil {
-		return fmt.Errorf("manifest %s: %w", n.desc.Digest, err)
-	}
-	for _, desc := range append([]v1.Descriptor{m.Config}, m.Layers...) {
-		if err := r.copyBlob(ctx, desc); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// copyBlob brings a blob of the source to the destination unchanged.
-func (r *run) copyBlob(ctx context.Context, desc v1.Descriptor) error {
-	if ok, err := r.dst.Has(ctx, desc); ok || err != nil {
 		return err
 	}
-	if m, ok := r.dst.(transport.Mounter); ok {
-		if done, err := m.Mount(ctx, desc, r.src); done || err != nil {
-			return err
-		}
-	}
-	b, err := r.src.Blob(ctx, desc)
-	if err != nil {
-		return err
-	}
-	defer b.Close()
-	return r.dst.PutBlob(ctx, desc, func() (io.ReadCloser, error) {
-		return io.NopCloser(io.NewSectionReader(b, 0, desc.Size)), nil
-	})
-}
-
-func sha256Bytes(raw []byte) v1.Hash {
-	h, _, _ := v1.SHA256(bytes.NewReader(raw)) // reading from memory does not fail
-	return h
+	n.bare, err = jsonedit.Apply(n.raw, jsonedit.Set(jsonedit.List(doc.Layers[:top]), "layers"))
+	img.manifest.Layers = img.manifest.Layers[:top]
+	return err
 }

@@ -2,7 +2,7 @@
 
 package bless
 
-// Reading a layer as it is: what verify and inspect stand on.
+// Reading a layer as it is, for Verify, Inspect and detached runs.
 
 import (
 	"context"
@@ -13,7 +13,6 @@ import (
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"golang.org/x/sync/errgroup"
 
-	"github.com/sbom-bless/sbom-bless/transport"
 	"github.com/sbom-bless/sbom-bless/tree"
 	"github.com/sbom-bless/sbom-bless/xattr"
 )
@@ -192,21 +191,10 @@ func (c *cutter) cut(b *block, edits []xattr.Edit) []xattr.Edit {
 	return c.edits
 }
 
-// Read reads what src holds without changing or writing anything: the result is
-// that of Image, had nothing been to do, with the effective tree of each image.
-// SHA-1 digests are there too. Of the options, Platforms, Jobs, Limits, Progress
-// and Planned count.
-func Read(ctx context.Context, src transport.Source, o Options) (*Result, error) {
-	r, images, err := readImages(ctx, src, o.Platforms, o.Jobs, o.Limits, o.Progress)
-	if err != nil {
-		return nil, err
-	}
-	for _, n := range images {
-		if o.Planned != nil {
-			o.Planned(ctx, n.desc, len(n.image.layers))
-		}
-	}
-	err = r.eachLayer(ctx, images, func(ctx context.Context, _ *node, j *layerJob, add func(int64)) error {
+// readLayers is the work of a detached run: the result of each job is that of a layer in which
+// nothing was to be changed.
+func (r *run) readLayers(ctx context.Context, images []*node) error {
+	err := r.eachLayer(ctx, images, func(ctx context.Context, _ *node, j *layerJob, add func(int64)) error {
 		blob, err := r.src.Blob(ctx, j.source)
 		if err != nil {
 			return err
@@ -230,15 +218,12 @@ func Read(ctx context.Context, src transport.Source, o Options) (*Result, error)
 		return nil
 	})
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", src.Reference(), err)
+		return err
 	}
-	r.opts.Files = true
-	result := &Result{Source: src.Reference(), Blessed: src.Reference(), SourceDescriptor: src.Root(), Descriptor: src.Root(), Hash: r.hash.String()}
 	for _, n := range images {
 		if err := r.checkTree(n.image); err != nil {
-			return nil, fmt.Errorf("%s: %w", src.Reference(), err)
+			return err
 		}
-		result.Images = append(result.Images, n.imageResult(n.desc))
 	}
-	return result, nil
+	return nil
 }

@@ -9,7 +9,6 @@ import (
 	"context"
 	"crypto"
 	"crypto/ecdsa"
-	"encoding/base64"
 	"encoding/hex"
 	"fmt"
 	"slices"
@@ -30,11 +29,6 @@ type VerifyOptions struct {
 	// Keys are trusted: each file must be signed by one of them. Without keys the
 	// digests alone are checked.
 	Keys []crypto.PublicKey
-	// Certified checks the certificate that a delegated run recorded in the image
-	// config and returns its key; nil: such keys are not trusted.
-	Certified func(der []byte) (crypto.PublicKey, error)
-	// KeysOf gives keys that are trusted because of what is said of the image with this manifest; may be nil.
-	KeysOf func(ctx context.Context, manifest v1.Descriptor) []crypto.PublicKey
 	// BPFFiles says which files must have security.bpf.bless; BPFCode if empty.
 	BPFFiles BPFFiles
 	// EVM demands security.evm on every regular file.
@@ -43,8 +37,7 @@ type VerifyOptions struct {
 	Jobs      int
 	Limits    Limits
 	Progress  Progress
-	// Detached images carry no attributes: what their files must be stands in the
-	// attestation alone.
+	// Detached images carry no attributes: only the attestation says what their files must be.
 	Detached bool
 	// Files keeps the entries of each layer in the result.
 	Files bool
@@ -115,18 +108,44 @@ type LayerCheck struct {
 // OK tells that nothing was wrong.
 func (r *VerifyResult) OK() bool { return len(r.Problems) == 0 }
 
-// Verify reads every byte of the image and checks that each layer is what the
-// image says, and each regular file's digest what its attributes say, signed by
-// a trusted key. What is wrong with the image is in the result; the error is for
-// what kept Verify from looking.
-func Verify(ctx context.Context, src transport.Source, o VerifyOptions) (*VerifyResult, error) {
-	result := &VerifyResult{Reference: src.Reference(), Root: src.Root(), Problems: []Problem{}}
+// Verification is an image whose manifests and configs are read, and whose layers are not.
+type Verification struct {
+	r      *run
+	images []*node
+	o      VerifyOptions
+}
+
+// OpenVerify reads the manifests and configs of src. [Verification.Images] are what Run will read: a
+// caller can learn there which further keys count.
+func OpenVerify(ctx context.Context, src transport.Source, o VerifyOptions) (*Verification, error) {
 	r, images, err := readImages(ctx, src, o.Platforms, o.Jobs, o.Limits, o.Progress)
 	if err != nil {
 		return nil, err
 	}
+	return &Verification{r, images, o}, nil
+}
+
+// Images are the images that Run will read.
+func (v *Verification) Images() []Planned { return planned(v.images) }
+
+// Verify is OpenVerify and Run, with no other keys than those of o.
+func Verify(ctx context.Context, src transport.Source, o VerifyOptions) (*VerifyResult, error) {
+	v, err := OpenVerify(ctx, src, o)
+	if err != nil {
+		return nil, err
+	}
+	return v.Run(ctx)
+}
+
+// Run reads every byte of the image and checks that each layer is what the
+// image says, and each regular file's digest what its attributes say, signed by
+// a trusted key: one of the options or one of also. What is wrong with the image is in the
+// result; the error is for what kept Run from looking.
+func (v *Verification) Run(ctx context.Context, also ...crypto.PublicKey) (*VerifyResult, error) {
+	r, images, o, src := v.r, v.images, v.o, v.r.src
+	result := &VerifyResult{Reference: src.Reference(), Root: src.Root(), Problems: []Problem{}}
 	result.Problems = append(result.Problems, r.unread...)
-	keys := trustedKeys(ctx, images, o)
+	keys := withTables(slices.Concat(o.Keys, also))
 	if o.BPFFiles == "" {
 		o.BPFFiles = BPFCode
 	}
@@ -135,9 +154,7 @@ func Verify(ctx context.Context, src transport.Source, o VerifyOptions) (*Verify
 	}
 	checks := map[*layerJob]*LayerCheck{}
 	var mu sync.Mutex
-	r.workers = newWorkers(r.opts.Jobs)
-	defer r.workers.stop()
-	err = r.eachLayer(ctx, images, func(ctx context.Context, _ *node, j *layerJob, add func(int64)) error {
+	check := func(ctx context.Context, _ *node, j *layerJob, add func(int64)) error {
 		v := &layerVerifier{o: o, keys: keys, workers: r.workers}
 		check, err := v.layer(ctx, r, j, add)
 		if err != nil {
@@ -147,8 +164,8 @@ func Verify(ctx context.Context, src transport.Source, o VerifyOptions) (*Verify
 		defer mu.Unlock()
 		checks[j] = check
 		return nil
-	})
-	if err != nil {
+	}
+	if err := r.withWorkers(func() error { return r.eachLayer(ctx, images, check) }); err != nil {
 		return nil, fmt.Errorf("%s: %w", src.Reference(), err)
 	}
 	for _, n := range images {
@@ -170,33 +187,9 @@ func Verify(ctx context.Context, src transport.Source, o VerifyOptions) (*Verify
 	return result, nil
 }
 
-// trustedKeys are the given keys, and those that they certified for the runs that
-// made the images. A certificate that no trusted key signed adds none: what its
-// key signed is reported then, file by file.
-func trustedKeys(ctx context.Context, images []*node, o VerifyOptions) []crypto.PublicKey {
-	keys := slices.Clone(o.Keys)
-	for _, n := range images {
-		if o.KeysOf != nil {
-			keys = append(keys, o.KeysOf(ctx, n.desc)...)
-		}
-		label := n.image.file.Config.Labels[CertificateLabel]
-		if label == "" || o.Certified == nil {
-			continue
-		}
-		der, err := base64.StdEncoding.DecodeString(label)
-		if err != nil {
-			continue
-		}
-		if key, err := o.Certified(der); err == nil {
-			keys = append(keys, key)
-		}
-	}
-	return quick(keys)
-}
-
-// quick makes tables for the keys that can have one: an image has a signature or two for each of
-// its files, all by the same key.
-func quick(keys []crypto.PublicKey) []crypto.PublicKey {
+// withTables precomputes verification tables for P-256 keys: an image has a signature or two for
+// each of its files, all by the same key.
+func withTables(keys []crypto.PublicKey) []crypto.PublicKey {
 	for i, key := range keys {
 		if pub, ok := key.(*ecdsa.PublicKey); ok {
 			if k, err := p256.New(pub); err == nil { // else: of another curve
@@ -380,7 +373,7 @@ func keyIDs(keys []crypto.PublicKey) (ids []string) {
 
 // readImages plans a source that is only read.
 func readImages(ctx context.Context, src transport.Source, platforms []v1.Platform, jobs int, limits Limits, progress Progress) (*run, []*node, error) {
-	r, err := newRun(src, nil, nil, Options{Platforms: platforms, Jobs: jobs, Limits: limits, Progress: progress})
+	r, err := newRun(src, nil, Options{Platforms: platforms, Jobs: jobs, Limits: limits, Progress: progress})
 	if err != nil {
 		return nil, nil, err
 	}

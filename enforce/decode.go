@@ -39,6 +39,9 @@ var operations = map[blessOp]string{
 	blessOpOP_UMOUNT:      "umount",
 	blessOpOP_MOUNT:       "mount",
 	blessOpOP_USERFAULTFD: "userfaultfd",
+	blessOpOP_CREATE:      "create",
+	blessOpOP_SIGNAL:      "signal",
+	blessOpOP_LIMIT:       "limit",
 }
 
 var reasons = map[blessReason]string{

@@ -55,6 +55,28 @@ func Delegate(ctx context.Context, root *Key, now time.Time) (leaf *Key, err err
 	return leaf, nil
 }
 
+// CertifiedBy gives the key in the certificate of a delegated run, if one of the
+// roots signed it.
+func CertifiedBy(roots []crypto.PublicKey, der []byte) (crypto.PublicKey, error) {
+	err := errors.New("no key is trusted that could have certified it")
+	for _, root := range roots {
+		cert, e := VerifyDelegation(root, der)
+		if e == nil {
+			return cert.PublicKey, nil
+		}
+		err = e
+	}
+	return nil, err
+}
+
+// DelegatedBy is CertifiedBy for attest.Trust.
+func DelegatedBy(roots []crypto.PublicKey) func(*x509.Certificate) error {
+	return func(cert *x509.Certificate) error {
+		_, err := CertifiedBy(roots, cert.Raw)
+		return err
+	}
+}
+
 // VerifyDelegation gives the certificate that root signed for a delegated key.
 // Its validity says when the key could sign; signatures carry no time to hold
 // against it, so it is not judged here.

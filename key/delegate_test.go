@@ -186,3 +186,12 @@ func p521(t *testing.T) crypto.PublicKey {
 	}
 	return k.Public()
 }
+
+func TestWithoutKeysNobodyCertifies(t *testing.T) {
+	if _, err := CertifiedBy(nil, []byte("any certificate")); err == nil {
+		t.Error("a certificate counts though no key is trusted")
+	}
+	if err := DelegatedBy(nil)(&x509.Certificate{}); err == nil {
+		t.Error("a delegation counts though no key is trusted")
+	}
+}

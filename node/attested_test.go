@@ -33,8 +33,8 @@ import (
 	"github.com/sbom-bless/sbom-bless/attest"
 	"github.com/sbom-bless/sbom-bless/attest/embedded"
 	"github.com/sbom-bless/sbom-bless/attest/filelist"
-	blessing "github.com/sbom-bless/sbom-bless/bless"
 	"github.com/sbom-bless/sbom-bless/enforce"
+	"github.com/sbom-bless/sbom-bless/internal/imageconfig"
 	"github.com/sbom-bless/sbom-bless/policy"
 	"github.com/sbom-bless/sbom-bless/transport"
 )
@@ -351,7 +351,7 @@ func TestAttestedEmbedded(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	config, err := blessing.EmbedInConfig([]byte(imageConfig), sum(layer))
+	config, err := imageconfig.AddEmbedded([]byte(imageConfig), sum(layer))
 	if err != nil {
 		t.Fatal(err)
 	}

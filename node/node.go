@@ -138,7 +138,7 @@ type Notice struct {
 	Container string    `json:"container,omitempty"`
 	Image     string    `json:"image,omitempty"`
 	Domain    uint32    `json:"domain,omitempty"`
-	// Operation is "container", "drift", "policy", "break-glass" or "runtime".
+	// Operation is "container", "drift", "policy", "break-glass", "runtime" or "pins".
 	Operation string `json:"operation"`
 	Action    string `json:"action"`
 	Reason    string `json:"reason,omitempty"`

@@ -124,6 +124,23 @@ func (c contextReader) Read(p []byte) (int, error) {
 	return c.r.Read(p)
 }
 
+// ReadBlob reads a blob whole, verified. One of more than limit bytes is refused before anything is read.
+func ReadBlob(ctx context.Context, from Fetcher, desc v1.Descriptor, limit int64) ([]byte, error) {
+	if err := checkDescriptor(desc, limit); err != nil {
+		return nil, fmt.Errorf("%s: %w", desc.Digest, err)
+	}
+	b, err := from.Blob(ctx, desc)
+	if err != nil {
+		return nil, err
+	}
+	defer b.Close()
+	raw, err := readBlob(b, desc)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", desc.Digest, err)
+	}
+	return raw, nil
+}
+
 // readBlob reads a small blob whole, verified.
 func readBlob(b Blob, desc v1.Descriptor) ([]byte, error) {
 	raw, err := io.ReadAll(io.NewSectionReader(b, 0, desc.Size+1))

@@ -38,7 +38,7 @@ func openDaemon(ctx context.Context, r reference, o Options) (Source, error) {
 		return nil, fmt.Errorf("%s: %w", r, err)
 	}
 	// The archive was saved by ID, and so has one image without a name.
-	s, err := newSaved(ctx, reference{place: daemonPlace, digest: id}, t, o)
+	s, err := newSaved(ctx, reference{place: Daemon, digest: id}, t, o)
 	if err != nil {
 		t.tar.Close()
 		return nil, fmt.Errorf("%s: %w", r, err)
@@ -112,7 +112,7 @@ func (d *daemonDestination) Commit(ctx context.Context, root v1.Descriptor) (str
 	if err != nil {
 		return "", fmt.Errorf("%s: %w", d.ref, err)
 	}
-	return reference{place: daemonPlace, digest: id}.String(), nil
+	return reference{place: Daemon, digest: id}.String(), nil
 }
 
 func (d *daemonDestination) load(ctx context.Context, root v1.Descriptor) (v1.Hash, error) {

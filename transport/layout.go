@@ -257,7 +257,7 @@ func (l *layout) choices(entries []v1.Descriptor) string {
 			break
 		}
 		r := reference{place: l.ref.place, path: l.ref.path, tag: desc.Annotations[refName]}
-		if r.place == dockerArchivePlace {
+		if r.place == DockerArchive {
 			r.name, _ = parseName(desc.Annotations[containerName], false)
 		}
 		if r.tag == "" {

@@ -42,6 +42,18 @@ func createLayout(r reference, o Options) (*layoutDestination, error) {
 	if r.digest != (v1.Hash{}) {
 		return nil, fmt.Errorf("%s: a destination has a tag, not a digest\nhint: oci:%s:TAG", r, r.path)
 	}
+	d, err := newLayoutDestination(r, o)
+	if err != nil {
+		return nil, err
+	}
+	if err := d.check(); err != nil {
+		d.root.Close()
+		return nil, fmt.Errorf("%s: %w", r, err)
+	}
+	return d, nil
+}
+
+func newLayoutDestination(r reference, o Options) (*layoutDestination, error) {
 	created := false
 	if _, err := os.Stat(r.path); errors.Is(err, fs.ErrNotExist) {
 		if err := os.MkdirAll(r.path, 0o755); err != nil {
@@ -56,10 +68,6 @@ func createLayout(r reference, o Options) (*layoutDestination, error) {
 	d := &layoutDestination{
 		layout: layout{r, directory{root}, o}, root: root, created: created,
 		counted: map[v1.Hash]v1.Descriptor{},
-	}
-	if err := d.check(); err != nil {
-		root.Close()
-		return nil, fmt.Errorf("%s: %w", r, err)
 	}
 	d.sweep()
 	return d, nil
@@ -242,20 +250,27 @@ func (d *layoutDestination) Commit(ctx context.Context, root v1.Descriptor) (str
 		head, err = d.head(root)
 	}
 	if err == nil {
-		err = d.locked(ctx, func() error { return d.list(root, head) })
+		err = d.locked(ctx, func() error {
+			return d.list(func(x *index) error {
+				if err := d.setTag(x, v1.Descriptor{MediaType: head.MediaType, Digest: root.Digest, Size: root.Size}); err != nil {
+					return err
+				}
+				return addReferrers(x, d.pending(), head)
+			})
+		})
 	}
 	if err != nil {
 		return "", fmt.Errorf("%s: %w", d.ref, err)
 	}
 	d.committed = true
-	return reference{place: layoutPlace, path: d.ref.path, digest: root.Digest}.String(), nil
+	return reference{place: Layout, path: d.ref.path, digest: root.Digest}.String(), nil
 }
 
-// list writes index.json anew.
-func (d *layoutDestination) list(root v1.Descriptor, head manifestHead) error {
+// list writes index.json anew, as edit makes it.
+func (d *layoutDestination) list(edit func(*index) error) error {
 	for _, desc := range d.counted {
 		if info, err := d.root.Stat(blobPath(desc.Digest)); err != nil || info.Size() != desc.Size {
-			return fmt.Errorf("blob %s: %w any more: something took it away meanwhile\nhint: run again", desc.Digest, ErrNotFound)
+			return fmt.Errorf("blob %s: %w: removed by another process while writing\nhint: run again", desc.Digest, ErrNotFound)
 		}
 	}
 	x, err := d.index()
@@ -269,10 +284,7 @@ func (d *layoutDestination) list(root v1.Descriptor, head manifestHead) error {
 	if err != nil {
 		return err
 	}
-	if err := d.setTag(x, v1.Descriptor{MediaType: head.MediaType, Digest: root.Digest, Size: root.Size}); err != nil {
-		return err
-	}
-	if err := addReferrers(x, d.pending(), head); err != nil {
+	if err := edit(x); err != nil {
 		return err
 	}
 	raw, err := x.marshal()

@@ -206,7 +206,7 @@ func TestLockOfALayoutMadeAgain(t *testing.T) {
 	if err := flock(t.Context(), first); err != nil {
 		t.Fatal(err)
 	}
-	d, err := createLayout(reference{place: layoutPlace, path: dir}, Options{}.withDefaults())
+	d, err := createLayout(reference{place: Layout, path: dir}, Options{}.withDefaults())
 	if err != nil {
 		t.Fatal(err)
 	}

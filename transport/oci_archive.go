@@ -46,7 +46,7 @@ func (a *ociArchive) Commit(ctx context.Context, root v1.Descriptor) (string, er
 	if err := a.commit(ctx, root); err != nil {
 		return "", fmt.Errorf("%s: %w", a.ref, err)
 	}
-	return reference{place: ociArchivePlace, path: a.ref.path, digest: root.Digest}.String(), nil
+	return reference{place: OCIArchive, path: a.ref.path, digest: root.Digest}.String(), nil
 }
 
 func (a *ociArchive) commit(ctx context.Context, root v1.Descriptor) error {

@@ -13,13 +13,13 @@ func Open(ctx context.Context, ref string, o Options) (Source, error) {
 		return nil, err
 	}
 	switch r.place {
-	case daemonPlace:
+	case Daemon:
 		return openDaemon(ctx, r, o)
-	case dockerArchivePlace:
+	case DockerArchive:
 		return openDockerArchive(ctx, r, o)
-	case layoutPlace:
+	case Layout:
 		return openLayout(r, o)
-	case ociArchivePlace:
+	case OCIArchive:
 		return openOCIArchive(ctx, r, o)
 	}
 	return openRegistry(ctx, r, o)
@@ -34,13 +34,13 @@ func Create(ctx context.Context, ref string, o Options) (Destination, error) {
 		return nil, err
 	}
 	switch r.place {
-	case daemonPlace:
+	case Daemon:
 		return destination(createDaemon(ctx, r, o))
-	case dockerArchivePlace:
+	case DockerArchive:
 		return destination(createDockerArchive(r, o))
-	case layoutPlace:
+	case Layout:
 		return destination(createLayout(r, o))
-	case ociArchivePlace:
+	case OCIArchive:
 		return destination(createOCIArchive(r, o))
 	}
 	return destination(createRegistry(r, o))

@@ -12,21 +12,46 @@ import (
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 )
 
-// place is one of the kinds of places an image can be in. Its value is the
+// Place is one of the kinds of places an image can be in. Its value is the
 // prefix that containers-transports(5) gives it, without the colon.
-type place string
+type Place string
 
+// The places.
 const (
-	registryPlace      place = "docker"
-	daemonPlace        place = "docker-daemon"
-	dockerArchivePlace place = "docker-archive"
-	layoutPlace        place = "oci"
-	ociArchivePlace    place = "oci-archive"
+	Registry      Place = "docker"
+	Daemon        Place = "docker-daemon"
+	DockerArchive Place = "docker-archive"
+	Layout        Place = "oci"
+	OCIArchive    Place = "oci-archive"
 )
+
+// PlaceOf is the place that a reference names.
+func PlaceOf(ref string) Place {
+	if prefix, _, found := strings.Cut(ref, ":"); found {
+		switch p := Place(prefix); p {
+		case Daemon, DockerArchive, Layout, OCIArchive:
+			return p
+		}
+	}
+	return Registry
+}
+
+// Repository is a reference of a registry without tag and digest, spelled as ref spells it. Other
+// places have no names that mean something elsewhere: of theirs it is empty.
+func Repository(ref string) string {
+	if PlaceOf(ref) != Registry {
+		return ""
+	}
+	ref, _, _ = strings.Cut(strings.TrimPrefix(ref, "docker://"), "@")
+	if i := strings.LastIndexByte(ref, ':'); i > strings.LastIndexByte(ref, '/') {
+		ref = ref[:i]
+	}
+	return ref
+}
 
 // reference is a parsed image reference.
 type reference struct {
-	place  place
+	place  Place
 	path   string         // file or directory, where the place has one
 	tag    string         // OCI: org.opencontainers.image.ref.name; may be empty
 	digest v1.Hash        // OCI, daemon: a digest instead of a tag; may be zero
@@ -36,9 +61,9 @@ type reference struct {
 // String gives the reference as it is written on the command line.
 func (r reference) String() string {
 	switch r.place {
-	case registryPlace:
+	case Registry:
 		return fullName(r.name)
-	case daemonPlace:
+	case Daemon:
 		if r.name == nil {
 			return "docker-daemon:" + r.digest.String()
 		}
@@ -74,17 +99,17 @@ func parsePlace(s string, insecure bool) (reference, error) {
 	if !found {
 		prefix = ""
 	}
-	switch place(prefix) {
-	case registryPlace:
+	switch Place(prefix) {
+	case Registry:
 		if after, ok := strings.CutPrefix(rest, "//"); ok {
 			return parseRegistry(after, insecure)
 		}
-	case daemonPlace:
+	case Daemon:
 		return parseDaemon(rest)
-	case dockerArchivePlace:
+	case DockerArchive:
 		return parseDockerArchive(rest)
-	case layoutPlace, ociArchivePlace:
-		return parseOCI(place(prefix), rest)
+	case Layout, OCIArchive:
+		return parseOCI(Place(prefix), rest)
 	}
 	switch prefix {
 	case "oci-dir", "oci-layout":
@@ -104,7 +129,7 @@ func parseRegistry(s string, insecure bool) (reference, error) {
 		return reference{}, fmt.Errorf("is a path, not an image\nhint: oci:%s for a layout, docker-archive:%s for the file of docker save", s, s)
 	}
 	n, err := parseName(s, insecure)
-	return reference{place: registryPlace, name: n}, err
+	return reference{place: Registry, name: n}, err
 }
 
 // parseName parses a Docker reference; without tag it means "latest". A tag
@@ -136,10 +161,10 @@ func parseDaemon(s string) (reference, error) {
 	}
 	if digestPattern.MatchString(s) {
 		h, err := v1.NewHash(s)
-		return reference{place: daemonPlace, digest: h}, err
+		return reference{place: Daemon, digest: h}, err
 	}
 	n, err := parseName(s, false)
-	return reference{place: daemonPlace, name: n}, err
+	return reference{place: Daemon, name: n}, err
 }
 
 func parseDockerArchive(s string) (reference, error) {
@@ -147,7 +172,7 @@ func parseDockerArchive(s string) (reference, error) {
 	if path == "" {
 		return reference{}, errors.New("names no file\nhint: docker-archive:app.tar or docker-archive:app.tar:app:1")
 	}
-	r := reference{place: dockerArchivePlace, path: path}
+	r := reference{place: DockerArchive, path: path}
 	if !found {
 		return r, nil
 	}
@@ -166,7 +191,7 @@ func parseDockerArchive(s string) (reference, error) {
 // image specification 1.1, annotations.md.
 var tagPattern = regexp.MustCompile(`^[A-Za-z0-9]+([-._:@/+]|--|[A-Za-z0-9])*$`)
 
-func parseOCI(p place, s string) (reference, error) {
+func parseOCI(p Place, s string) (reference, error) {
 	r := reference{place: p, path: s}
 	if i := strings.LastIndex(s, "@"); i >= 0 && strings.HasPrefix(s[i:], "@sha") {
 		h, err := parseDigest(s[i+1:])

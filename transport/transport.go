@@ -62,14 +62,8 @@ func (o Options) withDefaults() Options {
 // descriptor names is not there.
 var ErrNotFound = errors.New("not found")
 
-// Source is an image or index that can be read many times and does not change:
-// a tag is resolved once, by Open.
-type Source interface {
-	// Root describes the manifest or index that the reference named.
-	Root() v1.Descriptor
-	// Reference is the canonical name of the root, with its digest where the
-	// place can express one: "registry.example/app@sha256:...".
-	Reference() string
+// Fetcher gives content by descriptor.
+type Fetcher interface {
 	// Manifest gives the bytes of a manifest or index, verified against
 	// desc.Digest and desc.Size.
 	Manifest(ctx context.Context, desc v1.Descriptor) ([]byte, error)
@@ -77,6 +71,46 @@ type Source interface {
 	// place is remote. Size is checked; the digest is for the caller to verify as
 	// it reads (a spooled blob was verified on the way).
 	Blob(ctx context.Context, desc v1.Descriptor) (Blob, error)
+}
+
+// Pusher takes content by descriptor.
+type Pusher interface {
+	// Has tells whether the content is already there, so that it need not be put;
+	// desc.MediaType says whether it is a manifest. A manifest with a subject is to
+	// be put all the same, as that lists it among the referrers.
+	Has(ctx context.Context, desc v1.Descriptor) (bool, error)
+	// PutBlob stores a blob; open is called once per try. The digest and size of
+	// what was stored are verified.
+	PutBlob(ctx context.Context, desc v1.Descriptor, open func() (io.ReadCloser, error)) error
+	// PutManifest stores a manifest or index by its digest, untagged.
+	PutManifest(ctx context.Context, desc v1.Descriptor, raw []byte) error
+}
+
+// Referrers is implemented by destinations and sources that can list manifests
+// whose subject is a given digest (OCI distribution 1.1, or its fallback tag):
+// registries, OCI layouts and OCI archives. Their PutManifest takes manifests
+// with a subject; that of other destinations refuses them.
+type Referrers interface {
+	// Referrers lists them with their artifactType and annotations, ordered by
+	// digest; an empty artifactType lists all.
+	Referrers(ctx context.Context, subject v1.Hash, artifactType string) ([]v1.Descriptor, error)
+}
+
+// ReadStore is a place that attestations can be read from: a registry, a layout, a [Dir], [Memory].
+type ReadStore interface {
+	Fetcher
+	Referrers
+}
+
+// Source is an image or index that can be read many times and does not change:
+// a tag is resolved once, by Open.
+type Source interface {
+	Fetcher
+	// Root describes the manifest or index that the reference named.
+	Root() v1.Descriptor
+	// Reference is the canonical name of the root, with its digest where the
+	// place can express one: "registry.example/app@sha256:...".
+	Reference() string
 	// Close ends it. Nothing may be read from it, or from its blobs, after that.
 	Close() error
 }
@@ -91,15 +125,7 @@ type Blob interface {
 // Destination takes the parts of an image in the order blobs, manifests,
 // Commit. Methods are safe for concurrent use except Commit and Close.
 type Destination interface {
-	// Has tells whether the content is already there, so that it need not be put;
-	// desc.MediaType says whether it is a manifest. A manifest with a subject is to
-	// be put all the same, as that lists it among the referrers.
-	Has(ctx context.Context, desc v1.Descriptor) (bool, error)
-	// PutBlob stores a blob; open is called once per try. The digest and size of
-	// what was stored are verified.
-	PutBlob(ctx context.Context, desc v1.Descriptor, open func() (io.ReadCloser, error)) error
-	// PutManifest stores a manifest or index by its digest, untagged.
-	PutManifest(ctx context.Context, desc v1.Descriptor, raw []byte) error
+	Pusher
 	// Commit makes root the image that the destination's reference names and
 	// returns its canonical name: "registry.example/app@sha256:...".
 	Commit(ctx context.Context, root v1.Descriptor) (string, error)
@@ -107,24 +133,11 @@ type Destination interface {
 	Close() error
 }
 
-// Referrers is implemented by destinations and sources that can list manifests
-// whose subject is a given digest (OCI distribution 1.1, or its fallback tag):
-// registries, OCI layouts and OCI archives. Their PutManifest takes manifests
-// with a subject; that of other destinations refuses them.
-type Referrers interface {
-	// Referrers lists them with their artifactType and annotations, ordered by
-	// digest; an empty artifactType lists all.
-	Referrers(ctx context.Context, subject v1.Hash, artifactType string) ([]v1.Descriptor, error)
-}
-
 // Store is a destination that gives back what is in it already, committed or
 // not: a registry or an OCI layout.
 type Store interface {
 	Destination
-	Referrers
-	// Manifest and Blob are those of Source.
-	Manifest(ctx context.Context, desc v1.Descriptor) ([]byte, error)
-	Blob(ctx context.Context, desc v1.Descriptor) (Blob, error)
+	ReadStore
 }
 
 // Mounter is a destination that can take a blob from the source's place without

@@ -28,12 +28,13 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/types"
 
 	"github.com/sbom-bless/sbom-bless/attest"
-	"github.com/sbom-bless/sbom-bless/bless"
+	"github.com/sbom-bless/sbom-bless/internal/digest"
+	"github.com/sbom-bless/sbom-bless/internal/imageconfig"
 	"github.com/sbom-bless/sbom-bless/transport"
 )
 
 // Root is the directory of the layer, and all that the layer touches.
-const Root = bless.EmbeddedRoot
+const Root = imageconfig.EmbeddedRoot
 
 const (
 	layoutFile = "oci-layout"
@@ -53,7 +54,7 @@ func Layer(manifest v1.Descriptor, raw, config []byte, artifacts []attest.Artifa
 	if err := s.PutManifest(ctx, manifest, raw); err != nil {
 		return nil, err
 	}
-	s.blobs[digest(config)] = config
+	s.blobs[digest.Of(config)] = config
 	if err := attest.Push(ctx, s, artifacts); err != nil {
 		return nil, err
 	}
@@ -104,11 +105,6 @@ type store struct {
 }
 
 func newStore() *store { return &store{blobs: map[v1.Hash][]byte{}} }
-
-func digest(b []byte) v1.Hash {
-	h, _, _ := v1.SHA256(bytes.NewReader(b)) // reading from memory does not fail
-	return h
-}
 
 // Has is that of attest.Destination.
 func (s *store) Has(_ context.Context, desc v1.Descriptor) (bool, error) {
@@ -181,7 +177,7 @@ func (blob) Close() error { return nil }
 
 // check verifies content against its descriptor.
 func check(desc v1.Descriptor, raw []byte) error {
-	if got := digest(raw); got != desc.Digest || int64(len(raw)) != desc.Size {
+	if got := digest.Of(raw); got != desc.Digest || int64(len(raw)) != desc.Size {
 		return fmt.Errorf("%s of %d bytes: the content has digest %s, and %d bytes", desc.Digest, desc.Size, got, len(raw))
 	}
 	return nil

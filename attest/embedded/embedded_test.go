@@ -17,6 +17,8 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/types"
 	"github.com/klauspost/compress/gzip"
 	"github.com/klauspost/compress/zstd"
+
+	"github.com/sbom-bless/sbom-bless/internal/digest"
 )
 
 // layer makes a layer about a small image.
@@ -24,11 +26,11 @@ func layer(t testing.TB, created time.Time) []byte {
 	t.Helper()
 	config := []byte(`{"os":"linux"}`)
 	raw, err := json.Marshal(v1.Manifest{SchemaVersion: 2, MediaType: types.OCIManifestSchema1,
-		Config: v1.Descriptor{MediaType: types.OCIConfigJSON, Size: int64(len(config)), Digest: digest(config)}})
+		Config: v1.Descriptor{MediaType: types.OCIConfigJSON, Size: int64(len(config)), Digest: digest.Of(config)}})
 	if err != nil {
 		t.Fatal(err)
 	}
-	l, err := Layer(v1.Descriptor{MediaType: types.OCIManifestSchema1, Size: int64(len(raw)), Digest: digest(raw)}, raw, config, nil, created)
+	l, err := Layer(v1.Descriptor{MediaType: types.OCIManifestSchema1, Size: int64(len(raw)), Digest: digest.Of(raw)}, raw, config, nil, created)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -64,7 +66,7 @@ func TestALayerIsReadHoweverItIsPacked(t *testing.T) {
 			t.Errorf("%s: %v", how, err)
 			continue
 		}
-		if l.diffID != digest(plain) || len(l.files) != 4 {
+		if l.diffID != digest.Of(plain) || len(l.files) != 4 {
 			t.Errorf("%s: DiffID %s, %d files", how, l.diffID, len(l.files))
 		}
 		if _, err := unpack(packed[:len(packed)/2]); err == nil {

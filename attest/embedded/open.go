@@ -18,7 +18,7 @@ import (
 	"github.com/klauspost/compress/zstd"
 
 	"github.com/sbom-bless/sbom-bless/attest"
-	"github.com/sbom-bless/sbom-bless/bless"
+	"github.com/sbom-bless/sbom-bless/internal/imageconfig"
 	"github.com/sbom-bless/sbom-bless/transport"
 	"github.com/sbom-bless/sbom-bless/xattr"
 )
@@ -79,7 +79,8 @@ func Open(ctx context.Context, content Content, manifest v1.Descriptor) (*Attest
 	if err != nil {
 		return nil, fmt.Errorf("config: %w", err)
 	}
-	if !bless.HasEmbedded(config) {
+	var f v1.ConfigFile
+	if json.Unmarshal(config, &f) != nil || !imageconfig.HasEmbedded(&f) {
 		return nil, fmt.Errorf("%s: %w", manifest.Digest, attest.ErrNone)
 	}
 	top := len(m.Layers) - 1
@@ -126,7 +127,7 @@ func (a *Attestations) open(ctx context.Context, content Content, config []byte)
 	if err != nil {
 		return fmt.Errorf("config of the image below: %w", err)
 	}
-	want, err := bless.EmbedInConfig(was, a.DiffID)
+	want, err := imageconfig.AddEmbedded(was, a.DiffID)
 	if err != nil {
 		return fmt.Errorf("config of the image below: %w", err)
 	}

@@ -4,12 +4,21 @@
 #define SBOM_BLESS_DOMAIN_H
 #include "verdict.bpf.h"
 
+/* released tells that the verifier was unloaded. Whoever still holds the programs keeps nothing in force. */
+static __always_inline bool released(void)
+{
+	__u32 zero = 0;
+	struct agent *a = bpf_map_lookup_elem(&agents, &zero);
+
+	return a && a->armed == RELEASED;
+}
+
 /* labelled fills f with the domain of the current task; false: it has none. */
 static __always_inline bool labelled(struct facts *f, __u32 op)
 {
 	__u32 *label = bpf_task_storage_get(&labels, bpf_get_current_task_btf(), NULL, 0);
 
-	if (!label || !*label)
+	if (!label || !*label || released())
 		return false;
 	f->op = op;
 	f->id = *label;
@@ -109,6 +118,8 @@ static __always_inline bool entering(struct facts *f, struct file *file, bool *e
 
 	if (labelled(f, OP_EXEC))
 		return true;
+	if (released())
+		return false;
 	f->id = by_cgroup(task);
 	if (f->id) {
 		unknown = !set_label(task, f->id); /* what it does next would go unseen */

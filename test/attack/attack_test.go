@@ -40,6 +40,10 @@ func TestMain(m *testing.M) {
 		os.Exit(agent())
 	case "tamper":
 		os.Exit(tamper())
+	case "hold":
+		os.Exit(holdAttacker(os.Getenv("ATTACK")))
+	case "administrator":
+		os.Exit(administrator())
 	case "child":
 		os.Exit(child())
 	case "race":

@@ -1,0 +1,87 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package chain
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"time"
+
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+
+	"github.com/sbom-bless/sbom-bless/bless"
+	"github.com/sbom-bless/sbom-bless/sbom"
+	"github.com/sbom-bless/sbom-bless/transport"
+)
+
+// scans are the package scans of a run, which go on beside the blessing.
+type scans map[v1.Hash]*scan // by the digest of the source manifest
+
+// scan is the package scan of one platform.
+type scan struct {
+	dir       string        // holds the unpacked layers
+	done      chan struct{} // closed when inventory and err are there
+	inventory *sbom.Inventory
+	err       error
+}
+
+// startScans scans the images for packages, so many at a time. They end with ctx.
+func startScans(ctx context.Context, src transport.Source, images []bless.Planned, atOnce int) scans {
+	all := scans{}
+	slots := make(chan struct{}, atOnce)
+	for _, img := range images {
+		if all[img.Manifest.Digest] != nil {
+			continue
+		}
+		s := &scan{done: make(chan struct{})}
+		all[img.Manifest.Digest] = s
+		if s.dir, s.err = os.MkdirTemp("", "sbom-bless-scan-"); s.err != nil {
+			s.err = fmt.Errorf("%w\nhint: TMPDIR chooses another place", s.err)
+			close(s.done)
+			continue
+		}
+		go func() {
+			defer close(s.done)
+			defer os.RemoveAll(s.dir)
+			select {
+			case slots <- struct{}{}:
+				defer func() { <-slots }()
+			case <-ctx.Done():
+				s.err = ctx.Err()
+				return
+			}
+			image, err := transport.Image(ctx, src, img.Manifest)
+			if err == nil {
+				s.inventory, err = sbom.Scan(ctx, image, img.Layers, s.dir)
+			}
+			s.err = err
+		}()
+	}
+	return all
+}
+
+// of waits for the packages of one image.
+func (all scans) of(ctx context.Context, manifest v1.Hash) (*sbom.Inventory, error) {
+	s := all[manifest]
+	select {
+	case <-s.done:
+		return s.inventory, s.err
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
+
+// end lets scans end before the source is closed. One that goes on although its context has ended is
+// left behind: what it scans may be what the run was refused for, and the program ends.
+func (all scans) end() {
+	patience := time.NewTimer(2 * time.Second)
+	for _, s := range all {
+		select {
+		case <-s.done:
+		case <-patience.C:
+			patience.Reset(0) // for the next one
+			os.RemoveAll(s.dir)
+		}
+	}
+}

@@ -1,0 +1,117 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package cli
+
+// What every command's flags share: an environment variable each, and the
+// freedom to stand before or after the arguments.
+
+import (
+	"reflect"
+	"slices"
+	"strings"
+
+	"github.com/urfave/cli/v2"
+)
+
+const envPrefix = "SBOM_BLESS_"
+
+// prepare gives each flag of the commands the environment variable
+// SBOM_BLESS_NAME, and each command the usage error of the app. A command whose usage
+// names no argument takes none.
+func prepare(commands []*cli.Command) {
+	for _, c := range commands {
+		c.OnUsageError = usageError
+		c.HideHelpCommand = true
+		if c.ArgsUsage == "" {
+			c.ArgsUsage = " " // or else help says [arguments...]
+			c.Before = noArguments
+		}
+		for _, f := range c.Flags {
+			if c.Name == "inspect" && f.Names()[0] == "files" {
+				continue // SBOM_BLESS_FILES is a path, for enforce
+			}
+			env := reflect.ValueOf(f).Elem().FieldByName("EnvVars")
+			name := envPrefix + strings.ToUpper(strings.ReplaceAll(f.Names()[0], "-", "_"))
+			if vars := env.Interface().([]string); !slices.Contains(vars, name) { // a flag may serve several commands
+				env.Set(reflect.ValueOf(append(vars, name)))
+			}
+		}
+		prepare(c.Subcommands)
+	}
+}
+
+func noArguments(c *cli.Context) error {
+	if c.NArg() > 0 {
+		return usagef("%s takes no arguments, but got %q", c.Command.Name, c.Args().First())
+	}
+	return nil
+}
+
+// flagsFirst reorders args so that flags stand before arguments, because
+// urfave/cli stops looking for flags at the first argument. What follows "--"
+// stays as it is.
+func flagsFirst(app *cli.App, args []string) []string {
+	if len(args) < 2 {
+		return args
+	}
+	out := []string{args[0]}
+	rest := args[1:]
+	commands := app.Commands
+	var flags []cli.Flag
+	for len(rest) > 0 { // descend to the command that is meant
+		c := find(commands, rest[0])
+		if c == nil {
+			break
+		}
+		out = append(out, rest[0])
+		rest, commands, flags = rest[1:], c.Subcommands, c.Flags
+	}
+	if len(out) == 1 {
+		return args
+	}
+	var positional []string
+	for len(rest) > 0 {
+		arg := rest[0]
+		rest = rest[1:]
+		switch {
+		case arg == "--":
+			positional = append(append(positional, arg), rest...)
+			rest = nil
+		case len(arg) > 1 && arg[0] == '-':
+			out = append(out, arg)
+			if takesValue(flags, arg) && len(rest) > 0 {
+				out = append(out, rest[0])
+				rest = rest[1:]
+			}
+		default:
+			positional = append(positional, arg)
+		}
+	}
+	return append(out, positional...)
+}
+
+func find(commands []*cli.Command, name string) *cli.Command {
+	for _, c := range commands {
+		if c.HasName(name) {
+			return c
+		}
+	}
+	return nil
+}
+
+// takesValue tells whether arg is a flag whose value is the next argument.
+func takesValue(flags []cli.Flag, arg string) bool {
+	name := strings.TrimLeft(arg, "-")
+	if strings.Contains(name, "=") {
+		return false
+	}
+	for _, f := range flags {
+		for _, n := range f.Names() {
+			if n == name {
+				_, isBool := f.(*cli.BoolFlag)
+				return !isBool
+			}
+		}
+	}
+	return false
+}
