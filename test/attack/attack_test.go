@@ -102,7 +102,7 @@ func TestAttacks(t *testing.T) {
 	vm.Test(t, nil, vm.Config{
 		Memory:  1536,
 		Modules: guestModules,
-		Timeout: 20 * time.Minute,
+		Timeout: 30 * time.Minute,
 		Host: func(t vm.TB, c *vm.Config) {
 			for in, from := range guestFiles() {
 				c.Files[in] = from
