@@ -32,8 +32,8 @@ import (
 	"github.com/sbom-bless/sbom-bless/attest"
 	"github.com/sbom-bless/sbom-bless/attest/embedded"
 	"github.com/sbom-bless/sbom-bless/attest/filelist"
-	blessing "github.com/sbom-bless/sbom-bless/bless"
 	"github.com/sbom-bless/sbom-bless/enforce"
+	"github.com/sbom-bless/sbom-bless/internal/imageconfig"
 	"github.com/sbom-bless/sbom-bless/policy"
 	"github.com/sbom-bless/sbom-bless/transport"
 )
@@ -275,13 +275,13 @@ func TestAttestedEmbedded(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	config, err := blessing.EmbedInConfig([]byte(imageConfig), sum(layer))
+	config, err := imageconfig.AddEmbedded([]byte(imageConfig), sum(layer))
 	if err != nil {
 		t.Fatal(err)
 	}
 	raw := fmt.Appendf(nil, `{"schemaVersion":2,"mediaType":%q,"config":{"mediaType":%q,"size":%d,"digest":"%s"},"layers":[{"mediaType":%q,"size":%d,"digest":"%s"}]}`,
 		types.OCIManifestSchema1, types.OCIConfigJSON, len(config), sum(config), types.OCIUncompressedLayer, len(layer), sum(layer))
-	content := attest.Dir(t.TempDir())
+	content := transport.NewMemory(nil)
 	for _, blob := range [][]byte{raw, config, layer} {
 		desc := v1.Descriptor{Size: int64(len(blob)), Digest: sum(blob)}
 		if err := content.PutBlob(t.Context(), desc, func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(blob)), nil }); err != nil {
