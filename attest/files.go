@@ -19,7 +19,7 @@ func FileList(t *tree.Tree, owner map[string]int, packages []filelist.Package) (
 		if !e.Regular() {
 			continue
 		}
-		f := filelist.File{Path: e.Name, Mode: uint16(e.Mode), UID: uint32(e.UID), GID: uint32(e.GID), Package: -1}
+		f := filelist.File{Path: e.Name, Mode: uint16(e.Mode), UID: uint32(e.UID), GID: uint32(e.GID), Size: e.Size, Package: -1}
 		if copy(f.SHA256[:], e.SHA256) != len(f.SHA256) {
 			return nil, fmt.Errorf("%s: no SHA-256", e.Name)
 		}
@@ -37,7 +37,7 @@ func FileList(t *tree.Tree, owner map[string]int, packages []filelist.Package) (
 	return filelist.Encode(files, packages)
 }
 
-// CheckFiles compares a file list with a tree: paths, digests, owners and modes
+// CheckFiles compares a file list with a tree: paths, digests, sizes, owners and modes
 // of the regular files must be the same. The error names the first file that differs.
 func CheckFiles(l *filelist.List, t *tree.Tree) error {
 	n := 0
@@ -58,6 +58,8 @@ func CheckFiles(l *filelist.List, t *tree.Tree) error {
 			return fmt.Errorf("%q: in the file list, not in the image", f.Path)
 		case !bytes.Equal(f.SHA256[:], e.SHA256):
 			return fmt.Errorf("%q: SHA-256 %x in the file list, the file has %x", e.Name, f.SHA256, e.SHA256)
+		case f.Size >= 0 && f.Size != e.Size:
+			return fmt.Errorf("%q: %d bytes in the file list, the file has %d", e.Name, f.Size, e.Size)
 		case uint32(f.Mode) != e.Mode || f.UID != uint32(e.UID) || f.GID != uint32(e.GID):
 			return fmt.Errorf("%q: mode %o, owner %d:%d in the file list, the file has %o, %d:%d", e.Name, f.Mode, f.UID, f.GID, e.Mode, e.UID, e.GID)
 		}

@@ -19,7 +19,7 @@ func TestFileListOfTree(t *testing.T) {
 	fixture := func() *tree.Tree {
 		tr, err := tree.Flatten([][]tree.File{{
 			{Name: "bin", Type: '5', Mode: 0o755},
-			{Name: "bin/a", Type: '0', Mode: 0o4755, UID: 1, GID: 2, SHA256: sum, Code: true},
+			{Name: "bin/a", Type: '0', Mode: 0o4755, UID: 1, GID: 2, SHA256: sum, Size: 9, Code: true},
 			{Name: "bin/b", Type: '1', Link: "bin/a", Mode: 0o4755, UID: 1, GID: 2},
 			{Name: "bin/c", Type: '2', Link: "a"},
 			{Name: "etc/motd", Type: '0', Mode: 0o644, SHA256: sum},
@@ -42,8 +42,8 @@ func TestFileListOfTree(t *testing.T) {
 		got = append(got, l.File(i))
 	}
 	want := []filelist.File{
-		{Path: "bin/a", SHA256: [32]byte(sum), Mode: 0o4755, UID: 1, GID: 2, Flags: filelist.Code, Package: 0},
-		{Path: "bin/b", SHA256: [32]byte(sum), Mode: 0o4755, UID: 1, GID: 2, Flags: filelist.Code | filelist.HardLink, Package: -1},
+		{Path: "bin/a", SHA256: [32]byte(sum), Mode: 0o4755, UID: 1, GID: 2, Flags: filelist.Code, Package: 0, Size: 9},
+		{Path: "bin/b", SHA256: [32]byte(sum), Mode: 0o4755, UID: 1, GID: 2, Flags: filelist.Code | filelist.HardLink, Package: -1, Size: 9},
 		{Path: "etc/motd", SHA256: [32]byte(sum), Mode: 0o644, Package: -1},
 	}
 	if d := cmp.Diff(want, got); d != "" {
@@ -53,7 +53,8 @@ func TestFileListOfTree(t *testing.T) {
 		t.Error(err)
 	}
 	for want, edit := range map[string]func(t *tree.Tree){
-		`"bin/a": SHA-256`:   func(t *tree.Tree) { t.Lookup("bin/a").SHA256 = make([]byte, 32) },
+		`"bin/a": SHA-256`: func(t *tree.Tree) { t.Lookup("bin/a").SHA256 = make([]byte, 32) },
+		`"bin/a": 9 bytes in the file list, the file has 8`: func(t *tree.Tree) { t.Lookup("bin/a").Size = 8 },
 		`"bin/a": mode 4755`: func(t *tree.Tree) { t.Lookup("bin/a").Mode = 0o755 },
 		`"bin/b": mode 4755, owner 1:2 in the file list, the`: func(t *tree.Tree) { t.Lookup("bin/b").UID = 0 },
 		`"bin/a": in the file list, not in the image`:         func(t *tree.Tree) { t.Lookup("bin/a").Type = '2' },

@@ -20,7 +20,7 @@ func ours(name string) bool {
 
 // sign has the edit for p made by a worker, waiting for one if all are busy.
 func (s *layerScan) sign(p *pending, f tree.File) {
-	head := bytes.Clone(s.content.head)
+	head := bytes.Clone(s.content.head[:min(domainHead, len(s.content.head))])
 	s.signing.Add(1)
 	select {
 	case s.workers.work <- func() { s.makeEdit(p, &f, head) }:
@@ -109,8 +109,8 @@ func (r *run) attributes(e *xattr.Entry, f *tree.File, head []byte) (map[string]
 	return attrs, r.checkBudget(e, attrs)
 }
 
-// headSize is how much of a file otherDomain needs.
-const headSize = 16
+// domainHead is how much of a file otherDomain needs.
+const domainHead = 16
 
 // otherDomain refuses a file whose content is something else that the same key
 // signs. An IMA signature of version 2 is over the bare digest of the content:

@@ -229,6 +229,9 @@ type ImageResult struct {
 	SourceEmbedded *v1.Descriptor `json:"sourceEmbedded,omitempty"`
 	// Created is when the image says it was made.
 	Created time.Time `json:"created,omitzero"`
+	// Memory are the files that a node runs under rule jit alone: they ask for memory that is
+	// writable and executable.
+	Memory []MemoryFile `json:"memory,omitempty"`
 	// Tree is what a container sees, if Options.Files asked for it; not part of the JSON.
 	Tree *tree.Tree `json:"-"`
 	// Manifest and Config are the bytes that Blessed describes, and those of its config; not part of the JSON.

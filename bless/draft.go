@@ -88,6 +88,9 @@ func (n *node) imageResult() ImageResult {
 	for _, l := range img.layers {
 		ir.Layers = append(ir.Layers, l.out)
 	}
+	if img.tree != nil {
+		ir.Memory = memoryFiles(img.tree)
+	}
 	return ir
 }
 

@@ -44,6 +44,9 @@ type ImageInspection struct {
 	Descriptor v1.Descriptor     `json:"descriptor"`
 	Layers     []LayerInspection `json:"layers"`
 	Total      Coverage          `json:"total"`
+	// Memory are the files that a node runs under rule jit alone, if InspectOptions.Tree asked
+	// for the tree.
+	Memory []MemoryFile `json:"memory"`
 	// Tree is what a container sees, if InspectOptions.Tree asked for it.
 	Tree *tree.Tree `json:"-"`
 }
@@ -160,6 +163,7 @@ func Inspect(ctx context.Context, src transport.Source, o InspectOptions) (*Insp
 			if ii.Tree, err = tree.Flatten(entries); err != nil {
 				return nil, fmt.Errorf("%s: %s: %w", src.Reference(), ii.Platform, err)
 			}
+			ii.Memory = memoryFiles(ii.Tree)
 		}
 		result.Images = append(result.Images, ii)
 	}

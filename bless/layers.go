@@ -61,9 +61,10 @@ func (r *run) layers(ctx context.Context, root *node) error {
 func (r *run) checkTree(img *image) error {
 	var layers [][]tree.File
 	needed := r.opts.Files
+	// Hard links can lead to nothing, and a file that asks for much may be replaced above.
 	for _, j := range img.layers {
 		layers = append(layers, j.out.Files)
-		needed = needed || slices.ContainsFunc(j.out.Files, func(f tree.File) bool { return f.Type == '1' })
+		needed = needed || slices.ContainsFunc(j.out.Files, func(f tree.File) bool { return f.Type == '1' || f.Memory != "" })
 	}
 	if !needed {
 		return nil

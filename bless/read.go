@@ -159,7 +159,7 @@ func (l *layerReader) End() error {
 		if l.hashes {
 			l.content.fill(f)
 		}
-		f.Code = l.content.isCode(f)
+		f.Code, f.Memory = l.content.isCode(f), memoryOf(l.content.head, f.Size)
 		l.stats.count(f)
 		l.content.head = l.content.head[:0]
 	}

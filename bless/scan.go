@@ -151,7 +151,7 @@ func (s *layerScan) End() error {
 func (s *layerScan) finish() {
 	f := &s.files[len(s.files)-1]
 	s.content.fill(f)
-	f.Code = s.content.isCode(f)
+	f.Code, f.Memory = s.content.isCode(f), memoryOf(s.content.head, f.Size)
 	s.stats.count(f)
 	s.sign(s.open, *f)
 }
@@ -300,7 +300,11 @@ func (c *content) write(p []byte) {
 	}
 }
 
-// sniff keeps the first bytes, which tell code.
+// headSize is how much of a file is kept at hand. Linkers put the program headers of ELF
+// files into it, right behind the file header.
+const headSize = 4096
+
+// sniff keeps the first bytes, which tell code, and what it asks for.
 func (c *content) sniff(p []byte) {
 	if n := headSize - len(c.head); n > 0 {
 		c.head = append(c.head, p[:min(n, len(p))]...)

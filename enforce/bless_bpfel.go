@@ -20,7 +20,7 @@ type blessAgent struct {
 	Inode uint64
 }
 
-type blessBelowKey struct {
+type blessCopyKey struct {
 	_          structs.HostLayout
 	Dev        uint32
 	Generation uint32
@@ -51,14 +51,18 @@ const (
 	blessDomainFlagsDOMAIN_HOST_ROOT    blessDomainFlags = 64
 	blessDomainFlagsDOMAIN_LISTED       blessDomainFlags = 128
 	blessDomainFlagsDOMAIN_SIGNED       blessDomainFlags = 256
+	blessDomainFlagsDOMAIN_SIZES        blessDomainFlags = 512
+	blessDomainFlagsDOMAIN_DEVICES      blessDomainFlags = 1024
+	blessDomainFlagsDOMAIN_REDIRECT     blessDomainFlags = 2048
 )
 
 type blessEvent struct {
 	_         structs.HostLayout
+	Version   uint32
+	Dev       uint32
 	Time      uint64
 	Cgroup    uint64
 	Inode     uint64
-	Dev       uint32
 	Domain    uint32
 	Pid       uint32
 	Tid       uint32
@@ -77,16 +81,32 @@ type blessEvent struct {
 		Comm [16]int8
 	}
 	Path [320]int8
+	_    [4]byte
 }
 
-type blessGood struct {
+type blessEventVersion uint32
+
+const (
+	blessEventVersionEVENT_VERSION blessEventVersion = 1
+)
+
+type blessJudged struct {
 	_          structs.HostLayout
+	Size       uint64
+	Ctime      uint64
+	Writes     uint32
 	Set        uint32
 	Generation uint32
 	Keyring    int32
-	Reserved   uint32
-	Size       uint64
-	Ctime      uint64
+	File       uint32
+	Reason     uint32
+	Digest     [32]uint8
+}
+
+type blessKnownInode struct {
+	_      structs.HostLayout
+	Flags  uint32
+	Writes uint32
 }
 
 type blessMountKey struct {
@@ -94,6 +114,19 @@ type blessMountKey struct {
 	Domain uint32
 	Dev    uint32
 }
+
+type blessNameKey struct {
+	_    structs.HostLayout
+	Text [8]int8
+}
+
+type blessNameMeaning uint32
+
+const (
+	blessNameMeaningNAME_SUFFIX blessNameMeaning = 1
+	blessNameMeaningNAME_CODE   blessNameMeaning = 2
+	blessNameMeaningNAME_DATA   blessNameMeaning = 3
+)
 
 type blessNearest struct {
 	_      structs.HostLayout
@@ -154,15 +187,21 @@ const (
 	blessReasonREASON_TAKEOVER       blessReason = 17
 	blessReasonREASON_LOST           blessReason = 18
 	blessReasonREASON_REPEATED       blessReason = 19
-	blessReasonREASONS               blessReason = 20
+	blessReasonREASON_HASHED         blessReason = 20
+	blessReasonREASON_UNMARKED       blessReason = 21
+	blessReasonREASON_FOREIGN        blessReason = 22
+	blessReasonREASONS               blessReason = 23
 )
 
 type blessRecentKey struct {
-	_      structs.HostLayout
-	Domain uint32
-	Op     uint16
-	Reason uint16
-	Inode  uint64
+	_          structs.HostLayout
+	Domain     uint32
+	Op         uint16
+	Reason     uint16
+	Dev        uint32
+	Generation uint32
+	Inode      uint64
+	Ctime      uint64
 }
 
 type blessSettings struct {
@@ -192,14 +231,10 @@ type blessSignedDigest struct {
 }
 
 type blessSpent struct {
-	_      structs.HostLayout
-	Since  uint64
-	Events uint64
-}
-
-type blessSuffixKey struct {
-	_    structs.HostLayout
-	Text [8]int8
+	_       structs.HostLayout
+	Since   uint64
+	Denials uint32
+	Allowed uint32
 }
 
 // Names of all BPF objects in the ELF.
@@ -207,14 +242,16 @@ type blessSuffixKey struct {
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
 	blessMapAgents          = "agents"
-	blessMapBelow           = "below"
 	blessMapBudgets         = "budgets"
 	blessMapCgroups         = "cgroups"
+	blessMapCopies          = "copies"
 	blessMapCounters        = "counters"
 	blessMapDomains         = "domains"
 	blessMapEvents          = "events"
+	blessMapInodes          = "inodes"
 	blessMapLabels          = "labels"
 	blessMapMounts          = "mounts"
+	blessMapNames           = "names"
 	blessMapNear            = "near"
 	blessMapObjects         = "objects"
 	blessMapRecent          = "recent"
@@ -223,8 +260,6 @@ const (
 	blessMapSetting         = "setting"
 	blessMapSignatures      = "signatures"
 	blessMapSignedDigests   = "signed_digests"
-	blessMapSuffixes        = "suffixes"
-	blessMapUsed            = "used"
 	blessMapVerdicts        = "verdicts"
 	blessProgAnonymousInode = "anonymous_inode"
 	blessProgBpfCall        = "bpf_call"
@@ -234,6 +269,7 @@ const (
 	blessProgCredsForExec   = "creds_for_exec"
 	blessProgFileSetattr    = "file_setattr"
 	blessProgFork           = "fork"
+	blessProgInodeFree      = "inode_free"
 	blessProgIoctl          = "ioctl"
 	blessProgIoctlCompat    = "ioctl_compat"
 	blessProgKernMount      = "kern_mount"
@@ -241,6 +277,7 @@ const (
 	blessProgLink           = "link"
 	blessProgLoadData       = "load_data"
 	blessProgMmap           = "mmap"
+	blessProgMmapAddr       = "mmap_addr"
 	blessProgMount          = "mount"
 	blessProgMoveMount      = "move_mount"
 	blessProgMprotect       = "mprotect"
@@ -260,8 +297,14 @@ const (
 	blessProgTraceme        = "traceme"
 	blessProgUmount         = "umount"
 	blessProgUnlink         = "unlink"
+	blessProgUringCmd       = "uring_cmd"
+	blessVarOvlCount        = "ovl_count"
 	blessVarOvlEntry        = "ovl_entry"
+	blessVarOvlFlags        = "ovl_flags"
 	blessVarOvlLower        = "ovl_lower"
+	blessVarOvlLowerdata    = "ovl_lowerdata"
+	blessVarOvlPath         = "ovl_path"
+	blessVarOvlUpperdata    = "ovl_upperdata"
 	blessVarPinsDev         = "pins_dev"
 	blessVarPinsInode       = "pins_inode"
 	blessVarTypes           = "types"
@@ -317,6 +360,7 @@ type blessProgramSpecs struct {
 	CredsForExec   *ebpf.ProgramSpec `ebpf:"creds_for_exec"`
 	FileSetattr    *ebpf.ProgramSpec `ebpf:"file_setattr"`
 	Fork           *ebpf.ProgramSpec `ebpf:"fork"`
+	InodeFree      *ebpf.ProgramSpec `ebpf:"inode_free"`
 	Ioctl          *ebpf.ProgramSpec `ebpf:"ioctl"`
 	IoctlCompat    *ebpf.ProgramSpec `ebpf:"ioctl_compat"`
 	KernMount      *ebpf.ProgramSpec `ebpf:"kern_mount"`
@@ -324,6 +368,7 @@ type blessProgramSpecs struct {
 	Link           *ebpf.ProgramSpec `ebpf:"link"`
 	LoadData       *ebpf.ProgramSpec `ebpf:"load_data"`
 	Mmap           *ebpf.ProgramSpec `ebpf:"mmap"`
+	MmapAddr       *ebpf.ProgramSpec `ebpf:"mmap_addr"`
 	Mount          *ebpf.ProgramSpec `ebpf:"mount"`
 	MoveMount      *ebpf.ProgramSpec `ebpf:"move_mount"`
 	Mprotect       *ebpf.ProgramSpec `ebpf:"mprotect"`
@@ -343,6 +388,7 @@ type blessProgramSpecs struct {
 	Traceme        *ebpf.ProgramSpec `ebpf:"traceme"`
 	Umount         *ebpf.ProgramSpec `ebpf:"umount"`
 	Unlink         *ebpf.ProgramSpec `ebpf:"unlink"`
+	UringCmd       *ebpf.ProgramSpec `ebpf:"uring_cmd"`
 }
 
 // blessMapSpecs contains maps before they are loaded into the kernel.
@@ -350,14 +396,16 @@ type blessProgramSpecs struct {
 // It can be passed ebpf.CollectionSpec.Assign.
 type blessMapSpecs struct {
 	Agents        *ebpf.MapSpec `ebpf:"agents"`
-	Below         *ebpf.MapSpec `ebpf:"below"`
 	Budgets       *ebpf.MapSpec `ebpf:"budgets"`
 	Cgroups       *ebpf.MapSpec `ebpf:"cgroups"`
+	Copies        *ebpf.MapSpec `ebpf:"copies"`
 	Counters      *ebpf.MapSpec `ebpf:"counters"`
 	Domains       *ebpf.MapSpec `ebpf:"domains"`
 	Events        *ebpf.MapSpec `ebpf:"events"`
+	Inodes        *ebpf.MapSpec `ebpf:"inodes"`
 	Labels        *ebpf.MapSpec `ebpf:"labels"`
 	Mounts        *ebpf.MapSpec `ebpf:"mounts"`
+	Names         *ebpf.MapSpec `ebpf:"names"`
 	Near          *ebpf.MapSpec `ebpf:"near"`
 	Objects       *ebpf.MapSpec `ebpf:"objects"`
 	Recent        *ebpf.MapSpec `ebpf:"recent"`
@@ -366,8 +414,6 @@ type blessMapSpecs struct {
 	Setting       *ebpf.MapSpec `ebpf:"setting"`
 	Signatures    *ebpf.MapSpec `ebpf:"signatures"`
 	SignedDigests *ebpf.MapSpec `ebpf:"signed_digests"`
-	Suffixes      *ebpf.MapSpec `ebpf:"suffixes"`
-	Used          *ebpf.MapSpec `ebpf:"used"`
 	Verdicts      *ebpf.MapSpec `ebpf:"verdicts"`
 }
 
@@ -375,11 +421,16 @@ type blessMapSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type blessVariableSpecs struct {
-	OvlEntry  *ebpf.VariableSpec `ebpf:"ovl_entry"`
-	OvlLower  *ebpf.VariableSpec `ebpf:"ovl_lower"`
-	PinsDev   *ebpf.VariableSpec `ebpf:"pins_dev"`
-	PinsInode *ebpf.VariableSpec `ebpf:"pins_inode"`
-	Types     *ebpf.VariableSpec `ebpf:"types"`
+	OvlCount     *ebpf.VariableSpec `ebpf:"ovl_count"`
+	OvlEntry     *ebpf.VariableSpec `ebpf:"ovl_entry"`
+	OvlFlags     *ebpf.VariableSpec `ebpf:"ovl_flags"`
+	OvlLower     *ebpf.VariableSpec `ebpf:"ovl_lower"`
+	OvlLowerdata *ebpf.VariableSpec `ebpf:"ovl_lowerdata"`
+	OvlPath      *ebpf.VariableSpec `ebpf:"ovl_path"`
+	OvlUpperdata *ebpf.VariableSpec `ebpf:"ovl_upperdata"`
+	PinsDev      *ebpf.VariableSpec `ebpf:"pins_dev"`
+	PinsInode    *ebpf.VariableSpec `ebpf:"pins_inode"`
+	Types        *ebpf.VariableSpec `ebpf:"types"`
 }
 
 // blessObjects contains all objects after they have been loaded into the kernel.
@@ -403,14 +454,16 @@ func (o *blessObjects) Close() error {
 // It can be passed to loadBlessObjects or ebpf.CollectionSpec.LoadAndAssign.
 type blessMaps struct {
 	Agents        *ebpf.Map `ebpf:"agents"`
-	Below         *ebpf.Map `ebpf:"below"`
 	Budgets       *ebpf.Map `ebpf:"budgets"`
 	Cgroups       *ebpf.Map `ebpf:"cgroups"`
+	Copies        *ebpf.Map `ebpf:"copies"`
 	Counters      *ebpf.Map `ebpf:"counters"`
 	Domains       *ebpf.Map `ebpf:"domains"`
 	Events        *ebpf.Map `ebpf:"events"`
+	Inodes        *ebpf.Map `ebpf:"inodes"`
 	Labels        *ebpf.Map `ebpf:"labels"`
 	Mounts        *ebpf.Map `ebpf:"mounts"`
+	Names         *ebpf.Map `ebpf:"names"`
 	Near          *ebpf.Map `ebpf:"near"`
 	Objects       *ebpf.Map `ebpf:"objects"`
 	Recent        *ebpf.Map `ebpf:"recent"`
@@ -419,22 +472,22 @@ type blessMaps struct {
 	Setting       *ebpf.Map `ebpf:"setting"`
 	Signatures    *ebpf.Map `ebpf:"signatures"`
 	SignedDigests *ebpf.Map `ebpf:"signed_digests"`
-	Suffixes      *ebpf.Map `ebpf:"suffixes"`
-	Used          *ebpf.Map `ebpf:"used"`
 	Verdicts      *ebpf.Map `ebpf:"verdicts"`
 }
 
 func (m *blessMaps) Close() error {
 	return _BlessClose(
 		m.Agents,
-		m.Below,
 		m.Budgets,
 		m.Cgroups,
+		m.Copies,
 		m.Counters,
 		m.Domains,
 		m.Events,
+		m.Inodes,
 		m.Labels,
 		m.Mounts,
+		m.Names,
 		m.Near,
 		m.Objects,
 		m.Recent,
@@ -443,8 +496,6 @@ func (m *blessMaps) Close() error {
 		m.Setting,
 		m.Signatures,
 		m.SignedDigests,
-		m.Suffixes,
-		m.Used,
 		m.Verdicts,
 	)
 }
@@ -453,11 +504,16 @@ func (m *blessMaps) Close() error {
 //
 // It can be passed to loadBlessObjects or ebpf.CollectionSpec.LoadAndAssign.
 type blessVariables struct {
-	OvlEntry  *ebpf.Variable `ebpf:"ovl_entry"`
-	OvlLower  *ebpf.Variable `ebpf:"ovl_lower"`
-	PinsDev   *ebpf.Variable `ebpf:"pins_dev"`
-	PinsInode *ebpf.Variable `ebpf:"pins_inode"`
-	Types     *ebpf.Variable `ebpf:"types"`
+	OvlCount     *ebpf.Variable `ebpf:"ovl_count"`
+	OvlEntry     *ebpf.Variable `ebpf:"ovl_entry"`
+	OvlFlags     *ebpf.Variable `ebpf:"ovl_flags"`
+	OvlLower     *ebpf.Variable `ebpf:"ovl_lower"`
+	OvlLowerdata *ebpf.Variable `ebpf:"ovl_lowerdata"`
+	OvlPath      *ebpf.Variable `ebpf:"ovl_path"`
+	OvlUpperdata *ebpf.Variable `ebpf:"ovl_upperdata"`
+	PinsDev      *ebpf.Variable `ebpf:"pins_dev"`
+	PinsInode    *ebpf.Variable `ebpf:"pins_inode"`
+	Types        *ebpf.Variable `ebpf:"types"`
 }
 
 // blessPrograms contains all programs after they have been loaded into the kernel.
@@ -472,6 +528,7 @@ type blessPrograms struct {
 	CredsForExec   *ebpf.Program `ebpf:"creds_for_exec"`
 	FileSetattr    *ebpf.Program `ebpf:"file_setattr"`
 	Fork           *ebpf.Program `ebpf:"fork"`
+	InodeFree      *ebpf.Program `ebpf:"inode_free"`
 	Ioctl          *ebpf.Program `ebpf:"ioctl"`
 	IoctlCompat    *ebpf.Program `ebpf:"ioctl_compat"`
 	KernMount      *ebpf.Program `ebpf:"kern_mount"`
@@ -479,6 +536,7 @@ type blessPrograms struct {
 	Link           *ebpf.Program `ebpf:"link"`
 	LoadData       *ebpf.Program `ebpf:"load_data"`
 	Mmap           *ebpf.Program `ebpf:"mmap"`
+	MmapAddr       *ebpf.Program `ebpf:"mmap_addr"`
 	Mount          *ebpf.Program `ebpf:"mount"`
 	MoveMount      *ebpf.Program `ebpf:"move_mount"`
 	Mprotect       *ebpf.Program `ebpf:"mprotect"`
@@ -498,6 +556,7 @@ type blessPrograms struct {
 	Traceme        *ebpf.Program `ebpf:"traceme"`
 	Umount         *ebpf.Program `ebpf:"umount"`
 	Unlink         *ebpf.Program `ebpf:"unlink"`
+	UringCmd       *ebpf.Program `ebpf:"uring_cmd"`
 }
 
 func (p *blessPrograms) Close() error {
@@ -510,6 +569,7 @@ func (p *blessPrograms) Close() error {
 		p.CredsForExec,
 		p.FileSetattr,
 		p.Fork,
+		p.InodeFree,
 		p.Ioctl,
 		p.IoctlCompat,
 		p.KernMount,
@@ -517,6 +577,7 @@ func (p *blessPrograms) Close() error {
 		p.Link,
 		p.LoadData,
 		p.Mmap,
+		p.MmapAddr,
 		p.Mount,
 		p.MoveMount,
 		p.Mprotect,
@@ -536,6 +597,7 @@ func (p *blessPrograms) Close() error {
 		p.Traceme,
 		p.Umount,
 		p.Unlink,
+		p.UringCmd,
 	)
 }
 

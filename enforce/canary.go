@@ -18,6 +18,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/cilium/ebpf"
 	"golang.org/x/sys/unix"
 )
 
@@ -41,7 +42,8 @@ type Proof struct {
 }
 
 // Canary proves that the verifier is in force and can see: a listed program
-// must run, another must get EPERM, and no IMA policy may have come.
+// must run, another must get EPERM, no IMA rule for files may have come, and
+// the kernel may not have skipped a program.
 func (e *Enforcer) Canary() error {
 	proof := Proof{Time: time.Now().UTC()}
 	err := e.sing()
@@ -60,7 +62,7 @@ func (e *Enforcer) Canary() error {
 }
 
 func (e *Enforcer) sing() error {
-	if err := checkIMA(); err != nil {
+	if err := errors.Join(checkIMA(), e.checkMisses()); err != nil {
 		return err
 	}
 	if e.canary == nil {
@@ -71,6 +73,51 @@ func (e *Enforcer) sing() error {
 		e.canary = c
 	}
 	return e.canary.try()
+}
+
+// checkMisses refuses a kernel that skipped one of our programs: what that had
+// to judge was allowed. Those that pass checkSkips never do.
+func (e *Enforcer) checkMisses() error {
+	unlock, err := e.lock()
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	var key uint64
+	var object uint8
+	it := e.maps["objects"].Iterate()
+	for it.Next(&key, &object) {
+		if key>>32 != 1 { // no program
+			continue
+		}
+		p, err := ebpf.NewProgramFromID(ebpf.ProgramID(key))
+		if errors.Is(err, fs.ErrNotExist) { // of an older version
+			continue
+		}
+		if err == nil {
+			err = errors.Join(missed(p), p.Close())
+		}
+		if err != nil {
+			return fmt.Errorf("program %d: %w", uint32(key), err)
+		}
+	}
+	return it.Err()
+}
+
+func missed(p *ebpf.Program) error {
+	info, err := p.Info()
+	if err != nil {
+		return err
+	}
+	stats, err := p.Stats()
+	if err != nil {
+		return err
+	}
+	if stats.RecursionMisses > 0 {
+		return fmt.Errorf("the kernel skipped %s %d times, and what it had to judge was allowed\n"+
+			"hint: boot another kernel, and report this with the output of uname -a", info.Name, stats.RecursionMisses)
+	}
+	return nil
 }
 
 // LastProof gives what came of the last Canary, of whatever process; nil if there was none.
@@ -149,9 +196,12 @@ func detachedTmpfs() (*os.File, error) {
 	return os.NewFile(uintptr(mount), "tmpfs"), nil
 }
 
-func (c *canary) path(name string) string {
-	return fmt.Sprintf("/proc/self/fd/%d/%s", c.mount.Fd(), name)
+// inMount names a file of a mount that is nowhere.
+func inMount(mount *os.File, name string) string {
+	return fmt.Sprintf("/proc/self/fd/%d/%s", mount.Fd(), name)
 }
+
+func (c *canary) path(name string) string { return inMount(c.mount, name) }
 
 // try runs both programs.
 func (c *canary) try() error {

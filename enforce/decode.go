@@ -67,11 +67,15 @@ var counterNames = map[blessReason]string{
 	blessReasonREASON_ALLOWED:  "judged-good",
 	blessReasonREASON_LOST:     "lost-events",
 	blessReasonREASON_REPEATED: "repeated",
+	blessReasonREASON_HASHED:   "hashed",
+	blessReasonREASON_UNMARKED: "inodes-full",
+	blessReasonREASON_FOREIGN:  "skipped-records",
 }
 
 // Events reads reports until the given time, or forever
 // when it is the zero time; f gets each. One reader at a time: two would each
-// get part of the events.
+// get part of the events. Records of another version are skipped and counted, and
+// the first of them gives an event.
 func (e *Enforcer) Events(until time.Time, f func(Event) error) error {
 	r, err := ringbuf.NewReader(e.maps["events"])
 	if err != nil {
@@ -80,7 +84,7 @@ func (e *Enforcer) Events(until time.Time, f func(Event) error) error {
 	defer r.Close()
 	r.SetDeadline(until)
 	names := names{e: e, domains: map[uint32]*known{}}
-	for {
+	for skipped := false; ; {
 		record, err := r.Read()
 		if errors.Is(err, os.ErrDeadlineExceeded) {
 			return nil
@@ -89,6 +93,20 @@ func (e *Enforcer) Events(until time.Time, f func(Event) error) error {
 			return fmt.Errorf("events: %w", err)
 		}
 		event, err := decode(record.RawSample)
+		if errors.Is(err, errOtherRecord) {
+			if err := e.countSkipped(); err != nil {
+				return err
+			}
+			if skipped {
+				continue
+			}
+			skipped = true
+			e := Event{Time: time.Now().UTC(), Action: "skipped", Operation: "events", Message: "skipped: events: " + err.Error()}
+			if err := f(e); err != nil {
+				return err
+			}
+			continue
+		}
 		if err != nil {
 			return err
 		}
@@ -106,16 +124,25 @@ type decoded struct {
 	file uint32
 }
 
+// errOtherRecord is wrapped by errors about a record that programs of another version wrote.
+var errOtherRecord = errors.New("programs of another version wrote it; `sbom-bless enforce status` counts such records as skipped-records")
+
 // decode reads one record of the ring buffer.
 func decode(b []byte) (decoded, error) {
 	var r blessEvent
+	if len(b) != binary.Size(r) {
+		return decoded{}, fmt.Errorf("a record of %d bytes: %w", len(b), errOtherRecord)
+	}
 	if err := binary.Read(bytes.NewReader(b), binary.LittleEndian, &r); err != nil {
 		return decoded{}, fmt.Errorf("event of %d bytes: %w", len(b), err)
+	}
+	if r.Version != uint32(blessEventVersionEVENT_VERSION) {
+		return decoded{}, fmt.Errorf("a record of version %d: %w", r.Version, errOtherRecord)
 	}
 	op, ok := operations[blessOp(r.Op)]
 	reason, ok2 := reasons[blessReason(r.Reason)]
 	if !ok || !ok2 {
-		return decoded{}, fmt.Errorf("event with operation %d, reason %d: not known to this version", r.Op, r.Reason)
+		return decoded{}, fmt.Errorf("a record with operation %d, reason %d: %w", r.Op, r.Reason, errOtherRecord)
 	}
 	ev := Event{
 		Time: wall(r.Time), Domain: r.Domain, Cgroup: r.Cgroup, Operation: op, Reason: reason,
@@ -205,13 +232,13 @@ func (n *names) fill(ev *Event, file uint32) error {
 			i, listed = int(file), true
 		}
 		if listed {
-			ev.Package = d.files[i].Package
+			ev.Package, ev.List = d.files[i].Package, d.files[i].Image
 			if ev.Reason == "not-listed" {
 				ev.Reason = "modified"
 			}
 		}
 	}
-	ev.Message = ev.message()
+	ev.Rule, ev.Message = ev.remedy().rule, ev.message()
 	return nil
 }
 
@@ -245,13 +272,27 @@ func (n *names) domain(id uint32) (*known, error) {
 			clear(n.domains)
 		}
 		k := &known{d, set.Files, map[string]int{}}
-		for i, f := range set.Files {
+		for i, f := range slices.Backward(set.Files) { // the image's own before what was joined
 			k.byPath[f.Path] = i
 		}
 		n.domains[id] = k
 		return k, nil
 	}
 	return nil, nil
+}
+
+// countSkipped counts a record that could not be read, where `enforce status` finds it. Only the
+// reader of events writes this counter.
+func (e *Enforcer) countSkipped() error {
+	key, n := uint32(blessReasonREASON_FOREIGN), uint64(0)
+	err := e.maps["counters"].Lookup(key, &n)
+	if err == nil {
+		err = e.maps["counters"].Put(key, n+1)
+	}
+	if err != nil {
+		return fmt.Errorf("counters: %w", err)
+	}
+	return nil
 }
 
 // Counters tells how often each reason was given since the verifier was loaded.

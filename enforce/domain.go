@@ -73,6 +73,8 @@ type Rules struct {
 	GuardAll bool `json:"guardAll,omitempty"`
 	// Mounts are directories in Root on further filesystems that listed files may be run from.
 	Mounts []string `json:"mounts,omitempty"`
+	// Devices lets it open block devices for writing.
+	Devices bool `json:"devices,omitempty"`
 	// MaxSize denies larger files, unless 0.
 	MaxSize uint64 `json:"maxSize,omitempty"`
 }

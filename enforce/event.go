@@ -3,7 +3,10 @@
 package enforce
 
 import (
+	"cmp"
 	"fmt"
+	"path"
+	"strings"
 	"time"
 )
 
@@ -22,12 +25,16 @@ type Event struct {
 	Operation string `json:"operation"`
 	// Reason is a code of docs/enforce.md; empty when allowed.
 	Reason string `json:"reason,omitempty"`
+	// Rule is the one of the policy that would allow it, if there is one.
+	Rule string `json:"rule,omitempty"`
 	// Message says it in one line.
 	Message string `json:"message"`
 	Path    string `json:"path,omitempty"`
 	SHA256  string `json:"sha256,omitempty"`
 	// Package is the one that lists the file, or the path.
 	Package string `json:"package,omitempty"`
+	// List is the image whose list that is, if it was joined to that of Image.
+	List    string `json:"list,omitempty"`
 	PID     uint32 `json:"pid"`
 	Command string `json:"command"`
 	// Ancestors are the parent and those above it, four at most.
@@ -45,7 +52,7 @@ type Process struct {
 	Command string `json:"command"`
 }
 
-// message says in one line what happened.
+// message says in one line what happened, and which rule would allow it.
 func (e *Event) message() string {
 	what := e.Path
 	if what == "" {
@@ -53,37 +60,69 @@ func (e *Event) message() string {
 	}
 	said, ok := sentences[e.Reason]
 	if !ok {
-		said = "was judged good%.0s"
+		said = sentence{text: "was judged good"}
 	}
-	pkg := ""
+	text := said.text
+	if said.image {
+		text = fmt.Sprintf(text, cmp.Or(e.List, e.Image, "this container's image"))
+	}
 	if e.Package != "" {
-		pkg = " (" + e.Package + ")"
+		text += " (" + e.Package + ")"
 	}
-	image := e.Image
-	if image == "" {
-		image = "this container's image"
+	if r := e.remedy(); r.rule != "" {
+		text += "; rule " + r.rule + " " + r.does
 	}
-	return fmt.Sprintf("%s: %s: %s %s%s", e.Action, e.Operation, what, fmt.Sprintf(said, image), pkg)
+	return fmt.Sprintf("%s: %s: %s %s", e.Action, e.Operation, what, text)
 }
 
-// sentences say each reason; %s is the image.
-var sentences = map[string]string{
-	"no-domain":      "was tried by a task whose container is gone%.0s",
-	"rejected-fs":    "is on a filesystem whose content the kernel cannot vouch for%.0s",
-	"foreign-fs":     "is not on the root filesystem of %s",
-	"writable-layer": "is in the writable layer, not in %s",
-	"writer":         "is open for writing%.0s",
-	"too-large":      "is larger than the policy allows%.0s",
-	"no-digest":      "has no digest: the kernel gave none%.0s",
-	"no-set":         "cannot be judged: no file list is loaded for %s",
-	"not-listed":     "is not in the SBOM of %s",
-	"not-signed":     "carries no signature of a blessing that the kernel can read%.0s",
-	"bad-signature":  "is signed by no key of this node, or was modified since%.0s",
-	"modified":       "was modified since it was listed for %s",
-	"anonymous":      "asks for executable memory that no file stands behind%.0s",
-	"write-exec":     "would make writable memory executable%.0s",
-	"guarded":        "is code of %s and may not be changed",
-	"hardened":       "is closed to enforced containers%.0s",
-	"self":           "would weaken the verifier%.0s",
-	"takeover":       "another executable made itself the agent%.0s",
+// sentence says a reason. If it names the image, %s in text is where.
+type sentence struct {
+	text  string
+	image bool
+}
+
+var sentences = map[string]sentence{
+	"no-domain":      {text: "was attempted by a task whose container was removed"},
+	"rejected-fs":    {text: "is on a filesystem whose content the kernel cannot vouch for"},
+	"foreign-fs":     {"is not on the root filesystem of %s", true},
+	"writable-layer": {"is in the writable layer, not in %s", true},
+	"writer":         {text: "is open for writing"},
+	"too-large":      {text: "is larger than the policy allows"},
+	"no-digest":      {text: "has no digest: the kernel gave none"},
+	"no-set":         {"cannot be judged: no file list is loaded for %s", true},
+	"not-listed":     {"is not in the SBOM of %s", true},
+	"not-signed":     {text: "has no signature of a blessing that the kernel can read"},
+	"bad-signature":  {text: "is signed by no key of this node, or was modified since"},
+	"modified":       {"was modified since it was listed for %s", true},
+	"anonymous":      {text: "requests anonymous executable memory"},
+	"write-exec":     {text: "would make writable memory executable"},
+	"guarded":        {"is code of %s and may not be changed", true},
+	"hardened":       {text: "is closed to enforced containers"},
+	"self":           {text: "would weaken the verifier"},
+	"takeover":       {text: "another executable made itself the agent"},
+}
+
+// remedy is a rule of the policy that would allow something, and what the rule does.
+type remedy struct{ rule, does string }
+
+// remedies are by reason, or by reason and operation where the rule allows that one alone.
+var remedies = map[string]remedy{
+	"anonymous":            {"jit", "allows it"},
+	"write-exec":           {"jit", "allows it"},
+	"hardened userfaultfd": {"jit", "allows it"},
+	"foreign-fs":           {"mounts", "allows listed files there"},
+	"writable-layer":       {"soft", "allows listed files there"},
+	"too-large":            {"max-size", "sets the limit"},
+	"guarded setattr":      {"soft", "allows another owner or mode"},
+}
+
+// remedy of the zero value: no rule allows it.
+func (e *Event) remedy() remedy {
+	if e.Reason == "foreign-fs" && strings.HasPrefix(path.Base(e.Path), "memfd:") {
+		return remedies["anonymous"]
+	}
+	if r, ok := remedies[e.Reason+" "+e.Operation]; ok {
+		return r
+	}
+	return remedies[e.Reason]
 }

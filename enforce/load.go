@@ -61,9 +61,13 @@ func object() string {
 // the old ones go, and all share the pinned maps. Without any domain the
 // verifier decides nothing.
 func Load(o Options) (*Enforcer, error) {
-	if err := checkIMA(); err != nil {
+	if err := fit(); err != nil {
 		return nil, err
 	}
+	return load(o)
+}
+
+func load(o Options) (*Enforcer, error) {
 	spec, err := newSpec()
 	if err != nil {
 		return nil, err
@@ -479,7 +483,7 @@ func onBPFFS(dir string) error {
 		return fmt.Errorf("%s: %w", dir, err)
 	}
 	if uint32(st.Type) != unix.BPF_FS_MAGIC {
-		return fmt.Errorf("%s is not on a bpffs\nhint: mount -t bpf bpf /sys/fs/bpf", dir)
+		return fmt.Errorf("%s is not on a bpffs: %w\nhint: mount -t bpf bpf /sys/fs/bpf", dir, ErrNotSupported)
 	}
 	return nil
 }

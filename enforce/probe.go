@@ -34,6 +34,8 @@ type Ability struct {
 	Name string `json:"name"`
 	// OK: it can.
 	OK bool `json:"ok"`
+	// Unknown: whether it can was not found out, for the reason in Error. OK is false then.
+	Unknown bool `json:"unknown,omitempty"`
 	// Required: without it nothing can be enforced.
 	Required bool `json:"required"`
 	// Signed: trust modes keyring and both need it.
@@ -47,17 +49,23 @@ type Ability struct {
 // Probe tries what the verifier needs and what it can use. It leaves nothing
 // loaded.
 func Probe() []Ability {
+	lsm, hash := tryHooks()
+	is := func(err error) func() error { return func() error { return err } }
 	probes := []struct {
 		name, with, without string
 		required, signed    bool
 		try                 func() error
 	}{
+		{"programs never skipped", "what programs have to judge is judged",
+			"boot Linux 6.1.54 or later", true, false, checkSkips},
 		{"kernel type information", "programs fit this kernel",
 			"boot a kernel with CONFIG_DEBUG_INFO_BTF", true, false, probeBTF},
 		{"BPF LSM", "programs can deny",
-			"add bpf to the lsm= list of the kernel command line", true, false, probeLSM},
-		{"no IMA policy", "file hashes are those of the data",
-			"remove the IMA policy: with one the kernel's hashes can be stale", true, false, checkIMA},
+			"add bpf to the lsm= list of the kernel command line", true, false, is(lsm)},
+		{"fresh file hashes", "IMA has no rule for files, whose hashes could be stale",
+			"boot without IMA rules for files", true, false, checkIMA},
+		{"SHA-256 file hashes", "digests of lists and kernel compare",
+			"boot with ima_hash=sha256", true, false, is(hash)},
 		{"cgroup v2", "containers are told apart",
 			"boot with systemd.unified_cgroup_hierarchy=1", true, false, probeCgroup},
 		{"programs load", "trust mode sbom can be enforced",
@@ -77,59 +85,53 @@ func Probe() []Ability {
 	for _, p := range probes {
 		a := Ability{Name: p.name, OK: true, Required: p.required, Signed: p.signed, Consequence: p.with}
 		if err := p.try(); err != nil {
-			a.OK, a.Consequence, a.Error = false, p.without, firstLine(err)
+			message, hint, hinted := strings.Cut(err.Error(), "\nhint: ")
+			a.OK, a.Unknown, a.Consequence = false, !certain(err), p.without
+			switch {
+			case hinted:
+				a.Consequence = hint
+			case a.Unknown && os.Geteuid() != 0:
+				a.Consequence = "try as root"
+			case a.Unknown:
+				a.Consequence = "could not be tried"
+			}
+			a.Error, _, _ = strings.Cut(message, "\n")
 		}
 		out = append(out, a)
 	}
 	return out
 }
 
+// certain tells an answer from a question that failed.
+func certain(err error) bool {
+	var refused *ebpf.VerifierError
+	return errors.Is(err, ErrNotSupported) || errors.Is(err, ebpf.ErrNotSupported) || errors.Is(err, btf.ErrNotFound) || errors.As(err, &refused)
+}
+
 // Supports tells what keeps trust mode t from being enforced where the
-// abilities are; nil: nothing does.
+// abilities are; nil: nothing does. The error is no ErrNotSupported when all
+// that it names is unknown.
 func Supports(abilities []Ability, t Trust) error {
 	var missing []string
+	unknown := true
 	for _, a := range abilities {
 		if !a.OK && (a.Required || a.Signed && t.Signed()) {
 			missing = append(missing, a.Name+": "+a.Consequence)
+			unknown = unknown && a.Unknown
 		}
 	}
-	if missing == nil {
+	switch {
+	case missing == nil:
 		return nil
+	case unknown:
+		return fmt.Errorf("trust %s: could not be tried: %s", t, strings.Join(missing, "; "))
 	}
 	return fmt.Errorf("trust %s: %w: %s", t, ErrNotSupported, strings.Join(missing, "; "))
-}
-
-func firstLine(err error) string {
-	line, _, _ := strings.Cut(err.Error(), "\n")
-	return line
 }
 
 func probeBTF() error {
 	_, err := btf.LoadKernelSpec()
 	return err
-}
-
-// probeLSM makes an inode storage map, which fails with EOPNOTSUPP when bpf is
-// not among the active security modules.
-func probeLSM() error {
-	m, err := ebpf.NewMap(&ebpf.MapSpec{
-		Type: ebpf.InodeStorage, KeySize: 4, ValueSize: 4, Flags: unix.BPF_F_NO_PREALLOC,
-		Key: &btf.Int{Size: 4, Encoding: btf.Signed}, Value: &btf.Int{Size: 4},
-	})
-	if err != nil {
-		return err
-	}
-	if err := m.Close(); err != nil {
-		return err
-	}
-	b, err := os.ReadFile("/sys/kernel/security/lsm")
-	if err != nil {
-		return err
-	}
-	if !slices.Contains(strings.Split(strings.TrimSpace(string(b)), ","), "bpf") {
-		return fmt.Errorf("active security modules are %s", b)
-	}
-	return nil
 }
 
 func probeCgroup() error {
@@ -138,14 +140,14 @@ func probeCgroup() error {
 		return err
 	}
 	if st.Type != unix.CGROUP2_SUPER_MAGIC {
-		return errors.New("/sys/fs/cgroup is not cgroup2")
+		return fmt.Errorf("/sys/fs/cgroup is not cgroup2: %w", ErrNotSupported)
 	}
 	return nil
 }
 
 // probeLoad attaches every program, without any domain, and detaches it.
 func probeLoad() error {
-	e, err := Load(Options{})
+	e, err := load(Options{})
 	if err != nil {
 		return err
 	}
@@ -166,7 +168,7 @@ func probeOverlay() error {
 		return err
 	}
 	if !slices.Contains(strings.Fields(string(b)), "overlay") {
-		return errors.New("no overlay in /proc/filesystems")
+		return fmt.Errorf("no overlay in /proc/filesystems: %w", ErrNotSupported)
 	}
 	return nil
 }

@@ -6,7 +6,6 @@ package enforce
 
 import (
 	"bytes"
-	"crypto/sha256"
 	"encoding/binary"
 	"encoding/json"
 	"errors"
@@ -31,6 +30,13 @@ var Suffixes = []string{
 	".sh", ".bash", ".py", ".pyc", ".pl", ".pm", ".rb", ".js", ".mjs", ".cjs", ".php", ".phar",
 	".lua", ".jar", ".class", ".war", ".tcl", ".awk", ".R", ".so", ".ko",
 }
+
+// What the names of directories say to the guard of symbolic links (FHS 3.0, and what images
+// add to it): where programs and libraries are, and what is meant to change.
+var (
+	codeDirectories = []string{"bin", "sbin", "lib", "lib32", "lib64", "libx32", "libexec"}
+	dataDirectories = []string{"etc", "var", "run", "srv", "tmp", "dev", "mnt", "media", "home", "root", "data"}
+)
 
 // Add puts the container d under the set and gives its id; with trust keyring
 // no file of the set counts, only its name. The tasks that are
@@ -65,7 +71,7 @@ func (e *Enforcer) add(d Domain, set Set) (Domain, error) {
 			return d, fmt.Errorf("set %s: %w", set.Name, err)
 		}
 	}
-	rules.Set = d.SetID
+	rules.use(d.SetID, set)
 	d.Image, d.Added = set.Name, time.Now()
 	if err := e.register(&d, rules, mounts); err != nil {
 		return d, errors.Join(err, e.remove(d))
@@ -89,13 +95,19 @@ func (e *Enforcer) register(d *Domain, rules blessDomain, mounts []uint32) error
 			return fmt.Errorf("mounts: %w", err)
 		}
 	}
-	for _, s := range Suffixes {
-		var key blessSuffixKey
-		for i := range s {
-			key.Text[i] = int8(s[i])
-		}
-		if err := e.maps["suffixes"].Put(key, uint8(1)); err != nil {
-			return fmt.Errorf("suffixes: %w", err)
+	for meaning, names := range map[blessNameMeaning][]string{
+		blessNameMeaningNAME_SUFFIX: Suffixes,
+		blessNameMeaningNAME_CODE:   codeDirectories,
+		blessNameMeaningNAME_DATA:   dataDirectories,
+	} {
+		for _, s := range names {
+			var key blessNameKey
+			for i := range s {
+				key.Text[i] = int8(s[i])
+			}
+			if err := e.maps["names"].Put(key, uint8(meaning)); err != nil {
+				return fmt.Errorf("names: %w", err)
+			}
 		}
 	}
 	if err := e.remember(*d); err != nil {
@@ -127,6 +139,14 @@ func (e *Enforcer) register(d *Domain, rules blessDomain, mounts []uint32) error
 	return err
 }
 
+// use names the set to the kernel.
+func (r *blessDomain) use(id uint32, set Set) {
+	r.Set = id
+	if id != 0 && set.Sizes {
+		r.Flags |= uint32(blessDomainFlagsDOMAIN_SIZES)
+	}
+}
+
 // kernel gives the domain's rules in the kernel's terms, and the device
 // numbers of its mounts.
 func (d *Domain) kernel() (rules blessDomain, mounts []uint32, err error) {
@@ -142,6 +162,12 @@ func (d *Domain) kernel() (rules blessDomain, mounts []uint32, err error) {
 	if err := unix.Statfs(d.Root, &rootFS); err != nil {
 		return rules, nil, fmt.Errorf("%s: %w", d.Root, err)
 	}
+	redirects := false
+	if rootFS.Type == unix.OVERLAYFS_SUPER_MAGIC {
+		if redirects, err = redirectsDirs(d.Root); err != nil {
+			return rules, nil, err
+		}
+	}
 	var flags blessDomainFlags
 	for flag, set := range map[blessDomainFlags]bool{
 		blessDomainFlagsDOMAIN_ENFORCE:      d.Enforce,
@@ -149,10 +175,12 @@ func (d *Domain) kernel() (rules blessDomain, mounts []uint32, err error) {
 		blessDomainFlagsDOMAIN_JIT:          d.JIT,
 		blessDomainFlagsDOMAIN_INTERPRETERS: d.Interpreters,
 		blessDomainFlagsDOMAIN_GUARD_ALL:    d.GuardAll,
+		blessDomainFlagsDOMAIN_DEVICES:      d.Devices,
 		blessDomainFlagsDOMAIN_LISTED:       d.Trust.Listed(),
 		blessDomainFlagsDOMAIN_SIGNED:       d.Trust.Signed(),
 		blessDomainFlagsDOMAIN_PLAIN:        d.Soft && rootFS.Type != unix.OVERLAYFS_SUPER_MAGIC,
 		blessDomainFlagsDOMAIN_HOST_ROOT:    d.HostRoot || root.Dev == host.Dev,
+		blessDomainFlagsDOMAIN_REDIRECT:     redirects,
 	} {
 		if set {
 			flags |= flag
@@ -226,6 +254,7 @@ func (e *Enforcer) remove(d Domain) error {
 	byID := func(_, value any) bool { return *value.(*uint32) == d.ID }
 	drop("cgroups", byID, new(uint64), new(uint32))
 	drop("roots", byID, new(uint32), new(uint32))
+	drop("copies", byID, new(blessCopyKey), new(uint32))
 	drop("mounts", func(key, _ any) bool { return key.(*blessMountKey).Domain == d.ID }, new(blessMountKey), new(uint8))
 	errs = append(errs, e.unset("domains", d.ID), e.forget(d))
 	others, err := e.Domains()
@@ -290,6 +319,8 @@ func copyKey(key any) any {
 		return *k
 	case *blessMountKey:
 		return *k
+	case *blessCopyKey:
+		return *k
 	}
 	panic("enforce: key of another type")
 }
@@ -326,11 +357,7 @@ func (e *Enforcer) addSet(set Set) (id uint32, list string, err error) {
 	if len(set.Files) == 0 {
 		return 0, "", nil
 	}
-	if list = set.Digest; list == "" {
-		sum := sha256.New()
-		_ = set.Write(sum) // a hash takes everything
-		list = fmt.Sprintf("sha256:%x", sum.Sum(nil))
-	}
+	list = set.digest()
 	domains, err := e.Domains()
 	if err != nil {
 		return 0, "", err
@@ -340,18 +367,14 @@ func (e *Enforcer) addSet(set Set) (id uint32, list string, err error) {
 			return d.SetID, list, nil
 		}
 	}
+	keys, values := set.kernel()
 	m, err := ebpf.NewMap(&ebpf.MapSpec{
-		Name: "set", Type: ebpf.Hash, KeySize: 32, ValueSize: 4, MaxEntries: uint32(len(set.Files)),
+		Name: "set", Type: ebpf.Hash, KeySize: 32, ValueSize: 4, MaxEntries: uint32(len(keys)),
 	})
 	if err != nil {
 		return 0, "", err
 	}
 	defer m.Close()
-	keys := make([][32]byte, len(set.Files))
-	values := make([]uint32, len(set.Files))
-	for i, f := range set.Files {
-		keys[i], values[i] = f.SHA256, uint32(i)
-	}
 	if _, err := m.BatchUpdate(keys, values, nil); err != nil {
 		return 0, "", err
 	}
@@ -372,6 +395,31 @@ func (e *Enforcer) addSet(set Set) (id uint32, list string, err error) {
 		}
 		return id, list, nil
 	}
+}
+
+// kernel gives the entries of the set's map: the digest of each file with its index and, if
+// sizes are known, each size that a file has. A size is 8 bytes and 24 more of 0xff, which
+// no digest ends in. The first file of a digest comes last, and so it is what events name:
+// the image's own before one that was joined.
+func (s Set) kernel() (keys [][32]byte, values []uint32) {
+	keys = make([][32]byte, 0, len(s.Files))
+	sizes := map[uint64]bool{}
+	for i, f := range slices.Backward(s.Files) {
+		keys, values = append(keys, f.SHA256), append(values, uint32(i))
+		if s.Sizes && !sizes[f.Size] {
+			sizes[f.Size] = true
+			keys, values = append(keys, sizeKey(f.Size)), append(values, 0)
+		}
+	}
+	return keys, values
+}
+
+func sizeKey(size uint64) (key [32]byte) {
+	binary.LittleEndian.PutUint64(key[:], size)
+	for i := 8; i < len(key); i++ {
+		key[i] = 0xff
+	}
+	return key
 }
 
 func (e *Enforcer) statePath(kind string, id uint32, ext string) string {
@@ -496,22 +544,67 @@ func devIn(root, name string) (uint64, error) {
 // stat(2) gives is on btrfs the subvolume's (fs/btrfs/inode.c, btrfs_getattr), and is good for
 // a mount that the process cannot see.
 func superDev(process, name string) (uint32, error) {
-	var st unix.Statx_t
-	if err := unix.Statx(unix.AT_FDCWD, name, 0, unix.STATX_MNT_ID, &st); err != nil {
-		return 0, fmt.Errorf("%s: %w", name, err)
-	}
-	b, err := os.ReadFile("/proc/" + process + "/mountinfo")
+	st, line, err := mountLine(process, name)
 	if err != nil {
 		return 0, err
 	}
-	for line := range strings.Lines(string(b)) { // "36 35 98:0 /mnt1 /mnt2 …", proc(5)
-		var id uint64
-		var parent, major, minor uint32
-		if _, err := fmt.Sscanf(line, "%d %d %d:%d", &id, &parent, &major, &minor); err == nil && id == st.Mnt_id {
-			return major<<20 | minor, nil
-		}
+	var id, parent, major, minor uint32
+	if _, err := fmt.Sscanf(line, "%d %d %d:%d", &id, &parent, &major, &minor); err == nil {
+		return major<<20 | minor, nil
 	}
 	return st.Dev_major<<20 | st.Dev_minor, nil
+}
+
+// mountLine gives the line of a process' mountinfo for the mount that a file is on, as
+// "36 35 98:0 /mnt1 /mnt2 … - ext4 /dev/root rw" (proc(5)); "" where the process does not have
+// it mounted.
+func mountLine(process, name string) (st unix.Statx_t, line string, err error) {
+	if err := unix.Statx(unix.AT_FDCWD, name, 0, unix.STATX_MNT_ID, &st); err != nil {
+		return st, "", fmt.Errorf("%s: %w", name, err)
+	}
+	b, err := os.ReadFile("/proc/" + process + "/mountinfo")
+	if err != nil {
+		return st, "", err
+	}
+	for line := range strings.Lines(string(b)) {
+		var id uint64
+		if _, err := fmt.Sscanf(line, "%d", &id); err == nil && id == st.Mnt_id {
+			return st, line, nil
+		}
+	}
+	return st, "", nil
+}
+
+// redirectsDirs tells whether an overlay can rename directories of its lower layers whole:
+// its mount options say so, or say nothing and the module's default does
+// (Documentation/filesystems/overlayfs.rst, redirect_dir). Unknown is yes.
+func redirectsDirs(root string) (bool, error) {
+	process := "self" // or the N of /proc/N/root, whose mount that is
+	if rest, ok := strings.CutPrefix(root, "/proc/"); ok {
+		process, _, _ = strings.Cut(rest, "/")
+	}
+	_, line, err := mountLine(process, root)
+	if err != nil || line == "" {
+		return true, err
+	}
+	options := line[strings.LastIndexByte(strings.TrimSpace(line), ' ')+1:]
+	byDefault := false
+	for option := range strings.SplitSeq(strings.TrimSpace(options), ",") {
+		switch name, value, _ := strings.Cut(option, "="); name {
+		case "redirect_dir":
+			return value == "on", nil
+		case "metacopy":
+			byDefault = value == "on"
+		}
+	}
+	for _, parameter := range []string{"redirect_dir", "metacopy"} {
+		b, err := os.ReadFile("/sys/module/overlay/parameters/" + parameter)
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return true, err
+		}
+		byDefault = byDefault || strings.HasPrefix(string(b), "Y")
+	}
+	return byDefault, nil
 }
 
 func stat(name string, st *unix.Stat_t) error {

@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"slices"
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/btf"
@@ -36,8 +35,8 @@ func (e *Enforcer) change(f func(s *blessSettings)) error {
 	return nil
 }
 
-// setOverlay tells the programs where overlayfs keeps the lower dentry of an
-// inode, as its own type information has it: btf.ErrNotFound when there is
+// setOverlay tells the programs where overlayfs keeps what is below one of its
+// inodes, as its own type information has it: btf.ErrNotFound when there is
 // none, as before the module is loaded. Files below an overlay are not guarded then.
 func setOverlay(spec *ebpf.CollectionSpec) error {
 	kernel, err := btf.LoadKernelSpec()
@@ -51,19 +50,33 @@ func setOverlay(spec *ebpf.CollectionSpec) error {
 	if err != nil {
 		return fmt.Errorf("type information of overlayfs: %w", err)
 	}
-	var at struct{ inode, entry, path, dentry uint32 }
-	var has [4]bool
-	at.inode, has[0] = member(types, "ovl_inode", "vfs_inode")
-	at.dentry, has[1] = member(types, "ovl_path", "dentry")
-	if at.path, has[2] = member(types, "ovl_inode", "lowerpath"); has[2] { // up to 6.4
-		at.path, has[3] = at.path-at.inode, true
-	} else { // struct ovl_entry *oe, with a stack of struct ovl_path
-		at.entry, has[2] = member(types, "ovl_inode", "oe")
-		at.path, has[3] = member(types, "ovl_entry", "__lowerstack")
-		at.entry -= at.inode
+	var at struct{ inode, entry, path, dentry, count, size, data, flags uint32 }
+	missing := ""
+	find := func(of, name string) uint32 {
+		offset, found := member(types, of, name)
+		if !found {
+			missing = of + "." + name
+		}
+		return offset
 	}
-	if has != [4]bool{true, true, true, true} {
-		return fmt.Errorf("overlayfs: %w", btf.ErrNotFound)
+	at.inode, at.dentry = find("ovl_inode", "vfs_inode"), find("ovl_path", "dentry")
+	at.flags = at.inode - find("ovl_inode", "flags")
+	if path, found := member(types, "ovl_inode", "lowerpath"); found { // up to 6.4
+		at.path, at.data = path-at.inode, at.inode-find("ovl_inode", "lowerdata")
+	} else { // struct ovl_entry *oe, with a stack of struct ovl_path
+		at.entry, at.path = find("ovl_inode", "oe")-at.inode, find("ovl_entry", "__lowerstack")
+		at.count = find("ovl_entry", "__numlower")
+		var path *btf.Struct
+		if err := types.TypeByName("ovl_path", &path); err == nil {
+			at.size = path.Size
+		}
+	}
+	if missing != "" {
+		return fmt.Errorf("overlayfs: %s: %w", missing, btf.ErrNotFound)
+	}
+	upperData, err := enumerator(types, "ovl_inode_flag", "OVL_UPPERDATA")
+	if err != nil {
+		return err
 	}
 	// What every judgement rests on: where the programs look for the writable layer's dentry (upper_dentry).
 	var inode *btf.Struct
@@ -75,7 +88,26 @@ func setOverlay(spec *ebpf.CollectionSpec) error {
 	}
 	return errors.Join(
 		spec.Variables["ovl_entry"].Set(at.entry),
-		spec.Variables["ovl_lower"].Set(at.path+at.dentry))
+		spec.Variables["ovl_lower"].Set(at.path+at.dentry),
+		spec.Variables["ovl_count"].Set(at.count),
+		spec.Variables["ovl_path"].Set(at.size),
+		spec.Variables["ovl_lowerdata"].Set(at.data),
+		spec.Variables["ovl_flags"].Set(at.flags),
+		spec.Variables["ovl_upperdata"].Set(uint32(1)<<upperData))
+}
+
+// enumerator gives the value of a name of an enum.
+func enumerator(types *btf.Spec, of, name string) (uint64, error) {
+	var enum *btf.Enum
+	if err := types.TypeByName(of, &enum); err != nil {
+		return 0, fmt.Errorf("%s: %w", of, err)
+	}
+	for _, v := range enum.Values {
+		if v.Name == name {
+			return v.Value, nil
+		}
+	}
+	return 0, fmt.Errorf("%s of %s: %w", name, of, btf.ErrNotFound)
 }
 
 // member gives the offset of a struct's member, in bytes. Module type
@@ -90,11 +122,34 @@ func member(types *btf.Spec, of, name string) (at uint32, found bool) {
 		if !ok {
 			continue
 		}
-		i := slices.IndexFunc(s.Members, func(m btf.Member) bool { return m.Name == name })
-		if i < 0 || found && s.Members[i].Offset.Bytes() != at {
+		offset, has := memberOf(s.Members, name)
+		if !has || found && offset != at {
 			return 0, false
 		}
-		at, found = s.Members[i].Offset.Bytes(), true
+		at, found = offset, true
 	}
 	return at, found
+}
+
+// memberOf looks in anonymous members, too.
+func memberOf(members []btf.Member, name string) (at uint32, found bool) {
+	for _, m := range members {
+		if m.Name == name {
+			return m.Offset.Bytes(), true
+		}
+		if m.Name != "" {
+			continue
+		}
+		var inner []btf.Member
+		switch t := m.Type.(type) {
+		case *btf.Struct:
+			inner = t.Members
+		case *btf.Union:
+			inner = t.Members
+		}
+		if at, found := memberOf(inner, name); found {
+			return m.Offset.Bytes() + at, true
+		}
+	}
+	return 0, false
 }

@@ -36,7 +36,7 @@ func (e *Enforcer) Update(d Domain, set Set) error {
 			return fmt.Errorf("set %s: %w", set.Name, err)
 		}
 	}
-	rules.Set = d.SetID
+	rules.use(d.SetID, set)
 	d.Image = set.Name
 	// The new mounts before the rules, the old ones go after them.
 	wanted := map[uint32]bool{}

@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"sync"
 	"time"
 
@@ -111,7 +112,7 @@ func (a *Agent) Admit(ctx context.Context, c Container, stage Stage) error {
 		}
 		a.mu.Unlock()
 		if err == nil && stage == Running && domain != 0 && d.watch {
-			a.drift(ctx, &c, domain, &d)
+			a.drift(ctx, &c, domain, &d, driftBudget)
 		}
 		if err != nil && !errors.As(err, &refused) {
 			return fmt.Errorf("container %s: %w", c.Name, err)
@@ -124,7 +125,7 @@ func (a *Agent) Admit(ctx context.Context, c Container, stage Stage) error {
 // wants no unblessed one it does not start, for nothing would watch it.
 func (a *Agent) failed(c *Container, d *decision, why error) error {
 	rules, _ := a.force.rules.For(c.match())
-	if a.glass || !d.watch || rules.Unblessed != policy.AnswerDeny {
+	if a.glass || !d.watch || unblessedAnswer(&rules, c) != policy.AnswerDeny {
 		return why
 	}
 	n := d.without(policy.AnswerDeny)
@@ -200,7 +201,7 @@ func (a *Agent) apply(c *Container, d *decision, stage Stage) (uint32, error) {
 // unblessed containers holds for it.
 func (a *Agent) cannot(c *Container, d *decision, stage Stage, why error) (uint32, error) {
 	rules, _ := a.force.rules.For(c.match())
-	n := d.without(rules.Unblessed)
+	n := d.without(unblessedAnswer(&rules, c))
 	n.unblessed = &Unblessed{ReasonNotEnforced, why}
 	n.rules.Soft, n.rules.Interpreters, n.rules.Mounts = true, false, nil
 	return a.apply(c, &n, stage)
@@ -372,6 +373,9 @@ func (a *Agent) tell(c *Container, d *decision, domain uint32) {
 		n.Action, n.Message = "listed", "may run the files that a key of the policy signed"
 	case d.unblessed == nil:
 		n.Action, n.Message = "listed", fmt.Sprintf("may run the %d files of its image", len(d.set.Files))
+		if own := slices.IndexFunc(d.set.Files, func(f enforce.File) bool { return f.Image != "" }); own >= 0 {
+			n.Message = fmt.Sprintf("may run the %d files of its image, and %d of those that the policy joins to it", own, len(d.set.Files)-own)
+		}
 	default:
 		n.Reason = d.unblessed.Reason
 		n.Action = map[policy.Answer]string{policy.AnswerAllow: "allowed", policy.AnswerAudit: "reported", policy.AnswerDeny: "denied"}[d.answer]

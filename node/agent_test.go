@@ -47,7 +47,7 @@ func (k *kernel) Add(d enforce.Domain, s enforce.Set) (uint32, error) {
 		return 0, errors.Join(errors.New("no room"), err)
 	}
 	k.next++
-	d.ID, d.Image, d.SetID = k.next, s.Name, uint32(len(s.Files))
+	d.ID, d.Image, d.SetID, d.List = k.next, s.Name, uint32(len(s.Files)), s.Digest
 	k.domains[d.ID], k.files[d.ID] = d, len(s.Files)
 	return d.ID, nil
 }
@@ -64,7 +64,7 @@ func (k *kernel) Update(d enforce.Domain, s enforce.Set) error {
 	if _, err := os.Stat(d.Root); err != nil {
 		return err
 	}
-	d.Image, d.SetID = s.Name, uint32(len(s.Files))
+	d.Image, d.SetID, d.List = s.Name, uint32(len(s.Files)), s.Digest
 	k.domains[d.ID], k.files[d.ID] = d, len(s.Files)
 	k.updates++
 	return nil
@@ -132,7 +132,7 @@ func newRig(t *testing.T) *rig {
 	r := &rig{t: t, dir: t.TempDir(), kernel: &kernel{domains: map[uint32]enforce.Domain{}, files: map[uint32]int{}}}
 	r.lists = func(_ context.Context, c *Container) (List, error) {
 		if strings.HasPrefix(c.Image, "blessed") {
-			return List{enforce.Set{Files: make([]enforce.File, 2)}, time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)}, nil
+			return List{enforce.Set{Files: make([]enforce.File, 2), Digest: "sha256:1"}, time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)}, nil
 		}
 		return List{}, &Unblessed{ReasonNoAttestation, errors.New("nobody vouches for it")}
 	}
@@ -442,9 +442,67 @@ func TestDriftOfLargeFile(t *testing.T) {
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
+	c.RootAt, _ = placeOf(c.Root)
 	r.notices = nil
-	if r.drift(ctx, &c, 1, &decision{rules: enforce.Rules{Trust: enforce.TrustSBOM, JIT: true}}); len(r.notices) > 0 {
+	if r.drift(ctx, &c, 1, &decision{rules: enforce.Rules{Trust: enforce.TrustSBOM, JIT: true}}, driftBudget); len(r.notices) > 0 {
 		t.Errorf("%+v", r.notices)
+	}
+}
+
+// A report has a budget of files, bytes, events and time. What exceeds it is one event with a number.
+func TestDriftBudget(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Skip("root only: needs map_files")
+	}
+	for i := range 8 { // with the test's own program, more than enough
+		name := fmt.Sprintf("%s/file%d", t.TempDir(), i)
+		if err := os.WriteFile(name, []byte(name+strings.Repeat("x", 4096)), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		f, err := os.Open(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		m, err := syscall.Mmap(int(f.Fd()), 0, 4096, syscall.PROT_READ|syscall.PROT_EXEC, syscall.MAP_PRIVATE)
+		if err := errors.Join(err, f.Close()); err != nil {
+			t.Fatal(err)
+		}
+		defer syscall.Munmap(m)
+	}
+	r := newRig(t)
+	r.start("keys: [k]\n")
+	c := r.container("a", "blessed")
+	c.RootAt, _ = placeOf(c.Root)
+	count := func(b budget) (files int, unread string) {
+		r.notices = nil
+		r.drift(t.Context(), &c, 1, &decision{rules: enforce.Rules{Trust: enforce.TrustSBOM, JIT: true}}, b)
+		for _, n := range r.notices {
+			if n.Reason == "unread" {
+				unread = n.Message
+			} else {
+				files++
+			}
+		}
+		return files, unread
+	}
+	whole := budget{files: 1000, events: 1000, bytes: 1 << 40, time: time.Hour}
+	all, unread := count(whole)
+	if all < 8 || unread != "" {
+		t.Fatalf("%d files, %q", all, unread)
+	}
+	few, little, silent, quick := whole, whole, whole, whole
+	few.files, little.bytes, silent.events, quick.time = 3, 9000, 2, 0
+	for _, c := range []struct {
+		name string
+		b    budget
+		most int
+	}{{"files", few, 3}, {"bytes", little, 2}, {"events", silent, 2}, {"time", quick, 0}} {
+		files, unread := count(c.b)
+		var rest int
+		_, err := fmt.Sscanf(unread, "reported: drift: %d or more further", &rest)
+		if err != nil || files > c.most || c.most > 0 && (files == 0 || files+rest < all) {
+			t.Errorf("%s: %d of %d files; %q %v", c.name, files, all, unread, err)
+		}
 	}
 }
 

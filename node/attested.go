@@ -48,8 +48,11 @@ func (a *Attested) List(ctx context.Context, c *Container) (List, error) {
 	if err != nil {
 		return List{}, &Unblessed{ReasonNoImage, err}
 	}
-	own := *c
-	flight := a.flights.DoChan(c.image(), func() (any, error) {
+	own, key := *c, c.image()
+	if c.content == nil { // it finds less than one who has the image
+		key = "without content: " + key
+	}
+	flight := a.flights.DoChan(key, func() (any, error) {
 		// Others wait for it too, when the caller has gone.
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), patience)
 		defer cancel()
@@ -80,6 +83,9 @@ func (a *Attested) list(ctx context.Context, c *Container, subject v1.Hash) (Lis
 		return list, nil
 	}
 	worst := &Unblessed{ReasonNoAttestation, fmt.Errorf("no place that the policy names has an attestation of %s", subject)}
+	if c.Image == "" {
+		worst.Err = fmt.Errorf("%w, and a digest alone says no registry\nhint: write NAME@%s in \"join\"", worst.Err, subject)
+	}
 	for _, s := range a.Sources {
 		list, err := a.from(ctx, s, c, subject, kept)
 		if err == nil {
@@ -130,7 +136,11 @@ func (a *Attested) from(ctx context.Context, s policy.Source, c *Container, subj
 			return List{}, errNotConnected // not yet, after a restart: the next scan brings it
 		}
 		if c.content == nil {
-			return List{}, fmt.Errorf("%s does not keep images as they were: %w", c.Runtime, attest.ErrNone)
+			who := c.Runtime + " does not keep images as they were"
+			if c.Runtime == "" {
+				who = "a joined image is not at hand"
+			}
+			return List{}, fmt.Errorf("%s: %w", who, attest.ErrNone)
 		}
 		k.Fetcher = c.content
 		k.err = a.fresh(&k)
@@ -179,6 +189,9 @@ func (a *Attested) unkept(err error) {
 
 // ask asks the registry of the image.
 func (a *Attested) ask(ctx context.Context, c *Container, subject v1.Hash, k *keeping) (List, error) {
+	if c.Image == "" {
+		return List{}, fmt.Errorf("%s is joined without the name of a registry: %w", subject, attest.ErrNone)
+	}
 	src, err := transport.Open(ctx, "docker://"+c.image(), transport.Options{})
 	if err != nil {
 		return List{}, fmt.Errorf("%w: %w", errRegistry, err)
@@ -225,10 +238,11 @@ func Set(image string, v *attest.Verified) enforce.Set {
 	for i, p := range l.Packages() {
 		packages[i] = p.String()
 	}
-	set := enforce.Set{Name: image, Digest: "sha256:" + v.Blessing.FileList.Digest["sha256"], Files: make([]enforce.File, l.Len())}
+	set := enforce.Set{Name: image, Digest: "sha256:" + v.Blessing.FileList.Digest["sha256"], Files: make([]enforce.File, l.Len()), Sizes: true}
 	for i := range set.Files {
 		f := l.File(i)
-		set.Files[i] = enforce.File{Path: "/" + f.Path, SHA256: f.SHA256}
+		set.Files[i] = enforce.File{Path: "/" + f.Path, SHA256: f.SHA256, Size: uint64(max(f.Size, 0))}
+		set.Sizes = set.Sizes && f.Size >= 0
 		if f.Package >= 0 {
 			set.Files[i].Package = packages[f.Package]
 		}

@@ -19,6 +19,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -48,8 +49,13 @@ type blessed struct {
 	artifacts []attest.Artifact
 }
 
-func bless(t *testing.T, name string) *blessed {
+// bless makes an image of two files, usr/bin/x and usr/bin/y, that hold what their names say,
+// or else what is given.
+func bless(t *testing.T, name string, content ...string) *blessed {
 	t.Helper()
+	if len(content) == 0 {
+		content = []string{"x", "y"}
+	}
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		t.Fatal(err)
@@ -59,8 +65,8 @@ func bless(t *testing.T, name string) *blessed {
 		types.OCIManifestSchema1, types.OCIConfigJSON, len(config), sum(config), name)
 	b := &blessed{key: key, raw: raw, image: v1.Descriptor{MediaType: types.OCIManifestSchema1, Size: int64(len(raw)), Digest: sum(raw)}}
 	list, err := filelist.Encode([]filelist.File{
-		{Path: "usr/bin/x", SHA256: sha256.Sum256([]byte("x")), Mode: 0o755, Flags: filelist.Code, Package: 0},
-		{Path: "usr/bin/y", SHA256: sha256.Sum256([]byte("y")), Mode: 0o755, Package: -1},
+		{Path: "usr/bin/x", SHA256: sha256.Sum256([]byte(content[0])), Size: 1, Mode: 0o755, Flags: filelist.Code, Package: 0},
+		{Path: "usr/bin/y", SHA256: sha256.Sum256([]byte(content[1])), Size: 1, Mode: 0o755, Package: -1},
 	}, []filelist.Package{{Type: "deb", Name: "x", Version: "1"}})
 	if err != nil {
 		t.Fatal(err)
@@ -129,9 +135,9 @@ func attestTrust(by ...*blessed) (t attest.Trust) {
 
 func TestAttested(t *testing.T) {
 	b, other := bless(t, "app"), bless(t, "other")
-	want := List{Blessed: time.Unix(1_700_000_000, 0).UTC(), Set: enforce.Set{Name: "registry.example/app@" + b.image.Digest.String(), Digest: "sha256:" + fileList(b), Files: []enforce.File{
-		{Path: "/usr/bin/x", SHA256: sha256.Sum256([]byte("x")), Package: "deb x 1"},
-		{Path: "/usr/bin/y", SHA256: sha256.Sum256([]byte("y"))},
+	want := List{Blessed: time.Unix(1_700_000_000, 0).UTC(), Set: enforce.Set{Name: "registry.example/app@" + b.image.Digest.String(), Digest: "sha256:" + fileList(b), Sizes: true, Files: []enforce.File{
+		{Path: "/usr/bin/x", SHA256: sha256.Sum256([]byte("x")), Size: 1, Package: "deb x 1"},
+		{Path: "/usr/bin/y", SHA256: sha256.Sum256([]byte("y")), Size: 1},
 	}}}
 	damaged := b.dir(t)
 	if err := os.WriteFile(filepath.Join(damaged.Path, "blobs/sha256", fileList(b)), []byte("x"), 0o600); err != nil {
@@ -245,6 +251,76 @@ func TestUnreachableRegistries(t *testing.T) {
 			_, err := a.List(t.Context(), &Container{Image: strings.TrimPrefix(server.URL, "http://") + "/app:1", Digest: b.image.Digest.String()})
 			expect(t, err, ReasonUnreachable)
 		})
+	}
+}
+
+// A policy joins lists of other blessed images: the union counts. One that is missing, or
+// that no trusted key signed, leaves the container unblessed, for the reason that it has.
+func TestJoin(t *testing.T) {
+	app, tool, foreign := bless(t, "app"), bless(t, "tool", "t", "x"), bless(t, "foreign", "f", "g")
+	none := "registry.example/none@sha256:" + strings.Repeat("0", 64)
+	nameOf := func(name string, b *blessed) string {
+		return "registry.example/" + name + "@" + b.image.Digest.String()
+	}
+	r := newRig(t)
+	dirs := []policy.Source{app.dir(t), tool.dir(t), foreign.dir(t)}
+	r.lists = (&Attested{Trust: attestTrust(app, tool), Sources: dirs, Store: t.TempDir()}).List
+	c := r.container("c", "registry.example/app:1")
+	c.Digest = app.image.Digest.String()
+	text := func(join string) string {
+		return "keys: [k]\nmatches: [{image: '**', mode: enforce, unblessed: deny, join: [" + join + "]}]\n"
+	}
+	r.start(text(""))
+	for _, step := range []struct {
+		join, state, reason, why string
+	}{
+		{"", "enforce 2", "", ""},
+		{nameOf("tool", tool), "enforce 4", "", ""},
+		{tool.image.Digest.String(), "enforce 4", "", ""},
+		{nameOf("foreign", foreign), "enforce 0", ReasonUntrusted, "joined list of registry.example/foreign@sha256:"},
+		{nameOf("tool", tool) + ", " + none, "enforce 0", ReasonNoAttestation, "joined list of " + none},
+		{nameOf("tool", tool), "enforce 4", "", ""},
+	} {
+		r.write(text(step.join))
+		r.notices = nil
+		if err := r.Reload(t.Context(), 0); err != nil {
+			t.Fatal(err)
+		}
+		if err := r.Admit(t.Context(), c, Running); err != nil {
+			t.Fatal(err)
+		}
+		if s := r.kernel.state("c"); s != step.state {
+			t.Errorf("join %q: in the kernel %q, want %q", step.join, s, step.state)
+		}
+		if step.reason != "" && !slices.ContainsFunc(r.notices, func(n Notice) bool {
+			return n.Action == "denied" && n.Reason == step.reason && strings.Contains(n.Message, step.why)
+		}) {
+			t.Errorf("join %q: %+v, want %s, %s", step.join, r.notices, step.reason, step.why)
+		}
+	}
+	updates := r.kernel.updates
+	if err := r.Reload(t.Context(), 0); err != nil || r.kernel.updates != updates {
+		t.Errorf("a policy that says the same has all judged anew: %v", err)
+	}
+	d := r.force.decide(t.Context(), &c)
+	var got []string
+	for _, f := range d.set.Files {
+		got = append(got, f.Path+" "+f.Image+" "+f.Package)
+	}
+	want := []string{"/usr/bin/x  deb x 1", "/usr/bin/y  ", "/usr/bin/x " + nameOf("tool", tool) + " deb x 1", "/usr/bin/y " + nameOf("tool", tool) + " "}
+	if diff := cmp.Diff(want, got); diff != "" || d.set.Name != c.image() || !d.set.Sizes {
+		t.Errorf("set %s, sizes %t:\n%s", d.set.Name, d.set.Sizes, diff)
+	}
+}
+
+// A digest without a name can be joined where a directory has it. A registry cannot be asked,
+// and the reason says what to write.
+func TestJoinWithoutName(t *testing.T) {
+	a := &Attested{Sources: []policy.Source{{Kind: policy.Registry}}, Store: t.TempDir()}
+	_, err := a.List(t.Context(), &Container{Digest: sum(nil).String()})
+	expect(t, err, ReasonNoAttestation)
+	if err == nil || !strings.Contains(err.Error(), "hint: write NAME@"+sum(nil).String()) {
+		t.Errorf("%v", err)
 	}
 }
 

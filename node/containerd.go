@@ -249,8 +249,10 @@ func firstOf(ctx context.Context, task containerd.Task) (int, error) {
 	return int(task.Pid()), nil
 }
 
-// Labels that the CRI plugin gives containers.
+// Labels that the CRI plugin gives containers. It sets labelKind last, over what pods and images
+// bring (BuildLabels of containerd's internal/cri/util, v2.4.2).
 const (
+	labelKind         = "io.cri-containerd.kind"
 	labelContainer    = "io.kubernetes.container.name"
 	labelPodNamespace = "io.kubernetes.pod.namespace"
 )
@@ -286,6 +288,7 @@ func (r *Containerd) lookup(ctx context.Context, id string) (Container, error) {
 	space, _ := namespaces.Namespace(ctx)
 	c := Container{Runtime: "containerd", ID: space + "/" + id, Image: info.Image, Name: id, Namespace: space, Labels: info.Labels}
 	c.fromCRI(space)
+	c.Sandbox = space == criNamespace && info.Labels[labelKind] == "sandbox"
 	if err := resolve(ctx, client, &info, &c); err != nil {
 		c.Problem = firstLine(err)
 	}

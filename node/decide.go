@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/sbom-bless/sbom-bless/enforce"
@@ -49,7 +50,7 @@ func (f *inForce) decide(ctx context.Context, c *Container) decision {
 	}
 	d.rules = enforce.Rules{
 		Trust: enforce.Trust(rules.Trust), Enforce: rules.Mode == policy.Enforce, JIT: rules.JIT, Soft: rules.Soft, Interpreters: rules.Interpreters,
-		GuardAll: rules.GuardAll, Mounts: rules.Mounts, MaxSize: rules.MaxSize,
+		GuardAll: rules.GuardAll, Devices: rules.Devices, Mounts: rules.Mounts, MaxSize: rules.MaxSize,
 	}
 	if len(rules.Mounts) == 0 {
 		d.rules.Mounts = nil // as Domains has it
@@ -65,31 +66,67 @@ func (f *inForce) decide(ctx context.Context, c *Container) decision {
 	if d.unblessed == nil {
 		return d
 	}
-	return d.without(rules.Unblessed)
+	return d.without(unblessedAnswer(&rules, c))
 }
 
-// list fills the set of a container.
+// unblessedAnswer is the policy's word on a container that nothing vouches for. It has none on the
+// sandboxes that runtimes make for pods, with an image that the node's operator chose: one that
+// is not blessed is left out, however soon it runs.
+func unblessedAnswer(r *policy.Rules, c *Container) policy.Answer {
+	if c.Sandbox {
+		return policy.AnswerAllow
+	}
+	return r.Unblessed
+}
+
+// list fills the set of a container: the list of its image, and those that the policy joins.
+// One of these that is missing counts as a missing list of its own.
 func (f *inForce) list(ctx context.Context, c *Container, r *policy.Rules, set *enforce.Set) *Unblessed {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
-	list, err := f.ready.Lists(ctx, c)
-	var u *Unblessed
-	switch {
-	case errors.As(err, &u):
+	list, u := f.fetch(ctx, c)
+	if u != nil {
 		return u
-	case err != nil && ctx.Err() != nil:
-		return &Unblessed{ReasonUnreachable, fmt.Errorf("its list does not come in time: %w", err)}
-	case err != nil:
-		return &Unblessed{ReasonDamaged, err}
-	case list.Blessed.Before(r.NotBefore):
+	}
+	if list.Blessed.Before(r.NotBefore) {
 		when := "at a time that its attestation does not tell"
 		if !list.Blessed.IsZero() {
 			when = list.Blessed.UTC().Format(time.RFC3339)
 		}
 		return &Unblessed{ReasonTooOld, fmt.Errorf("it was blessed %s, the policy wants %s or later", when, r.NotBefore.UTC().Format(time.RFC3339))}
 	}
-	set.Files = list.Files
+	var joined []enforce.Set
+	for _, image := range r.Join {
+		name, digest, named := strings.Cut(image, "@")
+		if !named {
+			name, digest = "", image
+		}
+		list, u := f.fetch(ctx, &Container{Image: name, Digest: digest})
+		if u != nil {
+			return &Unblessed{u.Reason, fmt.Errorf("joined list of %s: %w", image, u)}
+		}
+		list.Name = image
+		joined = append(joined, list.Set)
+	}
+	name := set.Name
+	*set = list.Join(joined...)
+	set.Name = name
 	return nil
+}
+
+// fetch gives the list of an image.
+func (f *inForce) fetch(ctx context.Context, c *Container) (List, *Unblessed) {
+	list, err := f.ready.Lists(ctx, c)
+	var u *Unblessed
+	switch {
+	case errors.As(err, &u):
+		return List{}, u
+	case err != nil && ctx.Err() != nil:
+		return List{}, &Unblessed{ReasonUnreachable, fmt.Errorf("its list does not come in time: %w", err)}
+	case err != nil:
+		return List{}, &Unblessed{ReasonDamaged, err}
+	}
+	return list, nil
 }
 
 // without makes it the decision of a container that nothing vouches for.

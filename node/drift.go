@@ -17,20 +17,43 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
 
+// budget is what one drift report on a container may cost. The container chooses how many files
+// it maps, how large they are, and, on FUSE, how long it takes to read one.
+type budget struct {
+	files, events int
+	bytes         int64
+	time          time.Duration
+}
+
+var driftBudget = budget{files: 4096, events: 256, bytes: 8 << 30, time: 2 * time.Minute}
+
 // drift reports what the processes of a container execute that its list lacks:
 // what they mapped before the verifier knew of them, it does not judge again. A
-// container without a list has nothing to compare with.
-func (a *Agent) drift(ctx context.Context, c *Container, domain uint32, d *decision) {
+// container without a list has nothing to compare with. What exceeds the budget is
+// counted, in one event.
+func (a *Agent) drift(parent context.Context, c *Container, domain uint32, d *decision, limit budget) {
 	if d.unblessed != nil || !d.rules.Trust.Listed() {
 		return
 	}
+	ctx, cancel := context.WithTimeout(parent, limit.time)
+	defer cancel()
 	listed := make(map[[32]byte]bool, len(d.set.Files))
 	for _, f := range d.set.Files {
 		listed[f.SHA256] = true
+	}
+	left, unread := limit, 0
+	tell := func(n Notice) {
+		if left.events == 0 {
+			unread++
+			return
+		}
+		left.events--
+		a.notify(n)
 	}
 	seen := map[string]bool{} // mappings of one file in many processes
 	host, _ := placeOf(hostRoot)
@@ -39,49 +62,62 @@ func (a *Agent) drift(ctx context.Context, c *Container, domain uint32, d *decis
 		if err != nil || root == host && root != c.RootAt { // it ended, or is the runtime's still
 			continue
 		}
+		if ctx.Err() != nil {
+			break
+		}
 		command := readLine(fmt.Sprintf("/proc/%d/comm", pid))
+		anonymous := d.rules.JIT
 		for _, m := range executable(pid) {
 			n := Notice{
 				Operation: "drift", Action: "reported", Container: c.Name, Image: c.image(), Domain: domain,
 				PID: pid, Command: command, Path: m.path,
 			}
 			if m.inode == "0" {
-				if d.rules.JIT {
-					continue
+				if !anonymous {
+					n.Reason, n.Message = "anonymous", fmt.Sprintf("reported: drift: process %d (%s) has executable memory that no file stands behind", pid, command)
+					tell(n)
 				}
-				n.Reason, n.Message = "anonymous", fmt.Sprintf("reported: drift: process %d (%s) has executable memory that no file stands behind", pid, command)
-				if !seen[strconv.Itoa(pid)] {
-					a.notify(n)
-				}
-				seen[strconv.Itoa(pid)] = true
+				anonymous = true
 				continue
 			}
-			if seen[m.device+m.inode] {
+			file := m.device + " " + m.inode
+			if seen[file] {
 				continue
 			}
-			seen[m.device+m.inode] = true
-			if ctx.Err() != nil {
-				return
-			}
-			sum, err := m.sum(pid)
-			if errors.Is(err, fs.ErrNotExist) {
-				continue // it ended, or unmapped it
-			}
-			if err == nil && listed[sum] {
+			if left.files == 0 || left.events == 0 || ctx.Err() != nil {
+				unread++
 				continue
 			}
-			n.Reason = "not-listed"
-			n.Message = fmt.Sprintf("reported: drift: process %d (%s) executes %s, which is not in the SBOM of %s", pid, command, m.path, c.image())
+			seen[file] = true
+			left.files--
+			sum, size, err := m.sum(ctx, pid, left.bytes)
+			left.bytes -= size
 			switch {
+			case parent.Err() != nil:
+				return
+			case errors.Is(err, fs.ErrNotExist), err == nil && listed[sum]:
+				continue // it ended or unmapped the file, or all is well
+			case errors.Is(err, errBudget), err != nil && ctx.Err() != nil:
+				unread++
+				continue
 			case err == nil:
-				n.SHA256 = hex.EncodeToString(sum[:])
+				n.SHA256, n.Reason = hex.EncodeToString(sum[:]), "not-listed"
+				n.Message = fmt.Sprintf("which is not in the SBOM of %s", c.image())
 			case errors.Is(err, errTooLarge):
-				n.Reason, n.Message = "too-large", fmt.Sprintf("reported: drift: process %d (%s) executes %s, which is larger than 1 GiB, and was not read", pid, command, m.path)
+				n.Reason, n.Message = "too-large", "which is larger than 1 GiB, and was not read"
 			default:
-				n.Reason, n.Message = "no-digest", fmt.Sprintf("reported: drift: process %d (%s) executes %s, which cannot be read: %v", pid, command, m.path, err)
+				n.Reason, n.Message = "no-digest", fmt.Sprintf("which cannot be read: %v", err)
 			}
-			a.notify(n)
+			n.Message = fmt.Sprintf("reported: drift: process %d (%s) executes %s, %s", pid, command, m.path, n.Message)
+			tell(n)
 		}
+	}
+	if unread > 0 || ctx.Err() != nil && parent.Err() == nil {
+		a.notify(Notice{
+			Operation: "drift", Action: "reported", Reason: "unread", Container: c.Name, Image: c.image(), Domain: domain,
+			Message: fmt.Sprintf("reported: drift: %d or more further executable mappings of %s are not in this report: it has at most %d events, and reads at most %d files and %d MiB in %s",
+				unread, c.Name, limit.events, limit.files, limit.bytes>>20, limit.time),
+		})
 	}
 }
 
@@ -139,30 +175,56 @@ func executable(pid int) []mapping {
 // one that takes a day, and needs no room for it.
 const maxHashed = 1 << 30
 
-var errTooLarge = errors.New("too large")
+var (
+	errTooLarge = errors.New("too large")
+	errBudget   = errors.New("larger than what is left of the budget")
+)
 
-// sum is the SHA-256 of the file that is mapped, be its name gone or another's now.
-func (m mapping) sum(pid int) (sum [32]byte, err error) {
+// sum is the SHA-256 of the file that is mapped, be its name gone or another's now, and what
+// of it was read. A file on FUSE may never come: nobody waits for it longer than ctx.
+func (m mapping) sum(ctx context.Context, pid int, limit int64) (sum [32]byte, size int64, err error) {
+	done := make(chan struct{})
+	var read struct {
+		sum  [32]byte
+		size int64
+		err  error
+	}
+	go func() {
+		defer close(done)
+		read.sum, read.size, read.err = m.read(pid, limit)
+	}()
+	select {
+	case <-done:
+		return read.sum, read.size, read.err
+	case <-ctx.Done():
+		return sum, 0, ctx.Err()
+	}
+}
+
+func (m mapping) read(pid int, limit int64) (sum [32]byte, size int64, err error) {
 	f, err := os.Open(fmt.Sprintf("/proc/%d/map_files/%s", pid, m.addresses))
 	if err != nil {
-		return sum, err
+		return sum, 0, err
 	}
 	defer f.Close()
 	info, err := f.Stat()
 	switch {
 	case err != nil:
-		return sum, err
+		return sum, 0, err
 	case !info.Mode().IsRegular():
-		return sum, errors.New("it is no regular file")
+		return sum, 0, errors.New("it is no regular file")
 	case info.Size() > maxHashed:
-		return sum, errTooLarge
+		return sum, 0, errTooLarge
+	case info.Size() > limit:
+		return sum, 0, errBudget
 	}
 	h := sha256.New()
-	if _, err := io.Copy(h, io.LimitReader(f, maxHashed)); err != nil {
-		return sum, err
+	// A file that grows meanwhile is read no further: then its digest is of no file.
+	if size, err = io.Copy(h, io.LimitReader(f, min(maxHashed, limit))); err != nil {
+		return sum, size, err
 	}
 	h.Sum(sum[:0])
-	return sum, nil
+	return sum, size, nil
 }
 
 func readLine(name string) string {

@@ -35,6 +35,9 @@ type Container struct {
 	Name      string            `json:"name"`
 	Namespace string            `json:"namespace,omitempty"`
 	Labels    map[string]string `json:"labels,omitempty"`
+	// Sandbox: the runtime itself made it to hold a pod's namespaces open. Its image is
+	// the node operator's choice, and no word of a pod's author makes a container one.
+	Sandbox bool `json:"sandbox,omitempty"`
 	// Cgroup is its directory.
 	Cgroup string `json:"cgroup"`
 	// PID is a process of it, Root its root filesystem as the agent reaches it.

@@ -9,6 +9,7 @@ package node
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -86,6 +87,13 @@ func fromStorage(root string, c *Container) {
 	if len(sc.Names) > 0 {
 		c.Name = sc.Names[0]
 	}
+	// Of CRI-O's own (RuntimeContainerMetadata of its internal/storage, v1.34.0): the annotations
+	// are near those that a pod's author writes.
+	var crio struct {
+		Pod   bool   `json:"pod"`
+		PodID string `json:"pod-id"`
+	}
+	c.Sandbox = c.Runtime == CRIO && json.Unmarshal([]byte(sc.Metadata), &crio) == nil && crio.Pod && crio.PodID == c.ID
 	image, err := find(root, "images", func(x *storedImage) bool { return x.ID == sc.Image })
 	if image == nil {
 		problem(err, "containers/storage lacks image %q of container %s", sc.Image, c.ID)

@@ -94,6 +94,9 @@ func (t *Tally) Image(set enforce.Set) {
 	}
 	packages := map[string]*PackageTally{}
 	for _, f := range set.Files {
+		if f.Image != "" {
+			continue // of another image, whose list was joined
+		}
 		p := packages[f.Package]
 		if p == nil {
 			if len(packages) == maxPackages {
@@ -123,7 +126,7 @@ func (t *Tally) Used(e enforce.Event) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	i := t.images[e.Image]
-	if i == nil || len(e.SHA256) < 8 {
+	if i == nil || len(e.SHA256) < 8 || e.List != "" {
 		return
 	}
 	p := i.Packages[e.Package]

@@ -184,20 +184,35 @@ func choice[T ~string](to *T, of ...T) field {
 	}
 }
 
-// size reads a number of bytes, as in 64M.
+// size reads what ParseSize knows.
 func size(to *uint64) field {
 	return func(n *yaml.Node) error {
-		number, unit := n.Value, uint64(1)
-		if i := strings.IndexByte("KMGT", last(number)); i >= 0 {
-			number, unit = number[:len(number)-1], 1<<(10*(i+1))
+		v, ok := ParseSize(n.Value)
+		if n.Kind != yaml.ScalarNode || !ok {
+			return wrongType(n, SizeForm)
 		}
-		v, err := strconv.ParseUint(number, 10, 64)
-		if err != nil || n.Kind != yaml.ScalarNode || v > 1<<62/unit {
-			return wrongType(n, "a number of bytes, as in 1048576, 512K, 64M or 2G")
-		}
-		*to = v * unit
+		*to = v
 		return nil
 	}
+}
+
+// SizeForm says what ParseSize reads.
+const SizeForm = "a number of bytes, as in 1048576, 512K, 64M or 2G, or unlimited"
+
+// ParseSize reads a limit in bytes, as in 64M. That of "unlimited" is 0, which has no other name.
+func ParseSize(s string) (uint64, bool) {
+	if s == "unlimited" {
+		return 0, true
+	}
+	number, unit := s, uint64(1)
+	if i := strings.IndexByte("KMGT", last(number)); i >= 0 {
+		number, unit = number[:len(number)-1], 1<<(10*(i+1))
+	}
+	v, err := strconv.ParseUint(number, 10, 64)
+	if err != nil || v == 0 || v > 1<<62/unit {
+		return 0, false
+	}
+	return v * unit, true
 }
 
 func last(s string) byte {

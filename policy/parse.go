@@ -77,7 +77,7 @@ func parse(b []byte) (*Policy, error) {
 	} else if err != nil {
 		return nil, err
 	}
-	p := &Policy{WithoutAgent: AnswerAllow, Default: Rules{Mode: Audit, Unblessed: AnswerAudit, Trust: TrustSBOM}}
+	p := &Policy{WithoutAgent: AnswerAllow, Default: Rules{Mode: Audit, Unblessed: AnswerAudit, Trust: TrustSBOM, MaxSize: DefaultMaxSize}}
 	root := document.Content[0]
 	fields := map[string]field{
 		"keys": each(func(n *yaml.Node) error {
@@ -131,8 +131,10 @@ func (r *Rules) fields() map[string]field {
 		"soft":         boolean(&r.Soft),
 		"interpreters": boolean(&r.Interpreters),
 		"guard-all":    boolean(&r.GuardAll),
+		"devices":      boolean(&r.Devices),
 		"max-size":     size(&r.MaxSize),
 		"mounts":       replace(&r.Mounts, mountPath),
+		"join":         replace(&r.Join, joinedManifest),
 		"not-before":   date(&r.NotBefore),
 	}
 }
@@ -144,6 +146,9 @@ func (r *Rules) check(n *yaml.Node) error {
 	}
 	if !r.NotBefore.IsZero() && r.Trust == TrustKeyring {
 		return at(n, "\"not-before\" with \"trust: keyring\", which asks for no attestation and so for no date", "say \"trust: both\"")
+	}
+	if len(r.Join) > 0 && r.Trust == TrustKeyring {
+		return at(n, "\"join\" with \"trust: keyring\", which asks for no list", "say \"trust: both\", or \"join: []\"")
 	}
 	return nil
 }
@@ -207,6 +212,16 @@ var digestForm = regexp.MustCompile(`^sha256:[0-9a-f]{64}$`)
 func manifestDigest(n *yaml.Node, s string) error {
 	if !digestForm.MatchString(s) {
 		return at(n, fmt.Sprintf("digest %q", s), "write sha256: and 64 hexadecimal digits, as `sbom-bless bless` prints it")
+	}
+	return nil
+}
+
+// joinedForm is the name of an image with its digest, or the digest alone.
+var joinedForm = regexp.MustCompile(`^([a-zA-Z0-9][a-zA-Z0-9._:/-]*@)?sha256:[0-9a-f]{64}$`)
+
+func joinedManifest(n *yaml.Node, s string) error {
+	if !joinedForm.MatchString(s) {
+		return at(n, fmt.Sprintf("image %q", s), "write NAME@sha256: and 64 hexadecimal digits, as `sbom-bless bless` prints it")
 	}
 	return nil
 }

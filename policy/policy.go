@@ -93,17 +93,24 @@ type Rules struct {
 	Unblessed Answer
 	Trust     Trust
 
-	JIT, Soft, Interpreters, GuardAll bool
+	JIT, Soft, Interpreters, GuardAll, Devices bool
 	// MaxSize denies larger files, unless 0.
 	MaxSize uint64
 	// Mounts are paths in the container.
 	Mounts []string
+	// Join names manifests whose lists count beside that of the container's image: NAME@sha256:…,
+	// or a digest alone, which no registry can be asked for.
+	Join []string
 
 	// Digests are those of the manifests that count; none means any.
 	Digests []string
 	// NotBefore refuses images that were blessed earlier, unless it is zero.
 	NotBefore time.Time
 }
+
+// DefaultMaxSize is the size above which files are denied, unless a policy or a flag says
+// otherwise. A task that waits for a hash cannot be killed before it is done.
+const DefaultMaxSize = 1 << 30
 
 // Match is a condition and what holds where it fits. Empty fields fit anything.
 type Match struct {

@@ -86,6 +86,14 @@ func TestErrors(t *testing.T) {
 		{"keys: [\"\"]\n", "p:1: keys: empty", "leave the field out"},
 		{"keys: [k]\nmax-size: 10X\n", `p:2: max-size: "10X" where`, "64M"},
 		{"keys: [k]\nmax-size: 99999999999999999999\n", `p:2: max-size: `, "64M"},
+		{"keys: [k]\nmax-size: 0\n", `p:2: max-size: "0" where`, "unlimited"},
+		{"keys: [k]\nmax-size: [1G]\n", `p:2: max-size: a list where`, "unlimited"},
+		{"keys: [k]\ndevices: 1\n", `p:2: devices: "1" where something else belongs`, "write true or false"},
+		{"keys: [k]\njoin: tool\n", `p:2: join: "tool" where something else belongs`, "write a list"},
+		{"keys: [k]\njoin: [tool:1]\n", `p:2: join: image "tool:1"`, "NAME@sha256:"},
+		{"keys: [k]\njoin: [\"a b@sha256:" + strings.Repeat("5", 64) + "\"]\n", `p:2: join: image "a b@sha256:5`, "NAME@sha256:"},
+		{"keys: [k]\nmatches:\n- image: a\n  join: [tool@sha256:12]\n", `p:4: matches: join: image "tool@sha256:12"`, "64 hexadecimal digits"},
+		{"keys: [k]\ntrust: keyring\njoin: [\"sha256:" + strings.Repeat("5", 64) + "\"]\n", `p:1: "join" with "trust: keyring"`, `say "trust: both"`},
 		{"keys: [k]\nmounts: [data]\n", `p:2: mounts: mount "data"`, "from the root"},
 		{"keys: [k]\nmounts: [/a/../..]\n", `p:2: mounts: mount "/a/../.."`, "from the root"},
 		{"keys: [k]\nnot-before: yesterday\n", `p:2: not-before: "yesterday" where`, "2026-11-25"},
@@ -127,7 +135,7 @@ func TestDefaults(t *testing.T) {
 	got, err := Parse("p", []byte("keys: [k]"))
 	want := &Policy{
 		Keys: []string{"k"}, KeyLines: []int{1}, Attestations: []Source{{Kind: Registry}}, WithoutAgent: AnswerAllow,
-		Default: Rules{Mode: Audit, Unblessed: AnswerAudit, Trust: TrustSBOM},
+		Default: Rules{Mode: Audit, Unblessed: AnswerAudit, Trust: TrustSBOM, MaxSize: 1 << 30},
 	}
 	if d := cmp.Diff(want, got); d != "" || err != nil {
 		t.Error(d, err)
@@ -139,13 +147,14 @@ func TestDefaults(t *testing.T) {
 
 // A match takes what it does not say from the top, wherever that stands.
 func TestInheritance(t *testing.T) {
-	p, err := Parse("p", []byte("matches: [{image: a, mounts: []}, {image: b, jit: false}]\nkeys: [k]\nmode: enforce\njit: true\nmounts: [/m]\n"))
+	join := "tool@sha256:" + strings.Repeat("5", 64)
+	p, err := Parse("p", []byte("matches: [{image: a, mounts: [], join: [], max-size: unlimited}, {image: b, jit: false}]\nkeys: [k]\nmode: enforce\njit: true\ndevices: true\nmounts: [/m]\njoin: ['"+join+"']\n"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	base := Rules{Mode: Enforce, Unblessed: AnswerAudit, Trust: TrustSBOM, JIT: true, Mounts: []string{"/m"}}
+	base := Rules{Mode: Enforce, Unblessed: AnswerAudit, Trust: TrustSBOM, JIT: true, Devices: true, MaxSize: 1 << 30, Mounts: []string{"/m"}, Join: []string{join}}
 	a, b := base, base
-	a.Mounts, b.JIT = nil, false
+	a.Mounts, a.Join, a.MaxSize, b.JIT = nil, nil, 0, false
 	for image, want := range map[string]Rules{"a": a, "b": b, "c": base} {
 		got, _ := p.For(Container{Image: image})
 		if d := cmp.Diff(want, got); d != "" {

@@ -29,6 +29,9 @@ type File struct {
 	Digest []byte `json:"digest,omitempty"`
 	// Code tells that the file counts as code: an x bit, ELF, "#!", or a known suffix.
 	Code bool `json:"code,omitempty"`
+	// Memory is what an ELF file asks for that nodes allow under rule jit alone: one of the Memory
+	// constants of package bless, or empty.
+	Memory string `json:"memory,omitempty"`
 	// Xattrs are the extended attributes of the blessed entry, by name.
 	Xattrs map[string][]byte `json:"xattrs,omitempty"`
 }

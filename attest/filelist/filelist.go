@@ -6,7 +6,7 @@
 //
 // The format is section "File list" of docs/attestation.md. [Encode] writes
 // it, [Decode] reads and checks it. The list says nothing of who made it: its
-// digest stands in the signed blessing statement.
+// digest is in the signed blessing statement.
 package filelist
 
 import (
@@ -42,6 +42,8 @@ type File struct {
 	UID, GID uint32
 	// Package is the index of the owner in the list of packages, or -1.
 	Package int
+	// Size is that of the content, or -1 in a list of version 1, which has no sizes.
+	Size int64
 }
 
 // Package is a package that owns files.
@@ -56,9 +58,10 @@ func (p Package) String() string { return p.Type + " " + p.Name + " " + p.Versio
 // Sizes and limits. The limits bound what a reader allocates.
 const (
 	magic       = "sbom-bless files"
-	version     = 1
+	version     = 2
 	headerSize  = 32
-	fileSize    = 56
+	fileSize    = 64
+	fileSize1   = 56 // in version 1
 	packageSize = 24
 	maxFiles    = 16 << 20
 	maxRaw      = 2 << 30
@@ -67,6 +70,7 @@ const (
 // List is a decoded list. It is safe for concurrent use.
 type List struct {
 	files    []byte // records
+	size     int    // of a record
 	packages []Package
 	text     string
 	count    int
@@ -75,7 +79,7 @@ type List struct {
 // Encode writes a list. Files need not be sorted; files and packages are not changed.
 // The same arguments give the same bytes, for one release of this program.
 //
-// Errors: a path twice or empty, a package index out of range.
+// Errors: a path twice or empty, a package index out of range, an unknown size.
 func Encode(files []File, packages []Package) ([]byte, error) {
 	order := make([]int, len(files))
 	for i := range order {
@@ -96,6 +100,8 @@ func Encode(files []File, packages []Package) ([]byte, error) {
 			return nil, fmt.Errorf("%s: package %d of %d", f.Path, f.Package, len(packages))
 		case len(f.Path) > 1<<16-1:
 			return nil, fmt.Errorf("path of %d bytes", len(f.Path))
+		case f.Size < 0:
+			return nil, fmt.Errorf("%s: size %d", f.Path, f.Size)
 		}
 		raw = append(raw, f.SHA256[:]...)
 		raw = le.AppendUint32(raw, uint32(len(text)))
@@ -106,6 +112,7 @@ func Encode(files []File, packages []Package) ([]byte, error) {
 		raw = le.AppendUint16(raw, f.Flags)
 		raw = le.AppendUint16(raw, 0)
 		raw = le.AppendUint32(raw, uint32(f.Package+1))
+		raw = le.AppendUint64(raw, uint64(f.Size))
 		text = append(text, f.Path...)
 	}
 	for _, p := range packages {
@@ -155,16 +162,21 @@ func parse(raw []byte) (*List, error) {
 	if len(raw) < headerSize || !bytes.HasPrefix(raw, []byte(magic)) {
 		return nil, errors.New("not a file list")
 	}
-	if v := le.Uint32(raw[16:]); v != version {
-		return nil, fmt.Errorf("version %d, this program reads version %d", v, version)
+	size := uint64(fileSize)
+	switch v := le.Uint32(raw[16:]); v {
+	case version:
+	case 1:
+		size = fileSize1
+	default:
+		return nil, fmt.Errorf("version %d, this program reads versions 1 and %d\nhint: a newer sbom-bless reads it", v, version)
 	}
 	files, packages, text := uint64(le.Uint32(raw[20:])), uint64(le.Uint32(raw[24:])), uint64(le.Uint32(raw[28:]))
 	body := raw[headerSize:]
-	if files*fileSize+packages*packageSize+text != uint64(len(body)) {
+	if files*size+packages*packageSize+text != uint64(len(body)) {
 		return nil, errors.New("size does not match the header")
 	}
-	l := &List{files: body[:files*fileSize], count: int(files), text: string(body[uint64(len(body))-text:])}
-	refs := body[files*fileSize : uint64(len(body))-text]
+	l := &List{files: body[:files*size], size: int(size), count: int(files), text: string(body[uint64(len(body))-text:])}
+	refs := body[files*size : uint64(len(body))-text]
 	l.packages = make([]Package, packages)
 	for i := range l.packages {
 		p := &l.packages[i]
@@ -192,11 +204,14 @@ func parse(raw []byte) (*List, error) {
 		if uint64(le.Uint32(rec[52:])) > packages {
 			return nil, fmt.Errorf("%s: package out of range", path)
 		}
+		if size == fileSize && int64(le.Uint64(rec[56:])) < 0 {
+			return nil, fmt.Errorf("%s: size out of range", path)
+		}
 	}
 	return l, nil
 }
 
-func (l *List) record(i int) []byte { return l.files[i*fileSize : (i+1)*fileSize] }
+func (l *List) record(i int) []byte { return l.files[i*l.size : (i+1)*l.size] }
 
 // Len is the number of files.
 func (l *List) Len() int { return l.count }
@@ -215,6 +230,10 @@ func (l *List) File(i int) File {
 		GID:     le.Uint32(rec[44:]),
 		Flags:   le.Uint16(rec[48:]),
 		Package: int(le.Uint32(rec[52:])) - 1,
+		Size:    -1,
+	}
+	if l.size == fileSize {
+		f.Size = int64(le.Uint64(rec[56:]))
 	}
 	copy(f.SHA256[:], rec)
 	return f

@@ -13,6 +13,7 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/klauspost/compress/zstd"
 
 	"github.com/sbom-bless/sbom-bless/attest/filelist"
 )
@@ -21,8 +22,8 @@ var packages = []filelist.Package{{Type: "deb", Name: "openssl", Version: "3.0.1
 
 func files() []filelist.File {
 	return []filelist.File{
-		{Path: "usr/bin/openssl", SHA256: sha256.Sum256([]byte("a")), Mode: 0o755, Flags: filelist.Code, Package: 0},
-		{Path: "\xff\nodd", SHA256: sha256.Sum256([]byte("b")), Mode: 0o4711, UID: 1<<32 - 1, GID: 65534, Package: -1},
+		{Path: "usr/bin/openssl", SHA256: sha256.Sum256([]byte("a")), Mode: 0o755, Flags: filelist.Code, Package: 0, Size: 1 << 40},
+		{Path: "\xff\nodd", SHA256: sha256.Sum256([]byte("b")), Mode: 0o4711, UID: 1<<32 - 1, GID: 65534, Package: -1, Size: 7},
 		{Path: "usr.x", SHA256: sha256.Sum256([]byte("c")), Mode: 0o644, Flags: filelist.HardLink, Package: 1},
 	}
 }
@@ -75,7 +76,7 @@ func TestBytes(t *testing.T) {
 	if _, err := exec.LookPath("zstd"); err != nil {
 		t.Fatal("zstd is missing: apt-get install zstd")
 	}
-	raw, err := filelist.Encode([]filelist.File{{Path: "b", Mode: 0o644, UID: 1, GID: 2, Flags: 3, Package: 0, SHA256: [32]byte{0: 0xaa, 31: 0xbb}}}, packages[:1])
+	raw, err := filelist.Encode([]filelist.File{{Path: "b", Mode: 0o644, UID: 1, GID: 2, Flags: 3, Package: 0, Size: 0x102030405060708, SHA256: [32]byte{0: 0xaa, 31: 0xbb}}}, packages[:1])
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -87,8 +88,8 @@ func TestBytes(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := "sbom-bless files" + "\x01\x00\x00\x00" + "\x01\x00\x00\x00" + "\x01\x00\x00\x00" + "\x13\x00\x00\x00" +
-		"\xaa" + strings.Repeat("\x00", 30) + "\xbb" + "\x00\x00\x00\x00" + "\x01\x00" + "\xa4\x01" + "\x01\x00\x00\x00" + "\x02\x00\x00\x00" + "\x03\x00" + "\x00\x00" + "\x01\x00\x00\x00" +
+	want := "sbom-bless files" + "\x02\x00\x00\x00" + "\x01\x00\x00\x00" + "\x01\x00\x00\x00" + "\x13\x00\x00\x00" +
+		"\xaa" + strings.Repeat("\x00", 30) + "\xbb" + "\x00\x00\x00\x00" + "\x01\x00" + "\xa4\x01" + "\x01\x00\x00\x00" + "\x02\x00\x00\x00" + "\x03\x00" + "\x00\x00" + "\x01\x00\x00\x00" + "\x08\x07\x06\x05\x04\x03\x02\x01" +
 		"\x01\x00\x00\x00\x03\x00\x00\x00" + "\x04\x00\x00\x00\x07\x00\x00\x00" + "\x0b\x00\x00\x00\x08\x00\x00\x00" +
 		"bdebopenssl3.0.15-1"
 	if d := cmp.Diff([]byte(want), got); d != "" {
@@ -101,6 +102,7 @@ func TestRefuses(t *testing.T) {
 		"twice":   {{Path: "a", Package: -1}, {Path: "a", Package: -1}},
 		"empty":   {{Package: -1}},
 		"package": {{Path: "a", Package: 2}},
+		"size":    {{Path: "a", Package: -1, Size: -1}},
 	} {
 		if _, err := filelist.Encode(files, packages); err == nil {
 			t.Errorf("%s: encoded", name)
@@ -115,6 +117,63 @@ func TestRefuses(t *testing.T) {
 			t.Errorf("%d of %d bytes were enough", i, len(raw))
 		}
 	}
+	for what, edit := range map[string]func(plain []byte){
+		"another version":                     func(b []byte) { b[16] = 3 },
+		"a negative size":                     func(b []byte) { b[32+63] = 0x80 },
+		"version 1 with records of version 2": func(b []byte) { b[16] = 1 },
+	} {
+		plain := unpack(t, raw)
+		edit(plain)
+		if _, err := filelist.Decode(pack(plain)); err == nil {
+			t.Errorf("%s: decoded", what)
+		}
+	}
+}
+
+// version1 is a list as earlier releases wrote it: "a" and "b" of no package, without sizes.
+func version1() []byte {
+	b := append([]byte("sbom-bless files"), "\x01\x00\x00\x00\x02\x00\x00\x00\x00\x00\x00\x00\x02\x00\x00\x00"...)
+	for i := range byte(2) {
+		b = append(b, strings.Repeat(string(rune('1'+i)), 32)...)
+		b = append(b, i, 0, 0, 0, 1, 0, 0xa4, 0x01) // path, mode 0644
+		b = append(b, make([]byte, 16)...)          // owner, flags, package
+	}
+	return pack(append(b, "ab"...))
+}
+
+// Images that were blessed before the list had sizes can still be verified.
+func TestVersion1(t *testing.T) {
+	l, err := filelist.Decode(version1())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, path := range []string{"a", "b"} {
+		want := filelist.File{Path: path, Mode: 0o644, Package: -1, Size: -1, SHA256: [32]byte(bytes.Repeat([]byte{byte('1' + i)}, 32))}
+		if got, ok := l.Find(path); !ok || got != want || l.File(i) != want {
+			t.Errorf("%+v, want %+v", got, want)
+		}
+	}
+}
+
+func pack(plain []byte) []byte {
+	w, err := zstd.NewWriter(nil)
+	if err != nil {
+		panic(err)
+	}
+	return w.EncodeAll(plain, nil)
+}
+
+func unpack(t *testing.T, compressed []byte) []byte {
+	r, err := zstd.NewReader(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	plain, err := r.DecodeAll(compressed, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return plain
 }
 
 func many(n int) []filelist.File {
@@ -146,21 +205,24 @@ func FuzzDecode(f *testing.F) {
 		}
 		f.Add(raw)
 	}
+	f.Add(version1())
 	f.Fuzz(func(t *testing.T, raw []byte) {
 		l, err := filelist.Decode(raw)
 		if err != nil {
 			return
 		}
 		var files []filelist.File
+		sizes := true
 		for i := range l.Len() {
 			file := l.File(i)
 			if got, ok := l.Find(file.Path); !ok || got != file {
 				t.Errorf("%q is not found", file.Path)
 			}
 			files = append(files, file)
+			sizes = sizes && file.Size >= 0
 		}
-		if _, err := filelist.Encode(files, l.Packages()); err != nil {
-			t.Errorf("what was read cannot be written: %v", err)
+		if _, err := filelist.Encode(files, l.Packages()); (err == nil) != sizes {
+			t.Errorf("what was read, with sizes: %t, is written: %v", sizes, err)
 		}
 	})
 }

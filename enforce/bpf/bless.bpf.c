@@ -7,13 +7,15 @@
  *   bprm_check_security   that again, and the interpreter of a script
  *   mmap_file             libraries; the only check that `ld.so ./x` ever gets
  *   file_mprotect         code made in memory
+ *   mmap_addr             the heap, where a personality makes it executable
  *   file_open             files an interpreter is about to read; and the write guard
- * Hooks that follow a container: task_alloc, iter/task, sb_delete.
+ * Hooks that follow a container: task_alloc, iter/task, sb_delete, inode_free_security.
  * Hooks that keep what was judged as it was: file_open, inode_setattr, inode_file_setattr,
  *   inode_setxattr, inode_removexattr, inode_set_acl, inode_remove_acl, inode_unlink,
  *   inode_rename, inode_link, file_ioctl, file_ioctl_compat.
  * Hooks that close ways around: ptrace_access_check, ptrace_traceme, kernel_load_data,
- *   kernel_read_file, socket_create, sb_kern_mount, inode_init_security_anon.
+ *   kernel_read_file, socket_create, sb_kern_mount, inode_init_security_anon,
+ *   uring_cmd.
  * Hooks that protect these programs: bpf, bpf_map, bpf_prog, sb_mount, move_mount, sb_umount.
  *
  * A hook filters and extracts; judge() finds the reason; verdict() alone says -EPERM.

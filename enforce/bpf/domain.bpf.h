@@ -17,6 +17,17 @@ static __always_inline bool labelled(struct facts *f, __u32 op)
 	return true;
 }
 
+/* owner gives the domain whose root filesystem inode is on, if that is another than f's; else 0. */
+static __always_inline __u32 owner(struct facts *f, struct inode *inode)
+{
+	__u32 dev = BPF_CORE_READ(inode, i_sb, s_dev), *found;
+
+	if (!f->domain || f->domain->root_dev == dev)
+		return 0;
+	found = bpf_map_lookup_elem(&roots, &dev);
+	return found && *found != f->id ? *found : 0;
+}
+
 static __always_inline struct settings *settings(void)
 {
 	__u32 zero = 0;

@@ -47,6 +47,9 @@ enum reason {
 	REASON_TAKEOVER,      /* another executable makes itself the agent: reported, never denied */
 	REASON_LOST,	      /* counter only: the ring buffer was full */
 	REASON_REPEATED,      /* counter only: the same again within a second, or too much of one container */
+	REASON_HASHED,	      /* counter only: the kernel computed a digest */
+	REASON_UNMARKED,      /* counter only: the map of inodes was full */
+	REASON_FOREIGN,	      /* counter only, the agent's: a record of another version in the ring buffer */
 	REASONS,
 };
 
@@ -60,8 +63,11 @@ enum domain_flags {
 	DOMAIN_GUARD_ALL = 32,	  /* guard every file of the image, not only code */
 	DOMAIN_HOST_ROOT = 64,	  /* shares the root filesystem with the host */
 	/* What makes a file good: one of these, or both. None: nothing does. */
-	DOMAIN_LISTED = 128, /* its digest is in the set */
-	DOMAIN_SIGNED = 256, /* the kernel verifies its security.bpf.bless */
+	DOMAIN_LISTED = 128,	/* its digest is in the set */
+	DOMAIN_SIGNED = 256,	/* the kernel verifies its security.bpf.bless */
+	DOMAIN_SIZES = 512,	/* the set has the sizes of its files: another size need not be hashed */
+	DOMAIN_DEVICES = 1024,	/* may open block devices for writing */
+	DOMAIN_REDIRECT = 2048, /* its overlay could rename directories of the image whole */
 };
 
 struct domain {
@@ -88,8 +94,24 @@ struct nearest {
 	__u32 domain;
 };
 
-/* A file of a lower layer, on its own filesystem. Numbers are given again, generations are not. */
-struct below_key {
+/*
+ * What is known of an inode for as long as it is in memory. The key is its
+ * address: numbers, generations and times can be set by an attacker.
+ */
+enum inode_flags {
+	INODE_GUARDED = 1,  /* judged good once: no container may change it */
+	INODE_HASHING = 2,  /* the same, while its digest is computed */
+	INODE_MAPPED = 4,   /* was mapped shared and writable: a page of it may be pinned, and written later */
+	INODE_COPIED = 8,   /* a file of the image that a change without effect copied up, guarded since */
+	INODE_SHIPPED = 16, /* lies in a layer of the image: nor may it be removed */
+};
+struct known_inode {
+	__u32 flags;
+	__u32 writes; /* how often it was opened for writing, or truncated, since it is known */
+};
+
+/* A copy of a file of the image in the writable layer, by what lasts longer than memory. */
+struct copy_key {
 	__u32 dev;
 	__u32 generation;
 	__u64 inode;
@@ -100,27 +122,50 @@ struct mount_key {
 	__u32 dev;
 };
 
-#define SUFFIX_LEN 8
-struct suffix_key {
-	char text[SUFFIX_LEN]; /* ".py", padded with NUL */
+/* What a name means for the guard. */
+enum name_meaning {
+	NAME_SUFFIX = 1, /* ".py": of a file that an interpreter reads */
+	NAME_CODE,	 /* "bin": a directory of programs and libraries */
+	NAME_DATA,	 /* "etc": a directory that is meant to change */
+};
+#define NAME_KEY_LEN 8
+struct name_key {
+	char text[NAME_KEY_LEN]; /* padded with NUL */
 };
 
-/* What the inode storage remembers of a good file. On an overlay ctime is that of the file below. */
-struct good {
+/*
+ * What the inode storage remembers of a file that was hashed: its content, and
+ * what came of it. On an overlay ctime and writes are those of the inode that
+ * has the data.
+ */
+struct judged {
+	/* While these hold, the digest does. */
+	__u64 size;
+	__u64 ctime;
+	__u32 writes;
+	/* While these do, too, so does the reason. */
 	__u32 set;
 	__u32 generation;
 	__s32 keyring; /* 0: its signature did not count */
-	__u32 reserved;
-	__u64 size;
-	__u64 ctime;
+	__u32 file;
+	__u32 reason;
+	__u8 digest[32];
 };
 
 /* What a domain reported since a time, ns. */
 struct spent {
 	__u64 since;
-	__u64 events;
+	__u32 denials;
+	__u32 allowed;
 };
-#define EVENTS_PER_SECOND 100
+#define DENIALS_PER_SECOND 100
+#define ALLOWED_PER_SECOND 1000
+
+/* In the set of an image, the size of one of its files: no SHA-256 that a file can have looks so. */
+struct size_key {
+	__u64 size;
+	__u8 ones[24]; /* 0xff */
+};
 
 /* A digest that the kernel verified a signature of. */
 struct signed_digest {
@@ -145,11 +190,16 @@ struct process {
 #define PATH_LEN 256
 #define NAME_LEN 64
 #define ANCESTORS 4
+/* Changes with what any field means, op and reason too: the agent skips records of another version. */
+enum event_version {
+	EVENT_VERSION = 1,
+};
 struct event {
+	__u32 version; /* always the first field */
+	__u32 dev;
 	__u64 time; /* CLOCK_MONOTONIC, ns */
 	__u64 cgroup;
 	__u64 inode;
-	__u32 dev;
 	__u32 domain;
 	__u32 pid;
 	__u32 tid;

@@ -4,28 +4,78 @@
 #define SBOM_BLESS_HOOKS_GUARD_H
 #include "guard.bpf.h"
 #include "self.bpf.h"
+#include "harden.bpf.h"
 
 /* guard denies a change of inode, which is dentry's, or an open file's. */
 static __always_inline int guard(__u32 op, struct inode *inode, struct dentry *dentry)
 {
 	struct facts f = {};
 
-	if (!labelled(&f, op) || !guarded(&f, inode, dentry))
+	if (!labelled(&f, op))
+		return 0;
+	for_owner(&f, inode);
+	if (!guarded(&f, inode, dentry))
 		return 0;
 	return verdict(&f, REASON_GUARDED, inode, NULL, dentry);
 }
 
-SEC("lsm/inode_setattr")
-int BPF_PROG(setattr, void *idmap, struct dentry *dentry)
+/* guard_name denies what would have a name mean something else. */
+static __always_inline int guard_name(__u32 op, struct inode *inode, struct dentry *dentry)
 {
-	return guard(OP_SETATTR, dentry->d_inode, dentry);
+	return inode && removable(inode) ? 0 : guard(op, inode, dentry);
+}
+
+/* changes_nothing tells whether mode and owner would stay as they are. */
+static __always_inline bool changes_nothing(struct inode *inode, struct iattr *attr)
+{
+	unsigned int valid = attr->ia_valid;
+
+	if (valid & ~(ATTR_MODE | ATTR_UID | ATTR_GID | ATTR_CTIME | ATTR_KILL_PRIV))
+		return false;
+	return !(valid & ATTR_MODE && (attr->ia_mode ^ inode->i_mode) & S_IALLUGO) &&
+	       !(valid & ATTR_UID && attr->ia_uid.val != inode->i_uid.val) &&
+	       !(valid & ATTR_GID && attr->ia_gid.val != inode->i_gid.val);
+}
+
+/*
+ * guard_attributes allows what entrypoints do to their own files. A change without effect is
+ * allowed always; overlayfs copies the file up for it, so from then on nobody may write to it.
+ * Under soft the digest decides, so any change of mode and owner is, until the file is judged.
+ */
+static __always_inline int guard_attributes(struct dentry *dentry, struct iattr *attr)
+{
+	struct inode *inode = dentry->d_inode;
+	struct facts f = {};
+
+	if (attr->ia_valid & ATTR_SIZE)
+		wrote(inode);
+	if (!labelled(&f, OP_SETATTR))
+		return 0;
+	for_owner(&f, inode);
+	if (!guarded(&f, inode, dentry))
+		return 0;
+	if (changes_nothing(inode, attr)) {
+		if (!overlay(inode->i_sb) || know(inode, INODE_COPIED | INODE_GUARDED))
+			return 0;
+	} else if (f.domain->flags & DOMAIN_SOFT && !has(known(inode), INODE_GUARDED | INODE_HASHING) &&
+		   !(attr->ia_valid & ATTR_SIZE) &&
+		   !(attr->ia_valid & ATTR_MODE && attr->ia_mode & ~inode->i_mode & S_ISXID)) {
+		return 0;
+	}
+	return verdict(&f, REASON_GUARDED, inode, NULL, dentry);
+}
+
+SEC("lsm/inode_setattr")
+int BPF_PROG(setattr, void *idmap, struct dentry *dentry, struct iattr *attr)
+{
+	return guard_attributes(dentry, attr);
 }
 
 /* Before 6.9 the hook had no idmap; the loader keeps the twin that fits. */
 SEC("lsm/inode_setattr")
-int BPF_PROG(setattr_compat, struct dentry *dentry)
+int BPF_PROG(setattr_compat, struct dentry *dentry, struct iattr *attr)
 {
-	return guard(OP_SETATTR, dentry->d_inode, dentry);
+	return guard_attributes(dentry, attr);
 }
 
 SEC("lsm/inode_setxattr")
@@ -63,28 +113,45 @@ int BPF_PROG(file_setattr, struct dentry *dentry)
 SEC("lsm/inode_link")
 int BPF_PROG(link, struct dentry *old_dentry)
 {
-	return guard(OP_LINK, old_dentry->d_inode, old_dentry);
+	return guard_name(OP_LINK, old_dentry->d_inode, old_dentry);
 }
 
 static __always_inline int guard_ioctl(struct file *file, unsigned int cmd)
 {
-	if (cmd != FS_IOC_SETFLAGS && cmd != FS_IOC32_SETFLAGS && cmd != FS_IOC_FSSETXATTR &&
-	    cmd != FS_IOC_ENABLE_VERITY)
+	switch (cmd) {
+	case EXT4_IOC_SWAP_BOOT:
+		wrote(file->f_inode);
+		break;
+	case FS_IOC_SETFLAGS:
+	case FS_IOC32_SETFLAGS:
+	case FS_IOC_FSSETXATTR:
+	case FS_IOC_ENABLE_VERITY:
+	case FS_IOC_SETVERSION:
+	case FS_IOC32_SETVERSION:
+	case EXT4_IOC_SETVERSION:
+	case EXT4_IOC32_SETVERSION:
+		break;
+	default:
 		return 0;
+	}
 	return guard(OP_IOCTL, file->f_inode, file->f_path.dentry);
 }
 
 SEC("lsm/file_ioctl")
 int BPF_PROG(ioctl, struct file *file, unsigned int cmd)
 {
-	return guard_ioctl(file, cmd);
+	int ret = harden_ioctl(file, cmd);
+
+	return ret ? ret : guard_ioctl(file, cmd);
 }
 
 /* Of a task in 32-bit mode, since 6.8. */
 SEC("lsm/file_ioctl_compat")
 int BPF_PROG(ioctl_compat, struct file *file, unsigned int cmd)
 {
-	return guard_ioctl(file, cmd);
+	int ret = harden_ioctl(file, cmd);
+
+	return ret ? ret : guard_ioctl(file, cmd);
 }
 
 SEC("lsm/inode_unlink")
@@ -92,13 +159,39 @@ int BPF_PROG(unlink, struct inode *dir, struct dentry *dentry)
 {
 	if (pinned(dentry->d_parent))
 		return self(OP_UNLINK, dentry);
-	return guard(OP_UNLINK, dentry->d_inode, dentry);
+	return guard_name(OP_UNLINK, dentry->d_inode, dentry);
 }
 
 SEC("lsm/inode_rmdir")
 int BPF_PROG(rmdir, struct inode *dir, struct dentry *dentry)
 {
 	return pinned(dentry) ? self(OP_UNLINK, dentry) : 0;
+}
+
+/*
+ * guard_directory answers as overlayfs does by default when a directory of the image is
+ * renamed: EXDEV, so that mv copies. With redirect_dir or metacopy it would move the whole
+ * tree, and another could take its place.
+ */
+static __always_inline int guard_directory(struct dentry *dentry)
+{
+	struct inode *inode = dentry->d_inode;
+	struct facts f = {};
+
+	if (!inode || kind(inode) != S_IFDIR || !overlay(inode->i_sb) || !labelled(&f, OP_RENAME))
+		return 0;
+	for_owner(&f, inode);
+	if (!f.domain || !(f.domain->flags & DOMAIN_REDIRECT) || inode->i_sb->s_dev != f.domain->root_dev ||
+	    !lower_inode(inode))
+		return 0;
+	return verdict(&f, REASON_GUARDED, inode, NULL, dentry) ? -EXDEV : 0;
+}
+
+static __always_inline int guard_rename(struct dentry *dentry)
+{
+	int ret = guard_directory(dentry);
+
+	return ret ? ret : guard_name(OP_RENAME, dentry->d_inode, dentry);
 }
 
 SEC("lsm/inode_rename")
@@ -108,10 +201,8 @@ int BPF_PROG(rename, struct inode *old_dir, struct dentry *old_dentry, struct in
 
 	if (pinned(old_dentry) || pinned(new_dentry->d_parent))
 		return self(OP_RENAME, old_dentry);
-	ret = guard(OP_RENAME, old_dentry->d_inode, old_dentry);
-	if (ret)
-		return ret;
-	return guard(OP_RENAME, new_dentry->d_inode, new_dentry);
+	ret = guard_rename(old_dentry);
+	return ret ? ret : guard_rename(new_dentry);
 }
 
 #endif

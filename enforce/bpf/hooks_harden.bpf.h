@@ -2,16 +2,9 @@
 /* Hooks that close ways around. */
 #ifndef SBOM_BLESS_HOOKS_HARDEN_H
 #define SBOM_BLESS_HOOKS_HARDEN_H
-#include "domain.bpf.h"
+#include "harden.bpf.h"
 
 static const char userfaultfd[] = "[userfaultfd]"; /* fs/userfaultfd.c */
-
-static __always_inline int harden(__u32 op)
-{
-	struct facts f = {};
-
-	return labelled(&f, op) ? verdict(&f, REASON_HARDENED, NULL, NULL, NULL) : 0;
-}
 
 /* Attaching covers process_vm_writev and /proc/PID/mem of other processes too. */
 SEC("lsm/ptrace_access_check")
@@ -74,6 +67,13 @@ SEC("lsm/socket_create")
 int BPF_PROG(socket, int family)
 {
 	return family == AF_ALG ? harden(OP_SOCKET) : 0;
+}
+
+/* Commands for a disk by io_uring go to a character device that was opened for reading. */
+SEC("lsm/uring_cmd")
+int BPF_PROG(uring_cmd, struct io_uring_cmd *cmd)
+{
+	return harden_ioctl(cmd->file, cmd->cmd_op);
 }
 
 #endif

@@ -64,4 +64,15 @@ int BPF_PROG(sb_delete, struct super_block *sb)
 	return 0;
 }
 
+/* What is known of an inode goes with it, before its address is given to another. */
+SEC("lsm/inode_free_security")
+int BPF_PROG(inode_free, struct inode *inode)
+{
+	__u64 address = (__u64)inode;
+
+	if (bpf_map_lookup_elem(&inodes, &address))
+		bpf_map_delete_elem(&inodes, &address);
+	return 0;
+}
+
 #endif

@@ -3,7 +3,7 @@
 #ifndef SBOM_BLESS_HOOKS_OPEN_H
 #define SBOM_BLESS_HOOKS_OPEN_H
 #include "judge.bpf.h"
-#include "guard.bpf.h"
+#include "harden.bpf.h"
 
 /*
  * blinding tells whether a write to the file can take the verifier's sight: 0
@@ -31,33 +31,44 @@ static __always_inline __u32 write_reason(struct facts *f, struct file *file)
 
 	if (blinding(file))
 		return REASON_SELF;
-	switch (inode->i_sb->s_magic) {
-	case PROC_SUPER_MAGIC: /* memory of a process, and settings that name programs the kernel runs */
-		if (named(dentry, "mem", 4) || named(BPF_CORE_READ(dentry, d_parent), "kernel", 7))
-			return REASON_HARDENED;
-		return REASON_ALLOWED;
-	case BINFMTFS_MAGIC:
+	if (closed(f, inode, dentry))
 		return REASON_HARDENED;
-	case CGROUP_SUPER_MAGIC: /* a program that the kernel runs outside of the container */
-		if (named(dentry, "release_agent", 14))
-			return REASON_HARDENED;
-	}
+	for_owner(f, inode);
 	return guarded(f, inode, dentry) ? REASON_GUARDED : REASON_ALLOWED;
+}
+
+/* read_reason tells why an interpreter may not read the file, whatever its type. */
+static __always_inline __u32 read_reason(struct facts *f, struct file *file)
+{
+	struct inode *inode = file->f_inode;
+	struct source s;
+	__u32 reason;
+
+	/* The file is not open yet, so the kernel cannot hash it: where it came from decides. */
+	locate(&s, inode);
+	reason = provenance(f, inode, &s);
+	if (!reason && kind(inode) != S_IFREG)
+		return REASON_WRITER; /* a FIFO of the image says what its writer says */
+	return reason;
 }
 
 SEC("lsm.s/file_open")
 int BPF_PROG(open, struct file *file)
 {
 	__u32 mode = file->f_mode;
-	bool write = mode & FMODE_WRITE;
+	/* O_TRUNC empties a file that is opened for reading, too; overlayfs copies it up for that. */
+	bool write = mode & FMODE_WRITE || file->f_flags & O_TRUNC;
 	struct settings *set;
 
-	/* overlayfs opens the file below; the task opened the one above, which was judged. */
-	if (mode & FMODE_NOACCOUNT)
+	/*
+	 * Most opens are for reading, and most nodes have no rule about those. What the kernel
+	 * reads below an overlay was judged above it; what it writes there, or below FUSE
+	 * (passthrough), was not: that overlay can be anybody's.
+	 */
+	if (!write && (mode & FMODE_NOACCOUNT || !(set = settings()) || !set->interpreters))
 		return 0;
-	/* Most opens are for reading, and most nodes have no rule about those. */
-	if (!write && (!(set = settings()) || !set->interpreters))
-		return 0;
+	if (write)
+		wrote(file->f_inode);
 	struct facts f = {}; /* so late because this runs at every open */
 	if (!labelled(&f, OP_READ_CODE)) {
 		if (!write || !blinding(file))
@@ -69,11 +80,10 @@ int BPF_PROG(open, struct file *file)
 		f.op = OP_WRITE;
 		return verdict(&f, write_reason(&f, file), file->f_inode, file, NULL);
 	}
-	if (!f.domain || !(f.domain->flags & DOMAIN_INTERPRETERS) || (file->f_inode->i_mode & S_IFMT) != S_IFREG ||
+	if (!f.domain || !(f.domain->flags & DOMAIN_INTERPRETERS) || kind(file->f_inode) == S_IFDIR ||
 	    !code_suffix(file->f_path.dentry))
 		return 0;
-	/* The file is not open yet, so the kernel cannot hash it: where it came from decides. */
-	return verdict(&f, provenance(&f, file->f_inode), file->f_inode, file, NULL);
+	return verdict(&f, read_reason(&f, file), file->f_inode, file, NULL);
 }
 
 #endif

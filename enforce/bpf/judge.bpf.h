@@ -84,80 +84,127 @@ static __always_inline __u32 signature_of(struct facts *f, struct file *file, __
 	return REASON_ALLOWED;
 }
 
-/*
- * guard_below has the file below the overlay guarded, too: it can be reached
- * in the host's mount namespace, or by open_by_handle_at on a volume of the
- * same filesystem.
- */
-static __always_inline void guard_below(struct inode *inode)
+/* expected tells whether a file of the set has this size: else none can have its digest. */
+static __always_inline bool expected(struct facts *f, __u64 size)
 {
-	struct below_key key = {};
-	struct inode *lower;
-	__u8 one = 1;
+	void *set = bpf_map_lookup_elem(&sets, &f->domain->set);
+	struct size_key key = { .size = size };
 
-	if (!overlay(inode->i_sb) || upper_dentry(inode))
-		return;
-	lower = lower_inode(inode);
-	if (!lower)
-		return;
-	name_below(&key, lower);
-	bpf_map_update_elem(&below, &key, &one, BPF_ANY);
+	__builtin_memset(key.ones, 0xff, sizeof(key.ones));
+	return !set || bpf_map_lookup_elem(set, &key);
+}
+
+/* decide says whether content of this digest is good; f->digest is known. */
+static __always_inline __u32 decide(struct facts *f, struct file *file, struct judged *now)
+{
+	__u32 reason = REASON_ALLOWED;
+
+	if (f->domain->flags & DOMAIN_LISTED)
+		reason = listed(f);
+	if (!reason && f->domain->flags & DOMAIN_SIGNED)
+		reason = signature_of(f, file, now->keyring);
+	return reason;
+}
+
+/* measure has the kernel hash the file, which nobody in a container can write to while it does. */
+static __always_inline __u32 measure(struct facts *f, struct file *file, struct source *s, struct judged *now)
+{
+	struct inode *inode = file->f_inode;
+	__u32 reason;
+
+	if (f->domain->max_size && now->size > f->domain->max_size)
+		return REASON_TOO_LARGE;
+	if (f->domain->flags & DOMAIN_LISTED && f->domain->flags & DOMAIN_SIZES && !expected(f, now->size))
+		return REASON_NOT_LISTED;
+	/* Who has it open by now is seen here; who opens it later sees the guard. */
+	reason = provenance(f, inode, s);
+	if (reason)
+		return reason;
+	if (writable(s->data))
+		return REASON_WRITER;
+	count(REASON_HASHED);
+	return hash(f, file);
 }
 
 /*
  * judge answers the one question: may this domain run code from this file?
- * Anything unknown is a reason to deny. Only good files are remembered, and
- * provenance is asked again each time.
+ * Anything unknown is a reason to deny. Provenance is asked each time. A digest is
+ * remembered for as long as the inode that has the data is in memory and unchanged,
+ * what came of it for as long as the rules and lists are the same: so a file is hashed
+ * once, a bad one too.
  */
 static __always_inline __u32 judge(struct facts *f, struct file *file)
 {
-	struct inode *inode = file->f_inode, *data = data_inode(inode);
+	struct inode *inode = file->f_inode;
 	struct settings *set = settings();
-	struct good *cached, now = {};
-	__u8 one = 1;
+	struct known_inode *above, *below;
+	struct judged *cached, now = {};
+	struct source s;
 	__u32 reason;
 
 	if (!f->domain)
 		return REASON_NO_DOMAIN;
-	reason = provenance(f, inode);
+	locate(&s, inode);
+	reason = provenance(f, inode, &s);
 	if (reason)
 		return reason;
+	below = known(s.data);
 	if (f->domain->flags & DOMAIN_SIGNED && set)
 		now.keyring = set->keyring;
 	now.set = f->domain->set;
 	now.generation = f->domain->generation;
 	now.size = inode->i_size;
-	now.ctime = ctime(data);
-	cached = bpf_inode_storage_get(&verdicts, inode, NULL, 0);
-	if (cached) {
-		if (cached->set == now.set && cached->generation == now.generation && cached->keyring == now.keyring &&
-		    cached->size == now.size && cached->ctime == now.ctime)
-			return REASON_ALLOWED;
-		/* Replaced whole, never in place: another CPU must not read half of it. */
-		bpf_inode_storage_delete(&verdicts, inode);
+	now.ctime = change_time(s.data);
+	now.writes = below ? below->writes : 0;
+	cached = below ? bpf_inode_storage_get(&verdicts, inode, NULL, 0) : NULL;
+	if (cached && cached->size == now.size && cached->ctime == now.ctime && cached->writes == now.writes) {
+		if (cached->set == now.set && cached->generation == now.generation && cached->keyring == now.keyring) {
+			if (!cached->reason)
+				return REASON_ALLOWED;
+			__builtin_memcpy(f->digest, cached->digest, sizeof(f->digest));
+			return cached->reason;
+		}
+	} else if (cached) {
+		cached = NULL;
 	}
-	if (f->domain->max_size && now.size > f->domain->max_size)
-		return REASON_TOO_LARGE;
 	if (!(f->domain->flags & (DOMAIN_LISTED | DOMAIN_SIGNED)))
 		return REASON_NO_SET;
-	reason = hash(f, file);
-	if (!reason && f->domain->flags & DOMAIN_LISTED)
-		reason = listed(f);
-	if (!reason && f->domain->flags & DOMAIN_SIGNED)
-		reason = signature_of(f, file, now.keyring);
-	if (reason)
-		return reason;
-	/* Whoever wrote while the file was hashed is seen here, or sees the guard. */
-	reason = provenance(f, inode);
-	if (reason)
-		return reason;
-	if (writable_below(data))
-		return REASON_WRITER;
-	bpf_inode_storage_get(&used, inode, &one, BPF_LOCAL_STORAGE_GET_F_CREATE);
-	bpf_inode_storage_get(&verdicts, inode, &now, BPF_LOCAL_STORAGE_GET_F_CREATE);
-	guard_below(inode);
-	f->fresh = true;
-	return REASON_ALLOWED;
+	above = know(inode, INODE_HASHING);
+	below = know(s.data, INODE_HASHING);
+	if (!above || !below) {
+		f->error = -ENOMEM;
+		return REASON_NO_DIGEST;
+	}
+	now.writes = below->writes;
+	if (cached)
+		__builtin_memcpy(f->digest, cached->digest, sizeof(f->digest));
+	else
+		reason = measure(f, file, &s, &now);
+	if (!reason) {
+		now.reason = decide(f, file, &now);
+		now.file = f->file;
+		/* Who wrote while it was hashed, or got in before the guard, is seen here. */
+		reason = provenance(f, inode, &s);
+		if (!reason && (writable(s.data) || below->writes != now.writes))
+			reason = REASON_WRITER;
+	}
+	if (!reason) {
+		reason = now.reason;
+		if (!reason) {
+			__sync_fetch_and_or(&above->flags, INODE_GUARDED);
+			__sync_fetch_and_or(&below->flags, INODE_GUARDED | (shipped(f, inode, &s) ? INODE_SHIPPED : 0));
+			f->fresh = true;
+		}
+		/* Replaced whole, never in place: another CPU must not read half of it. */
+		__builtin_memcpy(now.digest, f->digest, sizeof(now.digest));
+		bpf_inode_storage_delete(&verdicts, inode);
+		/* Whether the attribute can be read depends on the task, so that is asked again. */
+		if (reason != REASON_NOT_SIGNED)
+			bpf_inode_storage_get(&verdicts, inode, &now, BPF_LOCAL_STORAGE_GET_F_CREATE);
+	}
+	__sync_fetch_and_and(&above->flags, ~INODE_HASHING);
+	__sync_fetch_and_and(&below->flags, ~INODE_HASHING);
+	return reason;
 }
 
 #endif

@@ -64,12 +64,21 @@ struct { /* cgroup id -> what was found of it */
 	__uint(max_entries, 8192);
 } near SEC(".maps");
 
-struct { /* files found good, where the overlay has them from */
-	__uint(type, BPF_MAP_TYPE_LRU_HASH);
-	__type(key, struct below_key);
-	__type(value, __u8);
-	__uint(max_entries, 32768);
-} below SEC(".maps");
+struct { /* address of an inode -> what is known of it; gone when the inode is */
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, __u64);
+	__type(value, struct known_inode);
+	__uint(max_entries, 1 << 20);
+} inodes SEC(".maps");
+
+struct { /* copies of files of the image -> domain id */
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, struct copy_key);
+	__type(value, __u32);
+	__uint(max_entries, 1 << 16);
+} copies SEC(".maps");
 
 struct { /* what was verified, in whatever container */
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
@@ -78,12 +87,12 @@ struct { /* what was verified, in whatever container */
 	__uint(max_entries, 16384);
 } signed_digests SEC(".maps");
 
-struct { /* suffixes of code that interpreters read */
+struct { /* suffixes of code, and directories -> enum name_meaning */
 	__uint(type, BPF_MAP_TYPE_HASH);
-	__type(key, struct suffix_key);
+	__type(key, struct name_key);
 	__type(value, __u8);
 	__uint(max_entries, 256);
-} suffixes SEC(".maps");
+} names SEC(".maps");
 
 struct { /* the domain of a task; inherited, never cleared */
 	__uint(type, BPF_MAP_TYPE_TASK_STORAGE);
@@ -106,25 +115,22 @@ struct { /* room to verify a signature in: a task that sleeps can be overtaken o
 	__type(value, struct signature);
 } signatures SEC(".maps");
 
-struct { /* files that ever were found good, in whatever container: they stay guarded */
+struct { /* files that were hashed */
 	__uint(type, BPF_MAP_TYPE_INODE_STORAGE);
 	__uint(map_flags, BPF_F_NO_PREALLOC);
 	__type(key, int);
-	__type(value, __u8);
-} used SEC(".maps");
-
-struct { /* files found good */
-	__uint(type, BPF_MAP_TYPE_INODE_STORAGE);
-	__uint(map_flags, BPF_F_NO_PREALLOC);
-	__type(key, int);
-	__type(value, struct good);
+	__type(value, struct judged);
 } verdicts SEC(".maps");
 
 struct recent_key {
 	__u32 domain;
 	__u16 op;
 	__u16 reason;
+	/* Of the file: a number alone is given again, on another filesystem even at once. */
+	__u32 dev;
+	__u32 generation;
 	__u64 inode;
+	__u64 ctime;
 };
 
 struct { /* when this was last reported, ns */
@@ -174,12 +180,23 @@ const volatile __u32 pins_dev;
 const volatile __u64 pins_inode;
 
 /*
- * Where overlayfs keeps the lower dentry: at ovl_lower behind the address that is
- * at ovl_entry behind the inode (6.5 and later), or behind the inode itself
- * when that is 0. ovl_lower 0: not known.
+ * Where overlayfs keeps the dentries of the lower layers. From 6.5 on a stack of
+ * ovl_count entries, ovl_path bytes each, the first at ovl_lower behind the address that
+ * is at ovl_entry behind the inode. Before, ovl_entry is 0, the first dentry is at
+ * ovl_lower behind the inode itself, and the inode that has the data, where that is
+ * another, at ovl_lowerdata before it. ovl_lower 0: not known.
  */
 const volatile __u32 ovl_entry;
 const volatile __u32 ovl_lower;
+const volatile __u32 ovl_count;
+const volatile __u32 ovl_path;
+const volatile __u32 ovl_lowerdata;
+/*
+ * Where it says of a copied-up file that its data was copied, too (OVL_UPPERDATA, else it
+ * is a metacopy): the bit of the word at ovl_flags before the inode. 0: not known.
+ */
+const volatile __u32 ovl_flags;
+const volatile __u32 ovl_upperdata;
 
 /* Never set: it makes these types known to the code generated for the loader. */
 const volatile struct {
@@ -187,6 +204,8 @@ const volatile struct {
 	enum reason reason;
 	enum domain_flags flags;
 	enum object object;
+	enum name_meaning meaning;
+	enum event_version version;
 	struct event event;
 } types;
 

@@ -33,46 +33,122 @@ static __always_inline struct dentry *upper_dentry(struct inode *inode)
 }
 
 /*
- * lower_inode is the one that an overlay inode shows, if nothing was copied up:
- * of the first of its lower layers. The way there was found in the type
- * information of overlayfs; 0: it has none.
+ * lower_dentry gives the dentry of an overlay inode in the n-th lower layer that has
+ * one, or NULL; n < 0: in the last. The way there was found in the type information of
+ * overlayfs.
  */
-static __always_inline struct inode *lower_inode(struct inode *inode)
+static __always_inline struct dentry *lower_dentry(struct inode *inode, int n)
 {
 	void *at = inode, *dentry = NULL;
+	__u32 count = 1;
 
 	if (!ovl_lower)
 		return NULL;
-	if (ovl_entry && bpf_probe_read_kernel(&at, sizeof(at), (void *)inode + ovl_entry))
-		return NULL;
+	if (ovl_entry) {
+		if (bpf_probe_read_kernel(&at, sizeof(at), (void *)inode + ovl_entry) || !at ||
+		    bpf_probe_read_kernel(&count, sizeof(count), at + ovl_count) || !count || count > 1000)
+			return NULL;
+	}
+	if (n < 0 && ovl_entry)
+		at += (count - 1) * ovl_path;
 	if (bpf_probe_read_kernel(&dentry, sizeof(dentry), at + ovl_lower))
 		return NULL;
-	return BPF_CORE_READ((struct dentry *)dentry, d_inode);
+	return dentry;
 }
 
-static __always_inline void name_below(struct below_key *key, struct inode *inode)
+/* lower_inode is the inode of the first lower layer that has an overlay inode's name. */
+static __always_inline struct inode *lower_inode(struct inode *inode)
 {
-	key->dev = BPF_CORE_READ(inode, i_sb, s_dev);
-	key->generation = BPF_CORE_READ(inode, i_generation);
-	key->inode = BPF_CORE_READ(inode, i_ino);
+	struct dentry *dentry = lower_dentry(inode, 0);
+
+	return dentry ? BPF_CORE_READ(dentry, d_inode) : NULL;
 }
 
-static __always_inline bool overlay(struct super_block *sb)
+/*
+ * lower_data is the inode that has the data of a regular file, if a lower layer has it.
+ * Above it can be metacopies, in the layers of the image too: mode and owner without data.
+ */
+static __always_inline struct inode *lower_data(struct inode *inode)
 {
-	return sb->s_magic == OVERLAYFS_SUPER_MAGIC;
+	struct inode *data = NULL;
+	struct dentry *dentry;
+
+	if (ovl_lowerdata && !bpf_probe_read_kernel(&data, sizeof(data), (void *)inode - ovl_lowerdata) && data)
+		return data;
+	dentry = lower_dentry(inode, -1);
+	return dentry ? BPF_CORE_READ(dentry, d_inode) : NULL;
+}
+
+/* metacopy tells that of a copied-up file only the metadata was copied (ovl_has_upperdata, fs/overlayfs/util.c). */
+static __always_inline bool metacopy(struct inode *inode)
+{
+	unsigned long flags;
+
+	if (!ovl_flags || kind(inode) != S_IFREG ||
+	    bpf_probe_read_kernel(&flags, sizeof(flags), (void *)inode - ovl_flags))
+		return false;
+	return !(flags & ovl_upperdata);
+}
+
+/* source is where the data of a file lies. */
+struct source {
+	struct inode *data; /* the inode that has it; on an overlay one below, where that is known */
+	bool upper;	    /* it is in the writable layer of an overlay */
+};
+
+static __always_inline void locate(struct source *s, struct inode *inode)
+{
+	struct inode *data = NULL;
+	struct dentry *upper;
+
+	s->data = inode;
+	s->upper = false;
+	if (!overlay(inode->i_sb))
+		return;
+	upper = upper_dentry(inode);
+	if (upper && metacopy(inode))
+		data = lower_data(inode);
+	if (upper && !data) {
+		s->upper = true;
+		data = BPF_CORE_READ(upper, d_inode);
+	} else if (!data) {
+		data = lower_data(inode);
+	}
+	if (data)
+		s->data = data;
 }
 
 /* writable tells whether somebody holds inode open for writing, or mapped shared and writable. */
 static __always_inline bool writable(struct inode *inode)
 {
-	return inode->i_writecount.counter > 0 || inode->i_mapping->i_mmap_writable.counter > 0;
-}
-
-/* writable_below is writable, of an inode that was found below an overlay. */
-static __always_inline bool writable_below(struct inode *inode)
-{
 	return BPF_CORE_READ(inode, i_writecount.counter) > 0 ||
 	       BPF_CORE_READ(inode, i_mapping, i_mmap_writable.counter) > 0;
+}
+
+/*
+ * copied tells whether the data, in the writable layer, is a copy that the kernel made of a
+ * file of the image for a change without effect, and that nobody in the container could
+ * write to since. The inode remembers that for as long as it is in memory, the map for as
+ * long as the container is known.
+ */
+static __always_inline bool copied(struct facts *f, struct inode *inode, struct inode *data)
+{
+	struct copy_key key = {};
+
+	if (!lower_inode(inode))
+		return false;
+	key.dev = BPF_CORE_READ(data, i_sb, s_dev);
+	key.generation = BPF_CORE_READ(data, i_generation);
+	key.inode = BPF_CORE_READ(data, i_ino);
+	if (has(known(inode), INODE_COPIED))
+		return !bpf_map_update_elem(&copies, &key, &f->id, BPF_ANY);
+	return bpf_map_lookup_elem(&copies, &key) && know(inode, INODE_COPIED | INODE_GUARDED);
+}
+
+/* shipped tells whether the data lies where the image's files do, not in a writable layer or on a volume. */
+static __always_inline bool shipped(struct facts *f, struct inode *inode, struct source *s)
+{
+	return overlay(inode->i_sb) ? !s->upper : inode->i_sb->s_dev == f->domain->root_dev;
 }
 
 static __always_inline bool allowed_mount(struct facts *f, __u32 dev)
@@ -82,11 +158,19 @@ static __always_inline bool allowed_mount(struct facts *f, __u32 dev)
 	return bpf_map_lookup_elem(&mounts, &key);
 }
 
+/* unmarked tells that some file may have been mapped for writing without a note of it. */
+static __always_inline bool unmarked(void)
+{
+	__u32 reason = REASON_UNMARKED;
+	__u64 *n = bpf_map_lookup_elem(&counters, &reason);
+
+	return n && *n;
+}
+
 /* provenance tells whether the data can have come with the image, and stays as it is. */
-static __always_inline __u32 provenance(struct facts *f, struct inode *inode)
+static __always_inline __u32 provenance(struct facts *f, struct inode *inode, struct source *s)
 {
 	struct super_block *sb = inode->i_sb;
-	struct dentry *upper;
 
 	if (rejected_fs(sb))
 		return REASON_REJECTED_FS;
@@ -96,42 +180,14 @@ static __always_inline __u32 provenance(struct facts *f, struct inode *inode)
 	} else if (!overlay(sb) && !(f->domain->flags & DOMAIN_PLAIN)) {
 		return REASON_FOREIGN_FS;
 	}
-	if (overlay(sb)) {
-		upper = upper_dentry(inode);
-		if (!upper)
-			return REASON_ALLOWED;
-		if (!(f->domain->flags & DOMAIN_SOFT))
-			return REASON_WRITABLE_LAYER;
-		if (writable_below(BPF_CORE_READ(upper, d_inode)))
-			return REASON_WRITER;
-	}
-	return writable(inode) ? REASON_WRITER : REASON_ALLOWED;
-}
-
-/* data_inode is the one that holds the data: of an overlay's file, the one below it, where that is known. */
-static __always_inline struct inode *data_inode(struct inode *inode)
-{
-	struct inode *data;
-	struct dentry *upper;
-
-	if (!overlay(inode->i_sb))
-		return inode;
-	upper = upper_dentry(inode);
-	data = upper ? BPF_CORE_READ(upper, d_inode) : lower_inode(inode);
-	return data ? data : inode;
-}
-
-static __always_inline __u64 ctime(struct inode *inode)
-{
-	struct inode___v6_11 *new = (void *)inode;
-	struct inode___v6_6 *mid = (void *)inode;
-	struct inode___v6_1 *old = (void *)inode;
-
-	if (bpf_core_field_exists(new->i_ctime_sec))
-		return BPF_CORE_READ(new, i_ctime_sec) * 1000000000ull + BPF_CORE_READ(new, i_ctime_nsec);
-	if (bpf_core_field_exists(mid->__i_ctime))
-		return BPF_CORE_READ(mid, __i_ctime.tv_sec) * 1000000000ull + BPF_CORE_READ(mid, __i_ctime.tv_nsec);
-	return BPF_CORE_READ(old, i_ctime.tv_sec) * 1000000000ull + BPF_CORE_READ(old, i_ctime.tv_nsec);
+	if (s->upper && !(f->domain->flags & DOMAIN_SOFT) && !copied(f, inode, s->data))
+		return REASON_WRITABLE_LAYER;
+	/* A pinned page of it could be written at any time, and no counter would show it. */
+	if (has(known(s->data), INODE_MAPPED))
+		return REASON_WRITER;
+	if (overlay(sb) && !s->upper)
+		return REASON_ALLOWED;
+	return writable(inode) || writable(s->data) || unmarked() ? REASON_WRITER : REASON_ALLOWED;
 }
 
 #endif

@@ -2,7 +2,7 @@
 /* How a decision becomes a result and an event: verdict() alone says -EPERM. */
 #ifndef SBOM_BLESS_VERDICT_H
 #define SBOM_BLESS_VERDICT_H
-#include "maps.bpf.h"
+#include "inode.bpf.h"
 
 /* facts is what is known of the operation at hand. */
 struct facts {
@@ -21,37 +21,41 @@ struct facts {
 	struct bpf_dynptr room, value, statement;
 };
 
-static __always_inline void count(__u32 reason)
-{
-	__u64 *n = bpf_map_lookup_elem(&counters, &reason);
-
-	if (n)
-		__sync_fetch_and_add(n, 1);
-}
-
 /* repeated tells whether the same was reported less than a second ago. */
-static __always_inline bool repeated(struct facts *f, __u32 reason, __u64 inode)
+static __always_inline bool repeated(struct facts *f, __u32 reason, struct inode *inode)
 {
-	struct recent_key key = { .domain = f->id, .op = f->op, .reason = reason, .inode = inode };
+	struct recent_key key = { .domain = f->id, .op = f->op, .reason = reason };
 	__u64 now = bpf_ktime_get_ns();
-	__u64 *last = bpf_map_lookup_elem(&recent, &key);
+	__u64 *last;
 
+	if (inode) {
+		key.dev = BPF_CORE_READ(inode, i_sb, s_dev);
+		key.generation = BPF_CORE_READ(inode, i_generation);
+		key.inode = BPF_CORE_READ(inode, i_ino);
+		key.ctime = change_time(inode);
+	}
+	last = bpf_map_lookup_elem(&recent, &key);
 	if (last && now - *last < 1000000000ull)
 		return true;
 	bpf_map_update_elem(&recent, &key, &now, BPF_ANY);
 	return false;
 }
 
-/* exhausted tells whether the domain has reported all that it may in this second, so that others can be heard. */
-static __always_inline bool exhausted(struct facts *f)
+/* exhausted reports whether the domain used up its events of this second, so that others are heard. */
+static __always_inline bool exhausted(struct facts *f, __u32 reason)
 {
 	__u64 now = bpf_ktime_get_ns();
-	struct spent *s = bpf_map_lookup_elem(&budgets, &f->id), first = { .since = now, .events = 1 };
+	struct spent *s = bpf_map_lookup_elem(&budgets, &f->id), first = { .since = now };
 
-	if (s && now - s->since < 1000000000ull)
-		return __sync_fetch_and_add(&s->events, 1) >= EVENTS_PER_SECOND;
-	bpf_map_update_elem(&budgets, &f->id, &first, BPF_ANY);
-	return false;
+	if (!s || now - s->since >= 1000000000ull) {
+		bpf_map_update_elem(&budgets, &f->id, &first, BPF_ANY);
+		s = bpf_map_lookup_elem(&budgets, &f->id);
+		if (!s)
+			return false;
+	}
+	if (reason)
+		return __sync_fetch_and_add(&s->denials, 1) >= DENIALS_PER_SECOND;
+	return __sync_fetch_and_add(&s->allowed, 1) >= ALLOWED_PER_SECOND;
 }
 
 /* name_upwards writes the names from dentry to the root of its filesystem. */
@@ -79,11 +83,10 @@ static __always_inline void report(struct facts *f, __u32 reason, bool denied, s
 				   struct dentry *dentry)
 {
 	struct task_struct *task = bpf_get_current_task_btf();
-	__u64 ino = inode ? BPF_CORE_READ(inode, i_ino) : 0;
 	__u64 ids = bpf_get_current_pid_tgid();
 	struct event *e;
 
-	if (reason && (repeated(f, reason, ino) || exhausted(f))) {
+	if ((reason && repeated(f, reason, inode)) || exhausted(f, reason)) {
 		count(REASON_REPEATED);
 		return;
 	}
@@ -93,9 +96,10 @@ static __always_inline void report(struct facts *f, __u32 reason, bool denied, s
 		return;
 	}
 	__builtin_memset(e, 0, sizeof(*e));
+	e->version = EVENT_VERSION;
 	e->time = bpf_ktime_get_ns();
 	e->cgroup = bpf_get_current_cgroup_id();
-	e->inode = ino;
+	e->inode = inode ? BPF_CORE_READ(inode, i_ino) : 0;
 	e->dev = inode ? BPF_CORE_READ(inode, i_sb, s_dev) : 0;
 	e->domain = f->id;
 	e->pid = ids >> 32;

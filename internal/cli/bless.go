@@ -352,6 +352,9 @@ func blessSummary(w io.Writer, r *bless.Result, detached bool) {
 		}
 		fmt.Fprintf(w, "  platform  %s\n", img.Platform)
 		fmt.Fprintf(w, "  files     %s, %s of them code, %s\n", count(total.Regular), count(total.Code), bytesText(total.FileBytes))
+		for _, line := range memoryText(img.Memory) {
+			fmt.Fprintf(w, "  warning   %s\n", line)
+		}
 		if e := img.Embedded; e != nil {
 			out += e.Layer.Size
 		}

@@ -51,7 +51,9 @@ func newEnforce() *cli.Command {
 			&cli.BoolFlag{Name: "soft", Usage: "accept listed files of the writable layer while nobody writes to them"},
 			&cli.BoolFlag{Name: "interpreters", Usage: "also judge opening of *.py, *.sh, *.js and so on (overlay only)"},
 			&cli.BoolFlag{Name: "guard-all", Usage: "guard every file of the image against change, not code alone"},
-			&cli.Uint64Flag{Name: "max-size", DefaultText: "no limit", Usage: "deny larger files (bytes)"},
+			&cli.BoolFlag{Name: "devices", Usage: "allow block devices to be opened for writing"},
+			&cli.StringFlag{Name: "max-size", Value: "1G", Usage: "deny larger files: bytes, or 512K, 64M, 2G; unlimited denies none for its size"},
+			&cli.StringSliceFlag{Name: "join", Usage: "image with its digest, NAME@sha256:…, whose attested list counts too; repeatable"},
 			&cli.StringSliceFlag{Name: "mount", Usage: "directory, as the container sees it, on another filesystem that listed files may run from; may stand several times"},
 		}, identityFlags()...)
 	}
@@ -144,33 +146,42 @@ func enforceCheck(c *cli.Context) error {
 		writeAbilities(c.App.Writer, said)
 	}
 	if p != nil {
-		if err := supportsPolicy(said.Abilities, p); err != nil {
+		err := supportsPolicy(said.Abilities, p)
+		if errors.Is(err, enforce.ErrNotSupported) {
 			return fmt.Errorf("%w: %s: %w", errWrong, c.String("policy"), err)
+		}
+		if err != nil {
+			return err
 		}
 		fmt.Fprintf(c.App.ErrWriter, "%s is right, and this kernel can enforce it\n", c.String("policy"))
 		return nil
 	}
-	if why := said.Trust[asked]; why != "" {
-		return fmt.Errorf("%w: %s", errWrong, why)
+	err = enforce.Supports(said.Abilities, asked)
+	if errors.Is(err, enforce.ErrNotSupported) {
+		return fmt.Errorf("%w: %w", errWrong, err)
 	}
-	return nil
+	return err
 }
 
 func writeAbilities(w io.Writer, said checked) {
-	answer := func(ok bool) string {
-		if ok {
+	answer := func(ok, unknown bool) string {
+		switch {
+		case ok:
 			return "yes"
+		case unknown:
+			return "?"
 		}
 		return "no"
 	}
 	for _, a := range said.Abilities {
-		fmt.Fprintf(w, "%-4s %-24s %s\n", answer(a.OK), a.Name, a.Consequence)
+		fmt.Fprintf(w, "%-4s %-24s %s\n", answer(a.OK, a.Unknown), a.Name, a.Consequence)
 		if a.Error != "" {
 			fmt.Fprintf(w, "%-4s %-24s (%s)\n", "", "", a.Error)
 		}
 	}
 	for _, mode := range modes {
-		fmt.Fprintf(w, "%-4s trust %s\n", answer(said.Trust[mode] == ""), mode)
+		err := enforce.Supports(said.Abilities, mode)
+		fmt.Fprintf(w, "%-4s trust %s\n", answer(err == nil, !errors.Is(err, enforce.ErrNotSupported)), mode)
 	}
 }
 
@@ -282,12 +293,16 @@ func (s *eventStream) notice(n node.Notice) {
 	_ = s.out.Encode(n)
 }
 
-func enforceRules(c *cli.Context) enforce.Rules {
+func enforceRules(c *cli.Context) (enforce.Rules, error) {
+	maxSize, ok := policy.ParseSize(c.String("max-size"))
+	if !ok {
+		return enforce.Rules{}, usagef("--max-size %s: write %s", c.String("max-size"), policy.SizeForm)
+	}
 	return enforce.Rules{
 		Trust: enforce.Trust(c.String("trust")), Enforce: !c.Bool("audit"), JIT: c.Bool("jit"), Soft: c.Bool("soft"),
 		Interpreters: c.Bool("interpreters"), Mounts: c.StringSlice("mount"),
-		GuardAll: c.Bool("guard-all"), MaxSize: c.Uint64("max-size"),
-	}
+		GuardAll: c.Bool("guard-all"), Devices: c.Bool("devices"), MaxSize: maxSize,
+	}, nil
 }
 
 // enforceExec becomes the command: the cgroup it joins is the domain's, and
@@ -297,6 +312,10 @@ func enforceExec(c *cli.Context) error {
 		return usagef("exec takes a command\nhint: sbom-bless enforce exec --files list.sha256 -- /bin/sh")
 	}
 	root := c.String("root")
+	rules, err := enforceRules(c)
+	if err != nil {
+		return err
+	}
 	set, err := enforceSet(c, root)
 	if err != nil {
 		return err
@@ -322,7 +341,7 @@ func enforceExec(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	d := enforce.Domain{Name: name, Cgroup: cgroup, Root: root, Rules: enforceRules(c)}
+	d := enforce.Domain{Name: name, Cgroup: cgroup, Root: root, Rules: rules}
 	if !onOverlay(root) {
 		d.Soft = true // digests alone: nothing tells image files from others
 	}
@@ -355,6 +374,10 @@ func enforceAdd(c *cli.Context) error {
 	if pid == 0 || c.NArg() > 0 {
 		return usagef("add takes --pid and a list\nhint: sbom-bless enforce add --pid 4711 --image registry.example/app@sha256:… --key bless.crt")
 	}
+	rules, err := enforceRules(c)
+	if err != nil {
+		return err
+	}
 	set, err := enforceSet(c, "")
 	if err != nil {
 		return err
@@ -375,7 +398,7 @@ func enforceAdd(c *cli.Context) error {
 	if name == "" {
 		name = filepath.Base(cgroup)
 	}
-	_, err = e.Add(enforce.Domain{Name: name, Cgroup: cgroup, Root: fmt.Sprintf("/proc/%d/root", pid), Rules: enforceRules(c)}, set)
+	_, err = e.Add(enforce.Domain{Name: name, Cgroup: cgroup, Root: fmt.Sprintf("/proc/%d/root", pid), Rules: rules}, set)
 	return err
 }
 

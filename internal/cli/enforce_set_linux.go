@@ -32,9 +32,29 @@ import (
 	"github.com/sbom-bless/sbom-bless/transport"
 )
 
-// enforceSet gives the list that the flags name; root is what is listed
-// without any.
+// enforceSet gives the list that the flags name, with those of --join; root is what is
+// listed without any.
 func enforceSet(c *cli.Context, root string) (enforce.Set, error) {
+	set, err := ownSet(c, root)
+	if err != nil {
+		return set, err
+	}
+	var joined []enforce.Set
+	for _, image := range c.StringSlice("join") {
+		if !enforce.Trust(c.String("trust")).Listed() {
+			return set, usagef("--join adds to a list, and --trust keyring has none")
+		}
+		other, err := attestedSet(c, "--join", image)
+		if err != nil {
+			return set, fmt.Errorf("--join: %w", err)
+		}
+		joined = append(joined, other)
+	}
+	return set.Join(joined...), nil
+}
+
+// ownSet is the list without those of --join.
+func ownSet(c *cli.Context, root string) (enforce.Set, error) {
 	image, list, dir := c.String("image"), c.String("files"), c.String("attestations")
 	trust, err := enforce.ParseTrust(c.String("trust"))
 	if err != nil {
@@ -45,12 +65,12 @@ func enforceSet(c *cli.Context, root string) (enforce.Set, error) {
 		return enforce.Set{Name: image}, nil // for the name alone
 	case image != "" && list != "":
 		return enforce.Set{}, usagef("choose --image or --files")
-	case dir != "" && list != "":
+	case dir != "" && list != "" && !c.IsSet("join"):
 		return enforce.Set{}, usagef("choose --image-attestation or --files")
-	case image != "" || dir != "":
-		return attestedSet(c, image)
 	case list != "":
 		return givenSet(list)
+	case image != "" || dir != "":
+		return attestedSet(c, "--image", image)
 	case root != "":
 		if _, err := os.Stat(root); err != nil {
 			return enforce.Set{}, fmt.Errorf("--root: %w", err)
@@ -62,13 +82,14 @@ func enforceSet(c *cli.Context, root string) (enforce.Set, error) {
 
 // attestedSet verifies the attestation whose subject is the very manifest that
 // image names, and takes its list. That of another digest does not count,
-// whatever tag or name it had. Without an image, it is the one that --attestations has.
-func attestedSet(c *cli.Context, image string) (enforce.Set, error) {
+// whatever tag or name it had. Without an image, it is the one that --attestations has. flag
+// is the one that names the image.
+func attestedSet(c *cli.Context, flag, image string) (enforce.Set, error) {
 	var subject v1.Hash
 	if image != "" {
 		ref, err := name.NewDigest(image)
 		if err != nil {
-			return enforce.Set{}, usagef("--image %s: the digest that the runtime resolved belongs to it: NAME@sha256:…", image)
+			return enforce.Set{}, usagef("%s %s: the digest that the runtime resolved belongs to it: NAME@sha256:…", flag, image)
 		}
 		if subject, err = v1.NewHash(ref.DigestStr()); err != nil {
 			return enforce.Set{}, err
@@ -185,7 +206,7 @@ func givenSet(list string) (enforce.Set, error) {
 
 // listRoot lists what root holds now.
 func listRoot(root string) (enforce.Set, error) {
-	set := enforce.Set{Name: root + " at " + time.Now().UTC().Format(time.RFC3339)}
+	set := enforce.Set{Name: root + " at " + time.Now().UTC().Format(time.RFC3339), Sizes: true}
 	err := filepath.WalkDir(root, func(name string, d fs.DirEntry, err error) error {
 		if err != nil || !d.Type().IsRegular() {
 			return err
@@ -196,10 +217,11 @@ func listRoot(root string) (enforce.Set, error) {
 		}
 		defer f.Close()
 		h := sha256.New()
-		if _, err := io.Copy(h, bufio.NewReaderSize(f, 1<<20)); err != nil {
+		size, err := io.Copy(h, bufio.NewReaderSize(f, 1<<20))
+		if err != nil {
 			return fmt.Errorf("%s: %w", name, err)
 		}
-		listed := enforce.File{Path: "/" + strings.TrimPrefix(strings.TrimPrefix(name, filepath.Clean(root)), "/")}
+		listed := enforce.File{Path: "/" + strings.TrimPrefix(strings.TrimPrefix(name, filepath.Clean(root)), "/"), Size: uint64(size)}
 		h.Sum(listed.SHA256[:0])
 		set.Files = append(set.Files, listed)
 		return nil

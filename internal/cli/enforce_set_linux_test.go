@@ -45,7 +45,7 @@ func TestANodeFindsTheListWhereverItIs(t *testing.T) {
 			app := &cli.App{
 				Flags: append([]cli.Flag{&cli.StringSliceFlag{Name: "key"}, &cli.StringFlag{Name: "image"}, &cli.StringFlag{Name: "attestations"}}, identityFlags()...),
 				Action: func(c *cli.Context) (err error) {
-					set, err = attestedSet(c, c.String("image"))
+					set, err = attestedSet(c, "--image", c.String("image"))
 					return err
 				},
 				ExitErrHandler: func(*cli.Context, error) {},

@@ -39,6 +39,9 @@ func inspectText(w io.Writer, r *chain.Inspection, files, packages bool) error {
 				return err
 			}
 		}
+		for _, line := range memoryText(img.Memory) {
+			fmt.Fprintln(w, line)
+		}
 		if err := portabilityText(w, img.Portability); err != nil {
 			return err
 		}
@@ -192,6 +195,23 @@ func namesText(w io.Writer, what string, names []string) {
 		}
 		fmt.Fprintf(w, "%s: %s\n", what, printable(name))
 	}
+}
+
+// memoryText says of each file what it asks for and what that takes on a node, in a line.
+func memoryText(files []bless.MemoryFile) (lines []string) {
+	for i, f := range files {
+		if i == fewNames {
+			return append(lines, fmt.Sprintf("and %s that ask for writable and executable memory, or may", plural(len(files)-i, "more file")))
+		}
+		what := map[string]string{
+			bless.MemorySegment:  "has a segment that is writable and executable: it runs under rule jit alone",
+			bless.MemoryStack:    "asks for an executable stack: it runs under rule jit alone",
+			bless.MemoryNoHeader: "has no stack header, so that its stack is executable: it runs under rule jit alone",
+			bless.MemoryUnknown:  "does not have its program headers in its first 4 KiB: not known whether it takes rule jit",
+		}[f.Asks]
+		lines = append(lines, printable(f.Path)+" "+what)
+	}
+	return lines
 }
 
 func portabilityText(w io.Writer, rows []chain.Portability) error {

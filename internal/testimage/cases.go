@@ -5,6 +5,7 @@ package testimage
 import (
 	"archive/tar"
 	"bytes"
+	"encoding/binary"
 	"fmt"
 	"strings"
 
@@ -24,6 +25,22 @@ func Cases() []Case { return append(goodCases(), hostileCases()...) }
 
 // elf is what starts an ELF executable.
 var elf = []byte("\x7fELF\x02\x01\x01\x00\x00\x00\x00\x00\x00\x00\x00\x00\x02\x00\x3e\x00")
+
+// program is an x86-64 executable of program headers alone, each a type (PT_LOAD 1, PT_GNU_STACK
+// 0x6474e551) and flags (1 executable, 2 writable), which begin at the offset.
+func program(offset int, headers ...[2]uint32) []byte {
+	le := binary.LittleEndian
+	b := make([]byte, offset+56*len(headers))
+	copy(b, elf)
+	le.PutUint64(b[32:], uint64(offset))
+	le.PutUint16(b[54:], 56)
+	le.PutUint16(b[56:], uint16(len(headers)))
+	for i, h := range headers {
+		le.PutUint32(b[offset+56*i:], h[0])
+		le.PutUint32(b[offset+56*i+4:], h[1])
+	}
+	return b
+}
 
 // spans are what the good sparse files hold. GNU tar starts each span on a block
 // of its own, archive/tar and bsdtar where the last one ended: only the last
@@ -100,6 +117,15 @@ func goodCases() []Case {
 				append(typical(), Dir("srv/"), File("srv/old", 0o644, []byte("old")), File("x", 0o644, []byte("file")), Dir("y/"), File("y/in", 0o644, []byte("in"))),
 				[]Entry{Whiteout("etc/app.conf"), Dir("srv/"), Whiteout("srv/.wh..wh..opq"), File("srv/new", 0o644, []byte("new")),
 					Dir("x/"), File("x/in", 0o644, []byte("in")), File("y", 0o644, []byte("file"))},
+			).Build()
+		}),
+		good("executable-memory", "programs with an executable stack, a segment that is writable and executable, program headers far behind, and such that a layer replaced", func() *Bundle {
+			const load, stack = 1, 0x6474e551
+			plain := program(64, [2]uint32{load, 5}, [2]uint32{stack, 6})
+			return layers(
+				[]Entry{File("bin/plain", 0o755, plain), File("bin/stack", 0o755, program(64, [2]uint32{load, 5}, [2]uint32{stack, 7})), Link("bin/link", "bin/stack"),
+					File("bin/segment", 0o755, program(64, [2]uint32{load, 7}, [2]uint32{stack, 6})), File("bin/replaced", 0o755, program(64, [2]uint32{stack, 7}))},
+				[]Entry{File("bin/far", 0o755, program(8192, [2]uint32{stack, 6})), File("bin/replaced", 0o755, plain)},
 			).Build()
 		}),
 		good("sparse-gnu", "a sparse file, old GNU format", func() *Bundle {

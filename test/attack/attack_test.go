@@ -13,10 +13,13 @@ package attack
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"sync"
 	"syscall"
 	"testing"
@@ -39,8 +42,19 @@ func TestMain(m *testing.M) {
 		os.Exit(tamper())
 	case "child":
 		os.Exit(child())
+	case "race":
+		name, d, _ := strings.Cut(os.Getenv("ATTACK"), "\t")
+		last, err := time.ParseDuration(d)
+		must(err)
+		os.Exit(racer(name, last))
+	case "execve32":
+		os.Exit(execve32(os.Args[1]))
+	case "mapper":
+		os.Exit(mapper())
 	case "crash":
 		os.Exit(crash())
+	case "probe":
+		os.Exit(printProbe())
 	case noPath:
 		os.Exit(emptyPath())
 	}
@@ -73,6 +87,9 @@ func guestFiles() map[string]string {
 	return files
 }
 
+// guestModules are what attacks need of the kernel.
+var guestModules = []string{"af_alg", "binfmt_misc", "loop", "fuse", "sg", "scsi_debug", "target_core_mod"}
+
 func TestAttacks(t *testing.T) {
 	outputs := newOutputs()
 	if vm.Guest() == "" {
@@ -80,12 +97,13 @@ func TestAttacks(t *testing.T) {
 	}
 	vm.Test(t, nil, vm.Config{
 		Memory:  1536,
-		Modules: []string{"af_alg", "binfmt_misc", "loop"},
-		Timeout: 10 * time.Minute,
+		Modules: guestModules,
+		Timeout: 20 * time.Minute,
 		Host: func(t vm.TB, c *vm.Config) {
 			for in, from := range guestFiles() {
 				c.Files[in] = from
 			}
+			c.Files[diskFile] = makeDisk(t)
 			c.Output = outputs.of(c.Kernel)
 		},
 	}, testAttacks)
@@ -97,7 +115,7 @@ func testAttacks(t *testing.T, k vm.Kernel) {
 	t.Run("baseline", func(t *testing.T) {
 		for _, a := range attacks {
 			t.Run(a.slug(), func(t *testing.T) {
-				c := newContainer(t)
+				c := a.container(t)
 				o := a.run(t, c)
 				if o.Control != "" {
 					t.Errorf("control: %s", o.Control)
@@ -128,15 +146,8 @@ func testAttacks(t *testing.T, k vm.Kernel) {
 	t.Run("denied", func(t *testing.T) {
 		for _, a := range attacks {
 			t.Run(a.slug(), func(t *testing.T) {
-				c := newContainer(t)
-				rules := enforce.Rules{Enforce: true, Interpreters: true}
-				if a.rules != nil {
-					a.rules(&rules)
-				}
-				id, err := e.Add(enforce.Domain{Name: a.name, Cgroup: c.cgroup, Root: c.root, Rules: rules}, set)
-				if err != nil {
-					t.Fatal(err)
-				}
+				c := a.container(t)
+				id := a.add(t, e, set, c)
 				o := a.run(t, c)
 				if o.Control != "" {
 					t.Errorf("control: %s", o.Control)
@@ -148,7 +159,7 @@ func testAttacks(t *testing.T, k vm.Kernel) {
 				if o.Error == "" {
 					t.Fatalf("worked; events: %v", events.of(id))
 				}
-				if o.Errno != syscall.EPERM {
+				if o.Errno != cmp.Or(a.errno, syscall.EPERM) {
 					t.Fatalf("denied, but not by us: %s; events: %v", o.Error, events.of(id))
 				}
 				if a.anyDomain {
@@ -163,6 +174,57 @@ func testAttacks(t *testing.T, k vm.Kernel) {
 			})
 		}
 	})
+	t.Run("permitted", func(t *testing.T) {
+		for _, a := range permitted {
+			t.Run(a.slug(), func(t *testing.T) {
+				c := a.container(t)
+				id := a.add(t, e, set, c)
+				o := a.run(t, c)
+				if o.Control != "" {
+					t.Errorf("control: %s", o.Control)
+				}
+				// What has an operation leaves an event and goes on another way.
+				if o.Error != "" || a.op == "" && len(events.of(id)) != 0 {
+					t.Errorf("%q; events: %v", o.Error, events.of(id))
+				}
+			})
+		}
+	})
+	testHashes(t, e, set, events)
+	testDecoy(t, e, set, events)
+}
+
+// container makes the one that the attack is tried in, or against.
+func (a *attack) container(t *testing.T) *container {
+	t.Helper()
+	c := a.layout.container(t)
+	if a.audited {
+		c.from = newContainer(t)
+		c.from.data = c.root
+	}
+	return c
+}
+
+// add puts c under the list, with the attack's rules.
+func (a *attack) add(t *testing.T, e *enforce.Enforcer, set enforce.Set, c *container) uint32 {
+	t.Helper()
+	rules := enforce.Rules{Enforce: true, Interpreters: true}
+	if a.layout.volume {
+		rules.Mounts = []string{"/run"}
+	}
+	if a.rules != nil {
+		a.rules(&rules)
+	}
+	id, err := e.Add(enforce.Domain{Name: a.name, Cgroup: c.cgroup, Root: c.root, Rules: rules}, set)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c.from != nil {
+		if _, err := e.Add(enforce.Domain{Name: a.name + " (from)", Cgroup: c.from.cgroup, Root: c.from.root}, set); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return id
 }
 
 // run tries the attack in c, or against it.
@@ -179,10 +241,19 @@ func (a *attack) run(t *testing.T, c *container) outcome {
 func (a *attack) outcome(t *testing.T, c *container) outcome {
 	t.Helper()
 	var o outcome
+	if a.prepare != nil {
+		if err := tryIt(func() error { a.prepare(c); return nil }); err != nil {
+			t.Fatalf("could not prepare: %v", err)
+		}
+	}
 	if a.host != nil {
 		o = outcomeOf(tryIt(func() error { return a.host(c) }))
 	} else {
-		out, err := c.start("attacker", a.name)
+		by := c
+		if c.from != nil {
+			by = c.from
+		}
+		out, err := by.start("attacker", a.name)
 		if err != nil {
 			t.Fatalf("attacker: %v: %q", err, out)
 		}
@@ -225,20 +296,37 @@ func (w *watched) of(id uint32) (out []string) {
 	return out
 }
 
-// wait waits for the event; it is there before the denied call returns, but
-// the reader may be behind.
+// wait waits for the event of a denial.
 func (w *watched) wait(id uint32, op, reason string) bool {
+	return w.waitFor(func(ev enforce.Event) bool {
+		return ev.Domain == id && ev.Operation == op && ev.Reason == reason && ev.Action == "denied"
+	})
+}
+
+// waitFor waits for an event: it is there before the denied call returns, but
+// the reader may be behind.
+func (w *watched) waitFor(match func(enforce.Event) bool) bool {
 	for end := time.Now().Add(10 * time.Second); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
 		w.mu.Lock()
-		for _, ev := range w.events {
-			if ev.Domain == id && ev.Operation == op && ev.Reason == reason && ev.Action == "denied" {
-				w.mu.Unlock()
-				return true
-			}
-		}
+		found := slices.ContainsFunc(w.events, match)
 		w.mu.Unlock()
+		if found {
+			return true
+		}
 	}
 	return false
+}
+
+// allowed counts what was found good in a domain.
+func (w *watched) allowed(id uint32) (n uint64) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, ev := range w.events {
+		if ev.Domain == id && ev.Action == "allowed" {
+			n++
+		}
+	}
+	return n
 }
 
 // outputs keeps what each guest prints.

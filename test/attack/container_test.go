@@ -9,6 +9,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/binary"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -22,6 +23,7 @@ import (
 	"time"
 
 	"github.com/sbom-bless/sbom-bless/enforce"
+	"github.com/sbom-bless/sbom-bless/internal/vm"
 	"golang.org/x/sys/unix"
 )
 
@@ -52,9 +54,17 @@ func tiny(code byte) []byte {
 
 const evil = 42 // exit status of what must not run
 
+const (
+	owner         = 1000 // of /opt/owned.sh
+	linkedLibrary = "/usr/lib/x86_64-linux-gnu/liblink.so.1"
+)
+
 // makeImage completes the lower layer.
 func makeImage() error {
-	for _, dir := range []string{"bin", "opt", "home", "tmp", "proc", "data", "run", "dev/shm", "sys/fs/bpf", "sys/fs/cgroup", "sys/fs/cgroup1"} {
+	for _, dir := range []string{
+		"bin", "opt/data", "opt/code", "home", "tmp", "proc", "data", "run", "etc", "var", "usr/share/zoneinfo",
+		"dev/shm", "sys/fs/bpf", "sys/fs/cgroup", "sys/fs/cgroup1",
+	} {
 		if err := os.MkdirAll(filepath.Join(image, dir), 0o755); err != nil {
 			return err
 		}
@@ -69,12 +79,34 @@ func makeImage() error {
 		"/opt/unlisted":   append(tiny(evil), 0),
 		"/bin/tmp-script": []byte("#!/tmp/interpreter\n"),
 		"/bin/lib.py":     []byte("pass\n"),
+		"/opt/owned.sh":   []byte("#!/bin/dash\nexit 0\n"),
+		"/opt/core":       tiny(0), // named as the kernel names a dump
+		"/opt/code/x":     tiny(0),
+		stackCode:         program{text: onStack, stack: 6}.elf(),
+		execStack:         program{text: onStack, stack: 7}.elf(),
+		writableCode:      program{text: changesItself, segment: 7}.elf(),
+		tmpLoader:         program{text: exiting(0), loader: "/tmp/loader"}.elf(),
+		stackLibrary:      withExecutableStack(image + libm),
 	} {
 		if err := os.WriteFile(image+name, content, 0o755); err != nil {
 			return err
 		}
 	}
-	if err := os.WriteFile(image+"/opt/plain", []byte("no code"), 0o644); err != nil {
+	for _, name := range []string{"/opt/plain", "/opt/data/file", "/usr/share/zoneinfo/UTC"} {
+		if err := os.WriteFile(image+name, []byte("no code"), 0o644); err != nil {
+			return err
+		}
+	}
+	for name, to := range map[string]string{
+		"/bin/sh": "dash", "/bin/python3": "/bin/fortytwo", "/opt/tool": "../bin/fortytwo",
+		linkedLibrary:    "libm.so.6",
+		"/etc/localtime": "/usr/share/zoneinfo/UTC", "/var/run": "/run", "/opt/current": "data",
+	} {
+		if err := os.Symlink(to, image+name); err != nil {
+			return err
+		}
+	}
+	if err := errors.Join(os.Chown(image+"/opt/owned.sh", owner, owner), unix.Mkfifo(image+"/opt/pipe.sh", 0o644)); err != nil {
 		return err
 	}
 	if err := os.WriteFile(image+"/opt/large", tiny(evil), 0o755); err != nil {
@@ -118,29 +150,122 @@ func sha256sum(name string) string {
 	return fmt.Sprintf("%x  %s\n", sha256.Sum256(b), name)
 }
 
+// layout is what a container may have beside the usual.
+type layout struct {
+	overlay string // further options of the root's mount
+	disk    bool   // a layer on a block device of its own, with /opt/disk in it
+	volume  bool   // a tmpfs at /run
+}
+
 // container is an overlay root filesystem and a cgroup.
 type container struct {
 	root, upper, data, cgroup string
+	disk, device              string // where the layer on a block device is mounted, and the device
+	from                      *container
 }
 
 var containers atomic.Int32
 
-func newContainer(t *testing.T) *container {
+func newContainer(t *testing.T) *container { t.Helper(); return layout{}.container(t) }
+
+func (l layout) container(t *testing.T) *container {
 	t.Helper()
 	n := strconv.Itoa(int(containers.Add(1)))
 	dir := "/run/container/" + n
-	c := &container{root: dir + "/root", upper: dir + "/upper", data: dir + "/data", cgroup: "/sys/fs/cgroup/container" + n}
+	// The volume is on the filesystem that has the image, as a node's disk has both.
+	c := &container{root: dir + "/root", upper: dir + "/upper", data: "/volume/" + n, cgroup: "/sys/fs/cgroup/container" + n}
 	work := dir + "/work"
 	for _, d := range []string{c.root, c.upper, work, c.data, c.cgroup} {
 		if err := os.MkdirAll(d, 0o755); err != nil {
 			t.Fatal(err)
 		}
 	}
-	options := fmt.Sprintf("lowerdir=%s,upperdir=%s,workdir=%s", image, c.upper, work)
+	lower := image
+	if l.disk {
+		c.disk = dir + "/disk"
+		if err := c.mountDisk(); err != nil {
+			t.Fatalf("disk: %v", err)
+		}
+		lower = c.disk + ":" + image
+	}
+	options := fmt.Sprintf("lowerdir=%s,upperdir=%s,workdir=%s", lower, c.upper, work)
+	if l.overlay != "" {
+		options += "," + l.overlay
+	}
 	if err := unix.Mount("overlay", c.root, "overlay", 0, options); err != nil {
 		t.Fatalf("overlay: %v", err)
 	}
+	if l.volume {
+		if err := unix.Mount("tmpfs", c.root+"/run", "tmpfs", 0, ""); err != nil {
+			t.Fatal(err)
+		}
+	}
 	return c
+}
+
+// diskFile is an ext4 filesystem with one program, onDisk.
+const (
+	diskFile = "/disk.ext4"
+	onDisk   = "/opt/disk/program"
+)
+
+// makeDisk makes that on the host.
+func makeDisk(t vm.TB) string {
+	t.Helper()
+	dir := t.TempDir()
+	tree, file := filepath.Join(dir, "tree"), filepath.Join(dir, "disk")
+	if err := errors.Join(
+		os.MkdirAll(filepath.Join(tree, filepath.Dir(onDisk)), 0o755),
+		os.WriteFile(filepath.Join(tree, onDisk), tiny(0), 0o755)); err != nil {
+		t.Fatal(err)
+	}
+	if out, err := exec.Command("/sbin/mkfs.ext4", "-q", "-I", "256", "-O", "^has_journal", "-d", tree, file, "1M").CombinedOutput(); err != nil {
+		t.Fatalf("mkfs.ext4: %v: %s (Debian package e2fsprogs)", err, out)
+	}
+	return file
+}
+
+// mountDisk gives the container a copy of it.
+func (c *container) mountDisk() error {
+	b, err := os.ReadFile(diskFile)
+	if err != nil {
+		return err
+	}
+	if err := os.WriteFile(c.disk+".ext4", b, 0o600); err != nil {
+		return err
+	}
+	if c.device, err = loopDevice(c.disk + ".ext4"); err != nil {
+		return err
+	}
+	if err := os.MkdirAll(c.disk, 0o755); err != nil {
+		return err
+	}
+	return unix.Mount(c.device, c.disk, "ext4", 0, "")
+}
+
+// loopDevice makes a block device of a file.
+func loopDevice(file string) (string, error) {
+	control, err := unix.Open("/dev/loop-control", unix.O_RDWR|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return "", err
+	}
+	defer unix.Close(control)
+	n, err := unix.IoctlRetInt(control, unix.LOOP_CTL_GET_FREE)
+	if err != nil {
+		return "", err
+	}
+	name := fmt.Sprint("/dev/loop", n)
+	device, err := unix.Open(name, unix.O_RDWR|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return "", err
+	}
+	defer unix.Close(device)
+	f, err := os.OpenFile(file, os.O_RDWR, 0)
+	if err != nil {
+		return "", err
+	}
+	defer f.Close()
+	return name, unix.IoctlSetInt(device, unix.LOOP_SET_FD, int(f.Fd()))
 }
 
 // start runs a stage of this program in the container, as root with every
@@ -156,13 +281,27 @@ func (c *container) start(stage, attack string) ([]byte, error) {
 	return cmd.Output()
 }
 
+// execute has a task of the container execute a file of it.
+func (c *container) execute(name string) error {
+	out, err := c.start("attacker", executing+name)
+	if err != nil {
+		return untried{fmt.Errorf("%w: %s", err, out)}
+	}
+	var o outcome
+	if err := json.Unmarshal(out, &o); err != nil {
+		return untried{fmt.Errorf("%w: %s", err, out)}
+	}
+	return o.err()
+}
+
 func (c *container) command(ctx context.Context, stage, attack string) (*exec.Cmd, error) {
 	cgroup, err := unix.Open(c.cgroup, unix.O_RDONLY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return nil, err
 	}
 	cmd := exec.CommandContext(ctx, "/proc/self/exe")
-	cmd.Env = append(os.Environ(), "STAGE=runtime", "NEXT="+stage, "ATTACK="+attack, "ROOT="+c.root, "DATA="+c.data, "UPPER="+c.upper)
+	cmd.Env = append(os.Environ(), "STAGE=runtime", "NEXT="+stage, "ATTACK="+attack, "ROOT="+c.root, "DATA="+c.data, "UPPER="+c.upper,
+		"DISK="+c.disk, "DEVICE="+c.device)
 	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGQUIT) } // so that it says where
 	cmd.WaitDelay = 5 * time.Second
 	cmd.Stderr = os.Stderr

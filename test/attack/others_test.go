@@ -31,11 +31,12 @@ func TestOthers(t *testing.T) {
 			for in, from := range guestFiles() {
 				c.Files[in] = from
 			}
+			c.Files[diskFile] = makeDisk(t)
 			c.Output = outputs.of(vm.Kernel(name + " " + string(c.Kernel)))
 			prepare(t, c)
 		}
 	}
-	config := vm.Config{Memory: 1536, Modules: []string{"af_alg", "binfmt_misc", "loop"}, Timeout: 10 * time.Minute}
+	config := vm.Config{Memory: 1536, Modules: guestModules, Timeout: 10 * time.Minute}
 	t.Run("ima", func(t *testing.T) {
 		c := config
 		c.Append = "ima_appraise=enforce"
@@ -112,8 +113,8 @@ func underFapolicyd(t *testing.T, k vm.Kernel) {
 }
 
 func containersForAll(t *testing.T) (list []*container) {
-	for range attacks {
-		list = append(list, newContainer(t))
+	for _, a := range attacks {
+		list = append(list, a.container(t))
 	}
 	return list
 }

@@ -1,0 +1,79 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What is known of an inode, and what can be read of it. */
+#ifndef SBOM_BLESS_INODE_H
+#define SBOM_BLESS_INODE_H
+#include "maps.bpf.h"
+
+static __always_inline void count(__u32 reason)
+{
+	__u64 *n = bpf_map_lookup_elem(&counters, &reason);
+
+	if (n)
+		__sync_fetch_and_add(n, 1);
+}
+
+/* change_time masks a flag of 6.13 and later that stat(2) sets: I_CTIME_QUERIED, include/linux/fs.h. */
+static __always_inline __u64 change_time(struct inode *inode)
+{
+	struct inode___v6_11 *new = (void *)inode;
+	struct inode___v6_6 *mid = (void *)inode;
+	struct inode___v6_1 *old = (void *)inode;
+
+	if (bpf_core_field_exists(new->i_ctime_sec))
+		return BPF_CORE_READ(new, i_ctime_sec) * 1000000000ull +
+		       (BPF_CORE_READ(new, i_ctime_nsec) & 0x7fffffff);
+	if (bpf_core_field_exists(mid->__i_ctime))
+		return BPF_CORE_READ(mid, __i_ctime.tv_sec) * 1000000000ull + BPF_CORE_READ(mid, __i_ctime.tv_nsec);
+	return BPF_CORE_READ(old, i_ctime.tv_sec) * 1000000000ull + BPF_CORE_READ(old, i_ctime.tv_nsec);
+}
+
+/* known gives what is known of inode, or NULL. It is good for as long as the caller holds the inode. */
+static __always_inline struct known_inode *known(struct inode *inode)
+{
+	__u64 address = (__u64)inode;
+
+	return bpf_map_lookup_elem(&inodes, &address);
+}
+
+/* know adds flags to what is known of inode; NULL: the map is full. */
+static __always_inline struct known_inode *know(struct inode *inode, __u32 flags)
+{
+	__u64 address = (__u64)inode;
+	struct known_inode *k = bpf_map_lookup_elem(&inodes, &address), none = {};
+
+	if (!k) {
+		bpf_map_update_elem(&inodes, &address, &none, BPF_NOEXIST);
+		k = bpf_map_lookup_elem(&inodes, &address);
+	}
+	if (k)
+		__sync_fetch_and_or(&k->flags, flags);
+	else
+		count(REASON_UNMARKED);
+	return k;
+}
+
+/* wrote notes that inode may have changed: whatever was found of its content no longer counts. */
+static __always_inline void wrote(struct inode *inode)
+{
+	struct known_inode *k = known(inode);
+
+	if (k)
+		__sync_fetch_and_add(&k->writes, 1);
+}
+
+static __always_inline bool has(struct known_inode *k, __u32 flags)
+{
+	return k && k->flags & flags;
+}
+
+static __always_inline __u16 kind(struct inode *inode)
+{
+	return inode->i_mode & S_IFMT;
+}
+
+static __always_inline bool overlay(struct super_block *sb)
+{
+	return sb->s_magic == OVERLAYFS_SUPER_MAGIC;
+}
+
+#endif
