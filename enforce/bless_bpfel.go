@@ -20,6 +20,14 @@ type blessAgent struct {
 	Inode uint64
 }
 
+type blessArmed uint32
+
+const (
+	blessArmedDISARMED blessArmed = 0
+	blessArmedARMED    blessArmed = 1
+	blessArmedRELEASED blessArmed = 2
+)
+
 type blessCopyKey struct {
 	_          structs.HostLayout
 	Dev        uint32
@@ -54,6 +62,8 @@ const (
 	blessDomainFlagsDOMAIN_SIZES        blessDomainFlags = 512
 	blessDomainFlagsDOMAIN_DEVICES      blessDomainFlags = 1024
 	blessDomainFlagsDOMAIN_REDIRECT     blessDomainFlags = 2048
+	blessDomainFlagsDOMAIN_EXEMPT       blessDomainFlags = 4096
+	blessDomainFlagsDOMAIN_CLOSED       blessDomainFlags = 8192
 )
 
 type blessEvent struct {
@@ -162,6 +172,36 @@ const (
 	blessOpOP_UMOUNT      blessOp = 16
 	blessOpOP_MOUNT       blessOp = 17
 	blessOpOP_USERFAULTFD blessOp = 18
+	blessOpOP_CREATE      blessOp = 19
+	blessOpOP_SIGNAL      blessOp = 20
+	blessOpOP_LIMIT       blessOp = 21
+)
+
+type blessPlaceFlags uint32
+
+const (
+	blessPlaceFlagsPLACE_WAY     blessPlaceFlags = 1
+	blessPlaceFlagsPLACE_SEEN    blessPlaceFlags = 2
+	blessPlaceFlagsPLACE_COVERED blessPlaceFlags = 4
+	blessPlaceFlagsPLACE_PINS    blessPlaceFlags = 8
+	blessPlaceFlagsPLACE_AGENT   blessPlaceFlags = 16
+	blessPlaceFlagsPLACE_STATE   blessPlaceFlags = 32
+	blessPlaceFlagsPLACE_TREE    blessPlaceFlags = 64
+)
+
+type blessPlaceKey struct {
+	_    structs.HostLayout
+	Dev  uint32
+	Kind uint32
+	Id   uint64
+}
+
+type blessPlaceKind uint32
+
+const (
+	blessPlaceKindPLACE_INODE      blessPlaceKind = 0
+	blessPlaceKindPLACE_FILESYSTEM blessPlaceKind = 1
+	blessPlaceKindPLACE_MOUNTED    blessPlaceKind = 2
 )
 
 type blessReason uint32
@@ -185,12 +225,13 @@ const (
 	blessReasonREASON_HARDENED       blessReason = 15
 	blessReasonREASON_SELF           blessReason = 16
 	blessReasonREASON_TAKEOVER       blessReason = 17
-	blessReasonREASON_LOST           blessReason = 18
-	blessReasonREASON_REPEATED       blessReason = 19
-	blessReasonREASON_HASHED         blessReason = 20
-	blessReasonREASON_UNMARKED       blessReason = 21
-	blessReasonREASON_FOREIGN        blessReason = 22
-	blessReasonREASONS               blessReason = 23
+	blessReasonREASON_UNANNOUNCED    blessReason = 18
+	blessReasonREASON_LOST           blessReason = 19
+	blessReasonREASON_REPEATED       blessReason = 20
+	blessReasonREASON_HASHED         blessReason = 21
+	blessReasonREASON_UNMARKED       blessReason = 22
+	blessReasonREASON_FOREIGN        blessReason = 23
+	blessReasonREASONS               blessReason = 24
 )
 
 type blessRecentKey struct {
@@ -254,6 +295,7 @@ const (
 	blessMapNames           = "names"
 	blessMapNear            = "near"
 	blessMapObjects         = "objects"
+	blessMapPlaces          = "places"
 	blessMapRecent          = "recent"
 	blessMapRoots           = "roots"
 	blessMapSets            = "sets"
@@ -266,6 +308,7 @@ const (
 	blessProgBpfMapFd       = "bpf_map_fd"
 	blessProgBpfProgFd      = "bpf_prog_fd"
 	blessProgCheckSecurity  = "check_security"
+	blessProgCreate         = "create"
 	blessProgCredsForExec   = "creds_for_exec"
 	blessProgFileSetattr    = "file_setattr"
 	blessProgFork           = "fork"
@@ -273,17 +316,23 @@ const (
 	blessProgIoctl          = "ioctl"
 	blessProgIoctlCompat    = "ioctl_compat"
 	blessProgKernMount      = "kern_mount"
+	blessProgKill           = "kill"
 	blessProgLabelTasks     = "label_tasks"
 	blessProgLink           = "link"
 	blessProgLoadData       = "load_data"
+	blessProgMkdir          = "mkdir"
+	blessProgMknod          = "mknod"
 	blessProgMmap           = "mmap"
 	blessProgMmapAddr       = "mmap_addr"
 	blessProgMount          = "mount"
 	blessProgMoveMount      = "move_mount"
+	blessProgMovememory     = "movememory"
 	blessProgMprotect       = "mprotect"
 	blessProgOpen           = "open"
+	blessProgPivotRoot      = "pivot_root"
 	blessProgPtrace         = "ptrace"
 	blessProgReadFile       = "read_file"
+	blessProgRemount        = "remount"
 	blessProgRemoveAcl      = "remove_acl"
 	blessProgRemovexattr    = "removexattr"
 	blessProgRename         = "rename"
@@ -292,12 +341,18 @@ const (
 	blessProgSetAcl         = "set_acl"
 	blessProgSetattr        = "setattr"
 	blessProgSetattrCompat  = "setattr_compat"
+	blessProgSetioprio      = "setioprio"
+	blessProgSetnice        = "setnice"
+	blessProgSetrlimit      = "setrlimit"
+	blessProgSetscheduler   = "setscheduler"
 	blessProgSetxattr       = "setxattr"
 	blessProgSocket         = "socket"
+	blessProgSymlink        = "symlink"
 	blessProgTraceme        = "traceme"
 	blessProgUmount         = "umount"
 	blessProgUnlink         = "unlink"
 	blessProgUringCmd       = "uring_cmd"
+	blessVarHostMounts      = "host_mounts"
 	blessVarOvlCount        = "ovl_count"
 	blessVarOvlEntry        = "ovl_entry"
 	blessVarOvlFlags        = "ovl_flags"
@@ -305,8 +360,6 @@ const (
 	blessVarOvlLowerdata    = "ovl_lowerdata"
 	blessVarOvlPath         = "ovl_path"
 	blessVarOvlUpperdata    = "ovl_upperdata"
-	blessVarPinsDev         = "pins_dev"
-	blessVarPinsInode       = "pins_inode"
 	blessVarTypes           = "types"
 )
 
@@ -357,6 +410,7 @@ type blessProgramSpecs struct {
 	BpfMapFd       *ebpf.ProgramSpec `ebpf:"bpf_map_fd"`
 	BpfProgFd      *ebpf.ProgramSpec `ebpf:"bpf_prog_fd"`
 	CheckSecurity  *ebpf.ProgramSpec `ebpf:"check_security"`
+	Create         *ebpf.ProgramSpec `ebpf:"create"`
 	CredsForExec   *ebpf.ProgramSpec `ebpf:"creds_for_exec"`
 	FileSetattr    *ebpf.ProgramSpec `ebpf:"file_setattr"`
 	Fork           *ebpf.ProgramSpec `ebpf:"fork"`
@@ -364,17 +418,23 @@ type blessProgramSpecs struct {
 	Ioctl          *ebpf.ProgramSpec `ebpf:"ioctl"`
 	IoctlCompat    *ebpf.ProgramSpec `ebpf:"ioctl_compat"`
 	KernMount      *ebpf.ProgramSpec `ebpf:"kern_mount"`
+	Kill           *ebpf.ProgramSpec `ebpf:"kill"`
 	LabelTasks     *ebpf.ProgramSpec `ebpf:"label_tasks"`
 	Link           *ebpf.ProgramSpec `ebpf:"link"`
 	LoadData       *ebpf.ProgramSpec `ebpf:"load_data"`
+	Mkdir          *ebpf.ProgramSpec `ebpf:"mkdir"`
+	Mknod          *ebpf.ProgramSpec `ebpf:"mknod"`
 	Mmap           *ebpf.ProgramSpec `ebpf:"mmap"`
 	MmapAddr       *ebpf.ProgramSpec `ebpf:"mmap_addr"`
 	Mount          *ebpf.ProgramSpec `ebpf:"mount"`
 	MoveMount      *ebpf.ProgramSpec `ebpf:"move_mount"`
+	Movememory     *ebpf.ProgramSpec `ebpf:"movememory"`
 	Mprotect       *ebpf.ProgramSpec `ebpf:"mprotect"`
 	Open           *ebpf.ProgramSpec `ebpf:"open"`
+	PivotRoot      *ebpf.ProgramSpec `ebpf:"pivot_root"`
 	Ptrace         *ebpf.ProgramSpec `ebpf:"ptrace"`
 	ReadFile       *ebpf.ProgramSpec `ebpf:"read_file"`
+	Remount        *ebpf.ProgramSpec `ebpf:"remount"`
 	RemoveAcl      *ebpf.ProgramSpec `ebpf:"remove_acl"`
 	Removexattr    *ebpf.ProgramSpec `ebpf:"removexattr"`
 	Rename         *ebpf.ProgramSpec `ebpf:"rename"`
@@ -383,8 +443,13 @@ type blessProgramSpecs struct {
 	SetAcl         *ebpf.ProgramSpec `ebpf:"set_acl"`
 	Setattr        *ebpf.ProgramSpec `ebpf:"setattr"`
 	SetattrCompat  *ebpf.ProgramSpec `ebpf:"setattr_compat"`
+	Setioprio      *ebpf.ProgramSpec `ebpf:"setioprio"`
+	Setnice        *ebpf.ProgramSpec `ebpf:"setnice"`
+	Setrlimit      *ebpf.ProgramSpec `ebpf:"setrlimit"`
+	Setscheduler   *ebpf.ProgramSpec `ebpf:"setscheduler"`
 	Setxattr       *ebpf.ProgramSpec `ebpf:"setxattr"`
 	Socket         *ebpf.ProgramSpec `ebpf:"socket"`
+	Symlink        *ebpf.ProgramSpec `ebpf:"symlink"`
 	Traceme        *ebpf.ProgramSpec `ebpf:"traceme"`
 	Umount         *ebpf.ProgramSpec `ebpf:"umount"`
 	Unlink         *ebpf.ProgramSpec `ebpf:"unlink"`
@@ -408,6 +473,7 @@ type blessMapSpecs struct {
 	Names         *ebpf.MapSpec `ebpf:"names"`
 	Near          *ebpf.MapSpec `ebpf:"near"`
 	Objects       *ebpf.MapSpec `ebpf:"objects"`
+	Places        *ebpf.MapSpec `ebpf:"places"`
 	Recent        *ebpf.MapSpec `ebpf:"recent"`
 	Roots         *ebpf.MapSpec `ebpf:"roots"`
 	Sets          *ebpf.MapSpec `ebpf:"sets"`
@@ -421,6 +487,7 @@ type blessMapSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type blessVariableSpecs struct {
+	HostMounts   *ebpf.VariableSpec `ebpf:"host_mounts"`
 	OvlCount     *ebpf.VariableSpec `ebpf:"ovl_count"`
 	OvlEntry     *ebpf.VariableSpec `ebpf:"ovl_entry"`
 	OvlFlags     *ebpf.VariableSpec `ebpf:"ovl_flags"`
@@ -428,8 +495,6 @@ type blessVariableSpecs struct {
 	OvlLowerdata *ebpf.VariableSpec `ebpf:"ovl_lowerdata"`
 	OvlPath      *ebpf.VariableSpec `ebpf:"ovl_path"`
 	OvlUpperdata *ebpf.VariableSpec `ebpf:"ovl_upperdata"`
-	PinsDev      *ebpf.VariableSpec `ebpf:"pins_dev"`
-	PinsInode    *ebpf.VariableSpec `ebpf:"pins_inode"`
 	Types        *ebpf.VariableSpec `ebpf:"types"`
 }
 
@@ -466,6 +531,7 @@ type blessMaps struct {
 	Names         *ebpf.Map `ebpf:"names"`
 	Near          *ebpf.Map `ebpf:"near"`
 	Objects       *ebpf.Map `ebpf:"objects"`
+	Places        *ebpf.Map `ebpf:"places"`
 	Recent        *ebpf.Map `ebpf:"recent"`
 	Roots         *ebpf.Map `ebpf:"roots"`
 	Sets          *ebpf.Map `ebpf:"sets"`
@@ -490,6 +556,7 @@ func (m *blessMaps) Close() error {
 		m.Names,
 		m.Near,
 		m.Objects,
+		m.Places,
 		m.Recent,
 		m.Roots,
 		m.Sets,
@@ -504,6 +571,7 @@ func (m *blessMaps) Close() error {
 //
 // It can be passed to loadBlessObjects or ebpf.CollectionSpec.LoadAndAssign.
 type blessVariables struct {
+	HostMounts   *ebpf.Variable `ebpf:"host_mounts"`
 	OvlCount     *ebpf.Variable `ebpf:"ovl_count"`
 	OvlEntry     *ebpf.Variable `ebpf:"ovl_entry"`
 	OvlFlags     *ebpf.Variable `ebpf:"ovl_flags"`
@@ -511,8 +579,6 @@ type blessVariables struct {
 	OvlLowerdata *ebpf.Variable `ebpf:"ovl_lowerdata"`
 	OvlPath      *ebpf.Variable `ebpf:"ovl_path"`
 	OvlUpperdata *ebpf.Variable `ebpf:"ovl_upperdata"`
-	PinsDev      *ebpf.Variable `ebpf:"pins_dev"`
-	PinsInode    *ebpf.Variable `ebpf:"pins_inode"`
 	Types        *ebpf.Variable `ebpf:"types"`
 }
 
@@ -525,6 +591,7 @@ type blessPrograms struct {
 	BpfMapFd       *ebpf.Program `ebpf:"bpf_map_fd"`
 	BpfProgFd      *ebpf.Program `ebpf:"bpf_prog_fd"`
 	CheckSecurity  *ebpf.Program `ebpf:"check_security"`
+	Create         *ebpf.Program `ebpf:"create"`
 	CredsForExec   *ebpf.Program `ebpf:"creds_for_exec"`
 	FileSetattr    *ebpf.Program `ebpf:"file_setattr"`
 	Fork           *ebpf.Program `ebpf:"fork"`
@@ -532,17 +599,23 @@ type blessPrograms struct {
 	Ioctl          *ebpf.Program `ebpf:"ioctl"`
 	IoctlCompat    *ebpf.Program `ebpf:"ioctl_compat"`
 	KernMount      *ebpf.Program `ebpf:"kern_mount"`
+	Kill           *ebpf.Program `ebpf:"kill"`
 	LabelTasks     *ebpf.Program `ebpf:"label_tasks"`
 	Link           *ebpf.Program `ebpf:"link"`
 	LoadData       *ebpf.Program `ebpf:"load_data"`
+	Mkdir          *ebpf.Program `ebpf:"mkdir"`
+	Mknod          *ebpf.Program `ebpf:"mknod"`
 	Mmap           *ebpf.Program `ebpf:"mmap"`
 	MmapAddr       *ebpf.Program `ebpf:"mmap_addr"`
 	Mount          *ebpf.Program `ebpf:"mount"`
 	MoveMount      *ebpf.Program `ebpf:"move_mount"`
+	Movememory     *ebpf.Program `ebpf:"movememory"`
 	Mprotect       *ebpf.Program `ebpf:"mprotect"`
 	Open           *ebpf.Program `ebpf:"open"`
+	PivotRoot      *ebpf.Program `ebpf:"pivot_root"`
 	Ptrace         *ebpf.Program `ebpf:"ptrace"`
 	ReadFile       *ebpf.Program `ebpf:"read_file"`
+	Remount        *ebpf.Program `ebpf:"remount"`
 	RemoveAcl      *ebpf.Program `ebpf:"remove_acl"`
 	Removexattr    *ebpf.Program `ebpf:"removexattr"`
 	Rename         *ebpf.Program `ebpf:"rename"`
@@ -551,8 +624,13 @@ type blessPrograms struct {
 	SetAcl         *ebpf.Program `ebpf:"set_acl"`
 	Setattr        *ebpf.Program `ebpf:"setattr"`
 	SetattrCompat  *ebpf.Program `ebpf:"setattr_compat"`
+	Setioprio      *ebpf.Program `ebpf:"setioprio"`
+	Setnice        *ebpf.Program `ebpf:"setnice"`
+	Setrlimit      *ebpf.Program `ebpf:"setrlimit"`
+	Setscheduler   *ebpf.Program `ebpf:"setscheduler"`
 	Setxattr       *ebpf.Program `ebpf:"setxattr"`
 	Socket         *ebpf.Program `ebpf:"socket"`
+	Symlink        *ebpf.Program `ebpf:"symlink"`
 	Traceme        *ebpf.Program `ebpf:"traceme"`
 	Umount         *ebpf.Program `ebpf:"umount"`
 	Unlink         *ebpf.Program `ebpf:"unlink"`
@@ -566,6 +644,7 @@ func (p *blessPrograms) Close() error {
 		p.BpfMapFd,
 		p.BpfProgFd,
 		p.CheckSecurity,
+		p.Create,
 		p.CredsForExec,
 		p.FileSetattr,
 		p.Fork,
@@ -573,17 +652,23 @@ func (p *blessPrograms) Close() error {
 		p.Ioctl,
 		p.IoctlCompat,
 		p.KernMount,
+		p.Kill,
 		p.LabelTasks,
 		p.Link,
 		p.LoadData,
+		p.Mkdir,
+		p.Mknod,
 		p.Mmap,
 		p.MmapAddr,
 		p.Mount,
 		p.MoveMount,
+		p.Movememory,
 		p.Mprotect,
 		p.Open,
+		p.PivotRoot,
 		p.Ptrace,
 		p.ReadFile,
+		p.Remount,
 		p.RemoveAcl,
 		p.Removexattr,
 		p.Rename,
@@ -592,8 +677,13 @@ func (p *blessPrograms) Close() error {
 		p.SetAcl,
 		p.Setattr,
 		p.SetattrCompat,
+		p.Setioprio,
+		p.Setnice,
+		p.Setrlimit,
+		p.Setscheduler,
 		p.Setxattr,
 		p.Socket,
+		p.Symlink,
 		p.Traceme,
 		p.Umount,
 		p.Unlink,

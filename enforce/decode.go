@@ -39,6 +39,9 @@ var operations = map[blessOp]string{
 	blessOpOP_UMOUNT:      "umount",
 	blessOpOP_MOUNT:       "mount",
 	blessOpOP_USERFAULTFD: "userfaultfd",
+	blessOpOP_CREATE:      "create",
+	blessOpOP_SIGNAL:      "signal",
+	blessOpOP_LIMIT:       "limit",
 }
 
 var reasons = map[blessReason]string{
@@ -60,6 +63,7 @@ var reasons = map[blessReason]string{
 	blessReasonREASON_HARDENED:       "hardened",
 	blessReasonREASON_SELF:           "self",
 	blessReasonREASON_TAKEOVER:       "takeover",
+	blessReasonREASON_UNANNOUNCED:    "unannounced",
 }
 
 // counterNames are the counters beyond the reasons.

@@ -33,6 +33,13 @@ type Options struct {
 	// State is a directory on a tmpfs for what the kernel does not keep: the
 	// names of containers and the file lists. Required with Pins.
 	State string
+	// Guard are further files and directories of the agent, such as its policy's:
+	// no container may change them, nor what is in them. Those that are not there
+	// are passed over until they are. With Pins.
+	Guard []string
+	// Kept is what Keep gave, if a process before this one left it. With Pins;
+	// the caller closes it, after Load.
+	Kept Kept
 }
 
 // Enforcer is a loaded verifier.
@@ -42,9 +49,13 @@ type Enforcer struct {
 	label   *ebpf.Program
 	links   []link.Link
 	canary  *canary
+	places  *places
+	bpffs   *os.File      // a copy of the mount that the pins are on
 	updates atomic.Uint32 // counts what Update did
 	// Adopted tells that the verifier was in force before this Load.
 	Adopted bool
+	// Restored tells that its pins were out of sight, and that this Load put them back.
+	Restored bool
 }
 
 // labelProgram is an iterator that the agent runs, not a hook.
@@ -68,6 +79,9 @@ func Load(o Options) (*Enforcer, error) {
 }
 
 func load(o Options) (*Enforcer, error) {
+	if err := checkFtrace(); err != nil {
+		return nil, err
+	}
 	spec, err := newSpec()
 	if err != nil {
 		return nil, err
@@ -143,6 +157,12 @@ func newSpec() (*ebpf.CollectionSpec, error) {
 		if err != nil {
 			return nil, fmt.Errorf("%s: LSM hook %s: %w: %w", name, p.AttachTo, err, ErrNotSupported)
 		}
+		if p.AttachTo == "bprm_creds_for_exec" {
+			if _, checks := member(kernel, "linux_binprm", "is_check"); !checks {
+				delete(spec.Programs, name) // every execve passes bprm_check_security
+				continue
+			}
+		}
 		if p.AttachTo == "inode_setattr" {
 			// The mount's id mapping came in front in 6.9.
 			idmap := len(hook.Type.(*btf.FuncProto).Params) == 3
@@ -150,6 +170,13 @@ func newSpec() (*ebpf.CollectionSpec, error) {
 				delete(spec.Programs, name)
 			}
 		}
+	}
+	mounts, err := hostMounts()
+	if err != nil {
+		return nil, err
+	}
+	if err := spec.Variables["host_mounts"].Set(mounts); err != nil {
+		return nil, err
 	}
 	if err := setOverlay(spec); err != nil && !errors.Is(err, btf.ErrNotFound) {
 		return nil, err
@@ -162,7 +189,7 @@ func newSpec() (*ebpf.CollectionSpec, error) {
 func (e *Enforcer) attach(spec *ebpf.CollectionSpec, maps map[string]*ebpf.Map, dir ...string) (err error) {
 	coll, err := ebpf.NewCollectionWithOptions(spec, ebpf.CollectionOptions{MapReplacements: maps})
 	if err != nil {
-		return fmt.Errorf("load programs: %w", err)
+		return lockdownError(fmt.Errorf("load programs: %w", err))
 	}
 	defer coll.Close()
 	e.label = coll.DetachProgram(labelProgram)
@@ -199,6 +226,12 @@ func (e *Enforcer) attach(spec *ebpf.CollectionSpec, maps map[string]*ebpf.Map, 
 
 func (e *Enforcer) loadPinned(spec *ebpf.CollectionSpec) error {
 	o := e.options
+	if o.Kept.BPFFS != nil {
+		var err error
+		if e.Restored, err = e.takeUp(o.Kept.BPFFS); err != nil {
+			return err
+		}
+	}
 	if err := ownPins(o.Pins); err != nil {
 		return err
 	}
@@ -219,9 +252,6 @@ func (e *Enforcer) loadPinned(spec *ebpf.CollectionSpec) error {
 		return err
 	}
 	defer unlock()
-	if err := setPins(spec, o.Pins); err != nil {
-		return err
-	}
 	all, err := e.openMaps(spec)
 	if errors.Is(err, fs.ErrPermission) {
 		if err = e.takeOver(); err == nil {
@@ -234,8 +264,10 @@ func (e *Enforcer) loadPinned(spec *ebpf.CollectionSpec) error {
 	e.Adopted = len(e.maps) > 0
 	progs := filepath.Join(o.Pins, object())
 	if _, err := os.Stat(filepath.Join(progs, "complete")); err == nil && all {
-		e.label, err = ebpf.LoadPinnedProgram(filepath.Join(progs, labelProgram), nil)
-		return errors.Join(err, e.arm())
+		if e.label, err = ebpf.LoadPinnedProgram(filepath.Join(progs, labelProgram), nil); err != nil {
+			return err
+		}
+		return errors.Join(e.openLinks(progs), e.arm())
 	}
 	// What an interrupted load left is replaced.
 	if err := os.RemoveAll(progs); err != nil {
@@ -265,6 +297,25 @@ func (e *Enforcer) loadPinned(spec *ebpf.CollectionSpec) error {
 		return err
 	}
 	return e.dropOthers(progs)
+}
+
+// openLinks takes the links that are pinned, so that they stay when their pins go.
+func (e *Enforcer) openLinks(progs string) error {
+	entries, err := os.ReadDir(progs)
+	if err != nil {
+		return err
+	}
+	for _, entry := range entries {
+		if entry.IsDir() || entry.Name() == labelProgram {
+			continue
+		}
+		l, err := link.LoadPinnedLink(filepath.Join(progs, entry.Name()), nil)
+		if err != nil {
+			return fmt.Errorf("link %s: %w", entry.Name(), err)
+		}
+		e.links = append(e.links, l)
+	}
+	return nil
 }
 
 // ownPins refuses a directory of other things, which a later version or Unload would remove.
@@ -388,7 +439,8 @@ func (e *Enforcer) takeOver() error {
 	return errors.Join(err, agents.Close())
 }
 
-// arm names this executable as the only one that may change maps and pins.
+// arm names this executable as the only one that may change maps and pins, and has the
+// programs keep all that is the agent's.
 func (e *Enforcer) arm() error {
 	for name, m := range e.maps {
 		object := blessObjectOBJECT_GUARDED
@@ -403,6 +455,9 @@ func (e *Enforcer) arm() error {
 	if err != nil {
 		return err
 	}
+	if err := errors.Join(e.holdPins(), e.guardPlaces()); err != nil {
+		return err
+	}
 	return e.maps["agents"].Put(uint32(0), self)
 }
 
@@ -415,16 +470,17 @@ func thisExecutable() (blessAgent, error) {
 	if err != nil {
 		return blessAgent{}, err
 	}
-	return blessAgent{Armed: 1, Dev: dev, Inode: st.Ino}, nil
+	return blessAgent{Armed: uint32(blessArmedARMED), Dev: dev, Inode: st.Ino}, nil
 }
 
-func (e *Enforcer) disarm() error {
-	return e.maps["agents"].Put(uint32(0), blessAgent{})
+// release has the programs deny nothing any more, whoever holds them.
+func (e *Enforcer) release() error {
+	return e.maps["agents"].Put(uint32(0), blessAgent{Armed: uint32(blessArmedRELEASED)})
 }
 
 // Unload takes the verifier away: from then on nothing is denied.
 func (e *Enforcer) Unload() error {
-	if err := e.disarm(); err != nil {
+	if err := e.release(); err != nil {
 		return fmt.Errorf("agents: %w", err)
 	}
 	if err := e.removeCanary(e.canary); err != nil {
@@ -453,7 +509,10 @@ func (e *Enforcer) Unload() error {
 
 // Close lets go of the verifier. A pinned one stays in force.
 func (e *Enforcer) Close() error {
-	errs := []error{e.removeCanary(e.canary)}
+	errs := []error{e.removeCanary(e.canary), e.places.Close()}
+	if e.bpffs != nil {
+		errs = append(errs, e.bpffs.Close())
+	}
 	for _, l := range e.links {
 		errs = append(errs, l.Close())
 	}
@@ -464,17 +523,6 @@ func (e *Enforcer) Close() error {
 		errs = append(errs, e.label.Close())
 	}
 	return errors.Join(errs...)
-}
-
-// setPins tells the programs which directory to protect.
-func setPins(spec *ebpf.CollectionSpec, dir string) error {
-	var st unix.Stat_t
-	if err := unix.Stat(dir, &st); err != nil {
-		return fmt.Errorf("%s: %w", dir, err)
-	}
-	return errors.Join(
-		spec.Variables["pins_dev"].Set(kernelDev(st.Dev)),
-		spec.Variables["pins_inode"].Set(st.Ino))
 }
 
 func onBPFFS(dir string) error {
@@ -495,7 +543,7 @@ func (e *Enforcer) lock() (func(), error) {
 	if e.options.State == "" {
 		return func() {}, nil
 	}
-	f, err := os.OpenFile(e.lockPath(), os.O_CREATE|os.O_RDWR, 0o600)
+	f, err := os.OpenFile(e.lockPath(), os.O_CREATE|os.O_RDONLY, 0o600) // for writing, it is the agent's alone
 	if err != nil {
 		return nil, err
 	}

@@ -47,7 +47,7 @@ func Lock(state string) (io.Closer, error) {
 	if err := os.MkdirAll(state, 0o700); err != nil {
 		return nil, err
 	}
-	f, err := os.OpenFile(lockPath(state), os.O_CREATE|os.O_RDWR, 0o600)
+	f, err := os.OpenFile(lockPath(state), os.O_CREATE|os.O_RDONLY, 0o600) // for writing, it is the agent's alone
 	if err != nil {
 		return nil, err
 	}

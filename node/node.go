@@ -53,6 +53,8 @@ type Container struct {
 	// The image as the runtime keeps it; nil if it does not.
 	content  transport.Fetcher
 	manifest v1.Descriptor
+	// runtime is containerd's name of what runs it.
+	runtime string
 }
 
 // key tells containers apart.
@@ -88,6 +90,7 @@ type Verifier interface {
 	SetEnforce(id uint32, enforce bool) error
 	Remove(d enforce.Domain) error
 	Domains() ([]enforce.Domain, error)
+	Label() error
 }
 
 // List is a verified file list.
@@ -131,6 +134,9 @@ const (
 	ReasonNotEnforced   = "not-enforceable" // the verifier cannot take it as the policy wants
 )
 
+// ReasonNoSeccomp is that of a notice about an enforced container without a seccomp profile.
+const ReasonNoSeccomp = "no-seccomp"
+
 // Notice is what the agent reports of itself and of containers. Its JSON form
 // goes into the stream of events, and shares their names.
 type Notice struct {
@@ -138,7 +144,7 @@ type Notice struct {
 	Container string    `json:"container,omitempty"`
 	Image     string    `json:"image,omitempty"`
 	Domain    uint32    `json:"domain,omitempty"`
-	// Operation is "container", "drift", "policy", "break-glass" or "runtime".
+	// Operation is "container", "drift", "policy", "break-glass", "runtime" or "pins".
 	Operation string `json:"operation"`
 	Action    string `json:"action"`
 	Reason    string `json:"reason,omitempty"`

@@ -199,13 +199,13 @@ func verifier() error {
 	if err := measure("outside", false); err != nil {
 		return err
 	}
-	set := enforce.Set{Name: "registry.example/app@sha256:" + strings.Repeat("0", 64)}
+	set := enforce.Set{Name: "registry.example/app@sha256:" + strings.Repeat("0", 64), Sizes: true}
 	err = filepath.WalkDir(image, func(name string, d fs.DirEntry, err error) error {
 		if err != nil || !d.Type().IsRegular() {
 			return err
 		}
 		b, err := os.ReadFile(name)
-		set.Files = append(set.Files, enforce.File{Path: strings.TrimPrefix(name, image), SHA256: sha256.Sum256(b)})
+		set.Files = append(set.Files, enforce.File{Path: strings.TrimPrefix(name, image), SHA256: sha256.Sum256(b), Size: uint64(len(b))})
 		return err
 	})
 	if err != nil {

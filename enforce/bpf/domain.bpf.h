@@ -4,12 +4,21 @@
 #define SBOM_BLESS_DOMAIN_H
 #include "verdict.bpf.h"
 
+/* released tells that the verifier was unloaded. Whoever still holds the programs keeps nothing in force. */
+static __always_inline bool released(void)
+{
+	__u32 zero = 0;
+	struct agent *a = bpf_map_lookup_elem(&agents, &zero);
+
+	return a && a->armed == RELEASED;
+}
+
 /* labelled fills f with the domain of the current task; false: it has none. */
 static __always_inline bool labelled(struct facts *f, __u32 op)
 {
 	__u32 *label = bpf_task_storage_get(&labels, bpf_get_current_task_btf(), NULL, 0);
 
-	if (!label || !*label)
+	if (!label || !*label || released())
 		return false;
 	f->op = op;
 	f->id = *label;
@@ -79,10 +88,18 @@ static __always_inline __u32 by_cgroup(struct task_struct *task)
 	if (!id)
 		return 0;
 	d = bpf_map_lookup_elem(&domains, &id);
+	if (d && d->flags & DOMAIN_EXEMPT)
+		return 0;
 	if (d && !(d->flags & DOMAIN_HOST_ROOT) && BPF_CORE_READ(task, fs, root.mnt, mnt_sb, s_dev) == d->host_dev &&
 	    BPF_CORE_READ(task, fs, root.dentry, d_inode, i_ino) == d->host_inode)
 		return 0;
 	return id;
+}
+
+/* closed_pod reports whether a domain gives no labels: a container in it may be announced any moment. */
+static __always_inline bool closed_pod(struct domain *domain)
+{
+	return domain && domain->flags & DOMAIN_CLOSED;
 }
 
 /* set_label gives the task a label; false: there is no memory for it. */
@@ -109,9 +126,13 @@ static __always_inline bool entering(struct facts *f, struct file *file, bool *e
 
 	if (labelled(f, OP_EXEC))
 		return true;
+	if (released())
+		return false;
 	f->id = by_cgroup(task);
 	if (f->id) {
-		unknown = !set_label(task, f->id); /* what it does next would go unseen */
+		/* Without a label what it does next would go unseen. */
+		if (!closed_pod(bpf_map_lookup_elem(&domains, &f->id)))
+			unknown = !set_label(task, f->id);
 	} else {
 		dev = file->f_inode->i_sb->s_dev;
 		found = bpf_map_lookup_elem(&roots, &dev);

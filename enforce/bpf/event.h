@@ -23,6 +23,9 @@ enum op {
 	OP_UMOUNT,
 	OP_MOUNT,
 	OP_USERFAULTFD,
+	OP_CREATE,
+	OP_SIGNAL,
+	OP_LIMIT, /* of a process: priority, processors, resources */
 };
 
 /* Why it was decided so. The counters' index too. */
@@ -45,6 +48,7 @@ enum reason {
 	REASON_HARDENED,      /* closed to every enforced container */
 	REASON_SELF,	      /* the verifier protects itself */
 	REASON_TAKEOVER,      /* another executable makes itself the agent: reported, never denied */
+	REASON_UNANNOUNCED,   /* its container was not announced to the agent */
 	REASON_LOST,	      /* counter only: the ring buffer was full */
 	REASON_REPEATED,      /* counter only: the same again within a second, or too much of one container */
 	REASON_HASHED,	      /* counter only: the kernel computed a digest */
@@ -68,6 +72,9 @@ enum domain_flags {
 	DOMAIN_SIZES = 512,	/* the set has the sizes of its files: another size need not be hashed */
 	DOMAIN_DEVICES = 1024,	/* may open block devices for writing */
 	DOMAIN_REDIRECT = 2048, /* its overlay could rename directories of the image whole */
+	/* No task is ever labelled by these two. */
+	DOMAIN_EXEMPT = 4096, /* tasks here belong to no domain, whatever is registered above */
+	DOMAIN_CLOSED = 8192, /* tasks below that no other domain has may execute nothing */
 };
 
 struct domain {
@@ -222,8 +229,38 @@ enum object {
 	OBJECT_AGENTS = 2, /* the map that says who the agent is */
 };
 
+/*
+ * Directories and files of the agent. A key names an inode of a filesystem, a
+ * whole filesystem (id 0: has it any?), or a mount of the host.
+ */
+enum place_kind {
+	PLACE_INODE,
+	PLACE_FILESYSTEM,
+	PLACE_MOUNTED, /* id: mnt_id */
+};
+struct place_key {
+	__u32 dev; /* 0 with PLACE_MOUNTED */
+	__u32 kind;
+	__u64 id;
+};
+enum place_flags {
+	PLACE_WAY = 1,	   /* leads to one: no container renames it */
+	PLACE_SEEN = 2,	   /* leads to one that must stay in sight: nothing is mounted over it */
+	PLACE_COVERED = 4, /* a mount on the way covers it: nobody unmounts that, nor a copy that takes it along */
+	PLACE_PINS = 8,	   /* its filesystem has the pins: it is not reconfigured */
+	PLACE_AGENT = 16,  /* no container changes it or what is directly in it */
+	PLACE_STATE = 32,  /* nobody but the agent does */
+	PLACE_TREE = 64,   /* that holds for all below it, too */
+};
+
+enum armed {
+	DISARMED, /* anybody may change maps and pins: while they are made */
+	ARMED,	  /* the agent alone */
+	RELEASED, /* unloaded: nothing is denied any more, whoever still holds the programs */
+};
+
 struct agent {
-	__u32 armed;
+	__u32 armed; /* enum armed */
 	__u32 dev;
 	__u64 inode;
 };

@@ -61,8 +61,10 @@ static __always_inline bool closed(struct facts *f, struct inode *inode, struct 
 	struct dentry *dir = BPF_CORE_READ(dentry, d_parent);
 
 	switch (inode->i_sb->s_magic) {
-	case PROC_SUPER_MAGIC: /* memory of a process, and settings that name programs the kernel runs */
-		return named(dentry, "mem", 4) || (named(dir, "kernel", 7) && !of_namespace(dentry));
+	case PROC_SUPER_MAGIC: /* memory of a process, keys by which the kernel kills, settings that name programs it
+				  runs */
+		return named(dentry, "mem", 4) || named(dentry, "sysrq-trigger", 14) ||
+		       (named(dir, "kernel", 7) && !of_namespace(dentry));
 	case SYSFS_MAGIC: /* a program the kernel runs on the host; what modules do, where firmware comes from */
 		return named(dentry, "uevent_helper", 14) || named(dir, "parameters", 11);
 	case CGROUP_SUPER_MAGIC: /* a program that the kernel runs outside of the container */

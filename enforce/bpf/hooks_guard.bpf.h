@@ -6,8 +6,8 @@
 #include "self.bpf.h"
 #include "harden.bpf.h"
 
-/* guard denies a change of inode, which is dentry's, or an open file's. */
-static __always_inline int guard(__u32 op, struct inode *inode, struct dentry *dentry)
+/* guard_code denies a change of inode, which is dentry's, or an open file's, if the container runs code from it. */
+static __always_inline int guard_code(__u32 op, struct inode *inode, struct dentry *dentry)
 {
 	struct facts f = {};
 
@@ -19,10 +19,18 @@ static __always_inline int guard(__u32 op, struct inode *inode, struct dentry *d
 	return verdict(&f, REASON_GUARDED, inode, NULL, dentry);
 }
 
+/* guard denies a change of what is code, or the agent's. */
+static __always_inline int guard(__u32 op, struct inode *inode, struct dentry *dentry)
+{
+	int ret = keep(op, dentry, 0);
+
+	return ret ? ret : guard_code(op, inode, dentry);
+}
+
 /* guard_name denies what would have a name mean something else. */
 static __always_inline int guard_name(__u32 op, struct inode *inode, struct dentry *dentry)
 {
-	return inode && removable(inode) ? 0 : guard(op, inode, dentry);
+	return inode && removable(inode) ? 0 : guard_code(op, inode, dentry);
 }
 
 /* changes_nothing tells whether mode and owner would stay as they are. */
@@ -46,7 +54,10 @@ static __always_inline int guard_attributes(struct dentry *dentry, struct iattr 
 {
 	struct inode *inode = dentry->d_inode;
 	struct facts f = {};
+	int ret = keep(OP_SETATTR, dentry, 0);
 
+	if (ret)
+		return ret;
 	if (attr->ia_valid & ATTR_SIZE)
 		wrote(inode);
 	if (!labelled(&f, OP_SETATTR))
@@ -111,9 +122,13 @@ int BPF_PROG(file_setattr, struct dentry *dentry)
 }
 
 SEC("lsm/inode_link")
-int BPF_PROG(link, struct dentry *old_dentry)
+int BPF_PROG(link, struct dentry *old_dentry, struct inode *dir, struct dentry *new_dentry)
 {
-	return guard_name(OP_LINK, old_dentry->d_inode, old_dentry);
+	int ret = keep(OP_LINK, new_dentry, 0);
+
+	if (!ret)
+		ret = keep(OP_LINK, old_dentry, 0);
+	return ret ? ret : guard_name(OP_LINK, old_dentry->d_inode, old_dentry);
 }
 
 static __always_inline int guard_ioctl(struct file *file, unsigned int cmd)
@@ -157,15 +172,15 @@ int BPF_PROG(ioctl_compat, struct file *file, unsigned int cmd)
 SEC("lsm/inode_unlink")
 int BPF_PROG(unlink, struct inode *dir, struct dentry *dentry)
 {
-	if (pinned(dentry->d_parent))
-		return self(OP_UNLINK, dentry);
-	return guard_name(OP_UNLINK, dentry->d_inode, dentry);
+	int ret = keep(OP_UNLINK, dentry, PLACE_WAY);
+
+	return ret ? ret : guard_name(OP_UNLINK, dentry->d_inode, dentry);
 }
 
 SEC("lsm/inode_rmdir")
 int BPF_PROG(rmdir, struct inode *dir, struct dentry *dentry)
 {
-	return pinned(dentry) ? self(OP_UNLINK, dentry) : 0;
+	return keep(OP_UNLINK, dentry, PLACE_WAY);
 }
 
 /*
@@ -197,11 +212,12 @@ static __always_inline int guard_rename(struct dentry *dentry)
 SEC("lsm/inode_rename")
 int BPF_PROG(rename, struct inode *old_dir, struct dentry *old_dentry, struct inode *new_dir, struct dentry *new_dentry)
 {
-	int ret;
+	int ret = keep(OP_RENAME, old_dentry, PLACE_WAY);
 
-	if (pinned(old_dentry) || pinned(new_dentry->d_parent))
-		return self(OP_RENAME, old_dentry);
-	ret = guard_rename(old_dentry);
+	if (!ret)
+		ret = keep(OP_RENAME, new_dentry, PLACE_WAY);
+	if (!ret)
+		ret = guard_rename(old_dentry);
 	return ret ? ret : guard_rename(new_dentry);
 }
 

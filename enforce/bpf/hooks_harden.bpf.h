@@ -3,6 +3,7 @@
 #ifndef SBOM_BLESS_HOOKS_HARDEN_H
 #define SBOM_BLESS_HOOKS_HARDEN_H
 #include "harden.bpf.h"
+#include "self.bpf.h"
 
 static const char userfaultfd[] = "[userfaultfd]"; /* fs/userfaultfd.c */
 
@@ -10,7 +11,13 @@ static const char userfaultfd[] = "[userfaultfd]"; /* fs/userfaultfd.c */
 SEC("lsm/ptrace_access_check")
 int BPF_PROG(ptrace, struct task_struct *child, unsigned int mode)
 {
-	return mode & PTRACE_MODE_ATTACH ? harden(OP_PTRACE) : 0;
+	int ret;
+
+	if (!(mode & PTRACE_MODE_ATTACH))
+		return 0;
+	ret = on_task(OP_PTRACE,
+		      child); /* the agent's descriptors and memory: pidfd_getfd takes what the maps' guard refuses */
+	return ret ? ret : harden(OP_PTRACE);
 }
 
 SEC("lsm/ptrace_traceme")

@@ -4,6 +4,7 @@
 #define SBOM_BLESS_HOOKS_OPEN_H
 #include "judge.bpf.h"
 #include "harden.bpf.h"
+#include "self.bpf.h"
 
 /*
  * blinding tells whether a write to the file can take the verifier's sight: 0
@@ -30,6 +31,8 @@ static __always_inline __u32 write_reason(struct facts *f, struct file *file)
 	struct dentry *dentry = file->f_path.dentry;
 
 	if (blinding(file))
+		return REASON_SELF;
+	if (inode->i_sb->s_magic == PROC_SUPER_MAGIC && of_agent(inode))
 		return REASON_SELF;
 	if (closed(f, inode, dentry))
 		return REASON_HARDENED;
@@ -59,7 +62,13 @@ int BPF_PROG(open, struct file *file)
 	/* O_TRUNC empties a file that is opened for reading, too; overlayfs copies it up for that. */
 	bool write = mode & FMODE_WRITE || file->f_flags & O_TRUNC;
 	struct settings *set;
+	int ret;
 
+	if (write) {
+		ret = keep(OP_WRITE, file->f_path.dentry, 0);
+		if (ret)
+			return ret;
+	}
 	/*
 	 * Most opens are for reading, and most nodes have no rule about those. What the kernel
 	 * reads below an overlay was judged above it; what it writes there, or below FUSE

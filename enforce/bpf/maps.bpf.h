@@ -173,11 +173,17 @@ struct { /* ids of our maps, sets too, (high half 0) and programs (high half 1) 
 	__uint(max_entries, 4096);
 } objects SEC(".maps");
 
+struct { /* what is the agent's: inodes, filesystems, mounts -> enum place_flags */
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__type(key, struct place_key);
+	__type(value, __u32);
+	__uint(max_entries, 512);
+} places SEC(".maps");
+
 /* ---- Settings: written by the loader before load, constant from then on ---- */
 
-/* s_dev and inode of the directory of our pins; 0: no pins. */
-const volatile __u32 pins_dev;
-const volatile __u64 pins_inode;
+/* The mount namespace of the host's first process. */
+const volatile __u32 host_mounts;
 
 /*
  * Where overlayfs keeps the dentries of the lower layers. From 6.5 on a stack of
@@ -204,6 +210,9 @@ const volatile struct {
 	enum reason reason;
 	enum domain_flags flags;
 	enum object object;
+	enum place_kind place_kind;
+	enum place_flags place_flags;
+	enum armed armed;
 	enum name_meaning meaning;
 	enum event_version version;
 	struct event event;

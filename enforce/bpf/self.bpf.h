@@ -1,46 +1,231 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Who may touch the verifier itself. */
+/* Who may touch the verifier itself, and what is the agent's. */
 #ifndef SBOM_BLESS_SELF_H
 #define SBOM_BLESS_SELF_H
 #include "domain.bpf.h"
 
-/* agent tells whether the current program is the one that loaded us. */
-static __always_inline bool agent(void)
-{
-	struct task_struct *task = bpf_get_current_task_btf();
-	struct inode *exe = BPF_CORE_READ(task, mm, exe_file, f_inode);
-	__u32 zero = 0;
-	struct agent *a = bpf_map_lookup_elem(&agents, &zero);
+/* ---- Who acts, on whom ---- */
 
-	if (!a || !a->armed)
-		return true;
+/* runs_agent tells whether the task runs the agent's executable. */
+static __always_inline bool runs_agent(struct task_struct *task, struct agent *a)
+{
+	struct inode *exe = BPF_CORE_READ(task, mm, exe_file, f_inode);
+
 	return exe && BPF_CORE_READ(exe, i_ino) == a->inode && BPF_CORE_READ(exe, i_sb, s_dev) == a->dev;
 }
 
-static __always_inline int self(__u32 op, struct dentry *dentry)
+/* is_agent tells whether the task is one of the agent. */
+static __always_inline bool is_agent(struct task_struct *task)
+{
+	__u32 zero = 0;
+	struct agent *a = bpf_map_lookup_elem(&agents, &zero);
+
+	return a && a->armed == ARMED && runs_agent(task, a);
+}
+
+/*
+ * agent tells whether the current program is the one that loaded us. Who runs it
+ * in a container is not, nor who traces it from its start.
+ */
+static __always_inline bool agent(void)
+{
+	struct task_struct *task = bpf_get_current_task_btf();
+	struct facts f = {};
+	__u32 zero = 0;
+	struct agent *a = bpf_map_lookup_elem(&agents, &zero);
+
+	if (!a || a->armed != ARMED)
+		return true;
+	return runs_agent(task, a) && !BPF_CORE_READ(task, ptrace) && !labelled(&f, 0);
+}
+
+/* init tells whether the first process acts, as at shutdown, or the kernel itself. */
+static __always_inline bool init(void)
+{
+	return bpf_get_current_pid_tgid() >> 32 == 1 || !bpf_get_current_task_btf()->mm;
+}
+
+/* The event names the file, or the directory that it would be in: what is tried on another is another report. */
+static __always_inline struct inode *named_by(struct dentry *dentry)
+{
+	struct inode *inode = BPF_CORE_READ(dentry, d_inode);
+
+	return inode ? inode : BPF_CORE_READ(dentry, d_parent, d_inode);
+}
+
+static __always_inline int self(__u32 op)
 {
 	struct facts f = { .op = op };
 
 	if (!labelled(&f, op) && agent())
 		return 0;
-	return verdict(&f, REASON_SELF, NULL, NULL, dentry);
+	return verdict(&f, REASON_SELF, NULL, NULL, NULL);
 }
 
-/* pinned tells whether the directory is the one of our pins, or in it. */
-static __always_inline bool pinned(struct dentry *dir)
+/* on_task decides about an operation by which a task could make another do what it likes. */
+static __always_inline int on_task(__u32 op, struct task_struct *task)
 {
-	struct inode *first = dir->d_inode;
+	return is_agent(task) ? self(op) : 0;
+}
 
-	if (!pins_inode || !first || first->i_sb->s_magic != BPF_FS_MAGIC)
-		return false;
-	for (int i = 0; i < 3; i++) {
-		struct inode *inode = BPF_CORE_READ(dir, d_inode);
+/* of_agent tells whether the inode of procfs is of the agent's process: its oom_score_adj, say. */
+static __always_inline bool of_agent(struct inode *inode)
+{
+	struct proc_inode *proc = (void *)((__u64)inode - bpf_core_field_offset(struct proc_inode, vfs_inode));
+	__u64 first = (__u64)BPF_CORE_READ(proc, pid, tasks[0].first);
 
-		if (BPF_CORE_READ(inode, i_ino) == pins_inode && BPF_CORE_READ(inode, i_sb, s_dev) == pins_dev)
-			return true;
-		dir = BPF_CORE_READ(dir, d_parent);
+	return first && is_agent((void *)(first - bpf_core_field_offset(struct task_struct, pid_links)));
+}
+
+/* ---- Places: the directories and files of the agent ---- */
+
+static __always_inline __u32 place(__u32 kind, __u32 dev, __u64 id)
+{
+	struct place_key key = { .dev = dev, .kind = kind, .id = id };
+	__u32 *flags = bpf_map_lookup_elem(&places, &key);
+
+	return flags ? *flags : 0;
+}
+
+static __always_inline __u32 place_of(struct dentry *dentry)
+{
+	struct inode *inode = BPF_CORE_READ(dentry, d_inode);
+
+	return inode ? place(PLACE_INODE, BPF_CORE_READ(inode, i_sb, s_dev), BPF_CORE_READ(inode, i_ino)) : 0;
+}
+
+/* More directories than the agent has below a place; it makes no others there, and no container can. */
+#define PLACE_DEPTH 8
+
+/* Of placed alone: the kernel has no name for the file, which was opened by its handle (open_by_handle_at). */
+#define PLACE_UNKNOWN (1u << 31)
+
+/* placed gives the flags that hold for what the dentry names. */
+static __always_inline __u32 placed(struct dentry *dentry)
+{
+	__u32 flags = place_of(dentry);
+
+	for (int i = 0; i < PLACE_DEPTH; i++) {
+		struct dentry *parent = BPF_CORE_READ(dentry, d_parent);
+		__u32 above;
+
+		if (parent == dentry) {
+			if (dentry != BPF_CORE_READ(dentry, d_sb, s_root))
+				flags |= PLACE_UNKNOWN;
+			break;
+		}
+		above = place_of(parent);
+		if (!i || above & PLACE_TREE)
+			flags |= above & (PLACE_AGENT | PLACE_STATE);
+		dentry = parent;
+	}
+	return flags;
+}
+
+/*
+ * keep denies a change of what the dentry names, if that is the agent's. way
+ * is PLACE_WAY where the name itself goes.
+ */
+static __noinline int keep(__u32 op, struct dentry *dentry, __u32 way)
+{
+	__u32 any = place(PLACE_FILESYSTEM, BPF_CORE_READ(dentry, d_sb, s_dev), 0);
+	struct facts f = { .op = op };
+	__u32 kept = PLACE_STATE, found;
+
+	if (!any)
+		return 0;
+	if (labelled(&f, op))
+		kept |= PLACE_AGENT | way;
+	if (!(any & kept))
+		return 0;
+	found = placed(dentry);
+	if (found & kept && !agent())
+		return verdict(&f, REASON_SELF, named_by(dentry), NULL, dentry);
+	if (found & PLACE_UNKNOWN && f.id && any & PLACE_TREE)
+		return verdict(&f, REASON_HARDENED, named_by(dentry), NULL, dentry);
+	return 0;
+}
+
+/* ---- Mounts of the host ---- */
+
+static __always_inline struct mount *mount_of(struct vfsmount *mnt)
+{
+	return (struct mount *)((__u64)mnt - bpf_core_field_offset(struct mount, mnt));
+}
+
+static __always_inline bool on_host(struct mount *m)
+{
+	return BPF_CORE_READ(m, mnt_ns, ns.inum) == host_mounts;
+}
+
+/* shared tells whether what is mounted on m, or unmounted, is so on its peers, too: maybe on the host's. */
+static __always_inline bool shared(struct mount *m)
+{
+	struct mount___v6_17 *now = (void *)m;
+
+	if (bpf_core_field_exists(now->mnt_t_flags))
+		return BPF_CORE_READ(now, mnt_t_flags) & T_SHARED;
+	return BPF_CORE_READ(m, mnt.mnt_flags) & MNT_SHARED;
+}
+
+/*
+ * left tells whether the host's first process has left the root that the places
+ * are in: the system ends, from an initrd it went back to, whose programs
+ * unmount what is left.
+ */
+static __always_inline bool left(void)
+{
+	struct task_struct *task = bpf_get_current_task_btf();
+	struct vfsmount *root = NULL;
+
+	for (int i = 0; i < 32; i++) {
+		if (!BPF_CORE_READ(task, pid)) /* above the first process */
+			return root && !place(PLACE_MOUNTED, 0, BPF_CORE_READ(mount_of(root), mnt_id));
+		if (BPF_CORE_READ(task, nsproxy, mnt_ns, ns.inum) == host_mounts)
+			root = BPF_CORE_READ(task, fs, root.mnt);
+		task = BPF_CORE_READ(task, real_parent);
 	}
 	return false;
+}
+
+/* on_way tells whether m itself, not a copy, is mounted on the way to a place. */
+static __always_inline bool on_way(struct mount *m)
+{
+	return place(PLACE_MOUNTED, 0, BPF_CORE_READ(m, mnt_id)) && on_host(m);
+}
+
+/* covers tells whether a mount on top of m's directory would hide a place of the host. */
+static __always_inline bool covers(struct mount *m, struct dentry *dentry)
+{
+	return place_of(dentry) & PLACE_SEEN && (on_way(m) || shared(m));
+}
+
+/* uncovers tells whether a place of the host goes with m. */
+static __always_inline bool uncovers(struct mount *m, int flags)
+{
+	if (on_way(m))
+		return true;
+	/* From a peer of what m is mounted on, the same goes. */
+	if (shared(BPF_CORE_READ(m, mnt_parent)) && place_of(BPF_CORE_READ(m, mnt_mountpoint)) & PLACE_COVERED)
+		return true;
+	/* With what is mounted on m, goes what is mounted on its peers. */
+	return flags & MNT_DETACH && shared(m) && place_of(BPF_CORE_READ(m, mnt.mnt_root)) & PLACE_SEEN &&
+	       (__u64)BPF_CORE_READ(m, mnt_mounts.next) != (__u64)m + bpf_core_field_offset(struct mount, mnt_mounts);
+}
+
+/*
+ * on_mounts decides about a change of mounts: host tells that they are the
+ * host's, hides that a place is taken out of sight.
+ */
+static __always_inline int on_mounts(__u32 op, bool host, bool hides, struct dentry *dentry)
+{
+	struct facts f = { .op = op };
+
+	if (!host && !hides)
+		return 0;
+	if (!labelled(&f, op) && (!hides || agent() || init() || left()))
+		return 0;
+	return verdict(&f, hides ? REASON_SELF : REASON_HARDENED, named_by(dentry), NULL, dentry);
 }
 
 #endif

@@ -14,6 +14,7 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -42,19 +43,19 @@ func newEnforce() *cli.Command {
 		return append([]cli.Flag{trust,
 			&cli.StringFlag{Name: "files", Usage: "file list, trusted as it is: lines \"sha256  path\" as sha256sum prints them"},
 			&cli.StringFlag{Name: "image", Usage: "image with its digest, NAME@sha256:…: take the list from its attestation"},
-			&cli.StringSliceFlag{Name: "key", Usage: "trusted key of the attestation: public key or certificate file, KMS or pkcs11: URI; may stand several times"},
+			&cli.StringSliceFlag{Name: "key", Usage: "trusted key of the attestation: public key or certificate file, KMS or pkcs11: URI; repeatable"},
 			&cli.StringFlag{Name: "attestations", Aliases: []string{"image-attestation"}, Usage: "read the attestation from this directory instead of from beside the image; without --image, that of the one image it has"},
 			&cli.BoolFlag{Name: "insecure", Usage: "talk to registries by plain http, or by https without a valid certificate"},
 			&cli.StringFlag{Name: "name", Usage: "name of the container in events"},
 			&cli.BoolFlag{Name: "audit", Usage: "report what would be denied, deny nothing"},
-			&cli.BoolFlag{Name: "jit", Usage: "allow executable memory without a file, as just-in-time compilers need"},
+			&cli.BoolFlag{Name: "jit", Usage: "allow executable memory that was written to: just-in-time compilers, executable stacks"},
 			&cli.BoolFlag{Name: "soft", Usage: "accept listed files of the writable layer while nobody writes to them"},
 			&cli.BoolFlag{Name: "interpreters", Usage: "also judge opening of *.py, *.sh, *.js and so on (overlay only)"},
 			&cli.BoolFlag{Name: "guard-all", Usage: "guard every file of the image against change, not code alone"},
 			&cli.BoolFlag{Name: "devices", Usage: "allow block devices to be opened for writing"},
 			&cli.StringFlag{Name: "max-size", Value: "1G", Usage: "deny larger files: bytes, or 512K, 64M, 2G; unlimited denies none for its size"},
 			&cli.StringSliceFlag{Name: "join", Usage: "image with its digest, NAME@sha256:…, whose attested list counts too; repeatable"},
-			&cli.StringSliceFlag{Name: "mount", Usage: "directory, as the container sees it, on another filesystem that listed files may run from; may stand several times"},
+			&cli.StringSliceFlag{Name: "mount", Usage: "directory, as the container sees it, on another filesystem that listed files may run from; repeatable"},
 		}, identityFlags()...)
 	}
 	command := &cli.Command{
@@ -70,7 +71,7 @@ func newEnforce() *cli.Command {
 			{Name: "run", Usage: "load the verifier, or adopt the one in force, and print its events as JSON lines",
 				Flags: append([]cli.Flag{pins, state,
 					&cli.DurationFlag{Name: "canary", Value: time.Minute, Usage: "how often to prove that the verifier is in force"},
-					&cli.StringSliceFlag{Name: "key", Usage: "certificate whose signatures count in trust modes keyring and both; may stand several times"},
+					&cli.StringSliceFlag{Name: "key", Usage: "certificate whose signatures count in trust modes keyring and both; repeatable"},
 					&cli.BoolFlag{Name: "denials", Usage: "print only what was, or would have been, denied"}}, agentFlags()...),
 				Action: enforceRun},
 			{Name: "exec", Usage: "run a command under a file list", ArgsUsage: "[--image IMAGE --key KEY | --image-attestation DIR --key KEY | --files LIST | --root DIR] -- COMMAND [ARGUMENT...]",
@@ -191,6 +192,9 @@ func enforceRun(c *cli.Context) error {
 	if every := c.Duration("canary"); every <= 0 {
 		return usagef("--canary %s: a time above zero", every)
 	}
+	if usec, err := strconv.ParseInt(os.Getenv("WATCHDOG_USEC"), 10, 64); err == nil && c.Duration("canary") > time.Duration(usec)*time.Microsecond/2 {
+		return usagef("--canary %s: systemd waits %s for each (WatchdogSec= of the unit)\nhint: at most half of that", c.Duration("canary"), time.Duration(usec)*time.Microsecond)
+	}
 	if c.String("policy") != "" {
 		lock, err := node.Lock(c.String("state"))
 		if err != nil {
@@ -198,11 +202,23 @@ func enforceRun(c *cli.Context) error {
 		}
 		defer lock.Close()
 	}
-	e, err := enforce.Load(enforceOptions(c))
+	o := enforceOptions(c)
+	if c.String("policy") != "" {
+		o.Guard = []string{c.String("policy"), filepath.Dir(c.String("policy")), filepath.Dir(c.String("break-glass")), c.String("store")}
+	}
+	kept, err := takeFromSystemd()
 	if err != nil {
 		return err
 	}
+	o.Kept = kept
+	e, err := enforce.Load(o)
+	if err = errors.Join(err, kept.Close()); err != nil {
+		return err
+	}
 	defer e.Close()
+	if err := leaveWithSystemd(e); err != nil {
+		return err
+	}
 	if keys := c.StringSlice("key"); len(keys) > 0 {
 		certs, err := readCertificates(keys)
 		if err != nil {
@@ -235,6 +251,9 @@ func enforceRun(c *cli.Context) error {
 		defer wait()
 		defer cancel()
 	}
+	if e.Restored {
+		out.notice(restored(c.String("pins")))
+	}
 	failed := make(chan error, 1)
 	go func() { failed <- e.Events(time.Time{}, out.event) }()
 	if err := notifySystemd("READY=1"); err != nil {
@@ -250,10 +269,32 @@ func enforceRun(c *cli.Context) error {
 		case err := <-failed:
 			return err
 		case <-tick.C:
-			if err := errors.Join(e.Canary(), e.Sweep()); err != nil {
+			if released, err := e.Released(); err != nil || released {
+				fmt.Fprintln(c.App.ErrWriter, "the verifier was unloaded")
+				return errors.Join(err, dropFromSystemd())
+			}
+			if err := lookAfter(e, out, c.String("pins")); err != nil {
 				return err
 			}
 		}
+	}
+}
+
+// lookAfter proves that the verifier is in force, and puts its pins back where they went.
+func lookAfter(e *enforce.Enforcer, out *eventStream, pins string) error {
+	back, err := e.Restore()
+	if back {
+		out.notice(restored(pins))
+		err = errors.Join(err, leaveWithSystemd(e))
+	}
+	return errors.Join(err, e.Canary(), e.Sweep(), notifySystemd("WATCHDOG=1"))
+}
+
+// restored says that the pins were out of sight.
+func restored(pins string) node.Notice {
+	return node.Notice{
+		Time: time.Now().UTC(), Operation: "pins", Action: "restored", Reason: "self", Path: pins,
+		Message: "restored: pins: " + pins + " was out of sight; the verifier stayed in force, and its pins are back",
 	}
 }
 
@@ -408,8 +449,13 @@ type standing struct {
 	Canary     *enforce.Proof           `json:"canary"`
 	Keys       []string                 `json:"keys"`
 	Trust      map[enforce.Trust]string `json:"trust"` // as in checked
-	Containers []enforce.Domain         `json:"containers"`
+	Containers []standingContainer      `json:"containers"`
 	Counters   map[string]uint64        `json:"counters"`
+}
+
+type standingContainer struct {
+	enforce.Domain
+	*node.Confinement // nil while it runs nothing
 }
 
 func enforceStatus(c *cli.Context) error {
@@ -426,8 +472,12 @@ func enforceStatus(c *cli.Context) error {
 	if s.Counters, err = e.Counters(); err != nil {
 		return err
 	}
-	if s.Containers, err = e.Domains(); err != nil {
+	domains, err := e.Domains()
+	if err != nil {
 		return err
+	}
+	for _, d := range domains {
+		s.Containers = append(s.Containers, standingContainer{d, node.ConfinementOf(d.Cgroup)})
 	}
 	if s.Canary, err = e.LastProof(); err != nil {
 		return err
@@ -466,14 +516,23 @@ func writeStatus(w io.Writer, s *standing) {
 	fmt.Fprintf(w, "keys      %s\n", strings.Join(s.Keys, " "))
 	for _, d := range s.Containers {
 		mode := "audit"
-		if d.Enforce {
+		switch {
+		case d.Closed:
+			mode = "closed"
+		case d.Exempt:
+			mode = "exempt"
+		case d.Enforce:
 			mode = "enforce"
 		}
 		trust := d.Trust
 		if trust == "" {
 			trust = enforce.TrustSBOM
 		}
-		fmt.Fprintf(w, "%-8s  %-7s %s  %s  %s\n", mode, trust, d.Name, d.Image, d.Cgroup)
+		seccomp := "" // it runs nothing
+		if d.Confinement != nil {
+			seccomp = "  seccomp " + d.Seccomp
+		}
+		fmt.Fprintf(w, "%-8s  %-7s %s  %s  %s%s\n", mode, trust, d.Name, d.Image, d.Cgroup, seccomp)
 	}
 	for _, name := range enforce.CounterNames() {
 		if n := s.Counters[name]; n > 0 {

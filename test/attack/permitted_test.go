@@ -182,6 +182,10 @@ var permitted = []*attack{
 			}
 			return errors.Join(append(errs, open("/dev/null", unix.O_WRONLY|unix.O_TRUNC))...)
 		}},
+	{name: "disk opened for writing (devices)", layout: layout{disk: true}, rules: func(r *enforce.Rules) { r.Devices = true },
+		try: func() error { return open(os.Getenv("DEVICE"), unix.O_RDWR) }},
+	{name: "disk opened for reading", layout: layout{disk: true},
+		try: func() error { return open(os.Getenv("DEVICE"), unix.O_RDONLY) }},
 	{name: "shared memory, semaphores and pipes",
 		try: func() error {
 			must(os.WriteFile("/dev/shm/x", make([]byte, 4096), 0o600))

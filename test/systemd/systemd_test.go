@@ -71,6 +71,7 @@ func prepare(t vm.TB, c *vm.Config) {
 func underSystemd(t *testing.T, _ vm.Kernel) {
 	// No journal runs here; and of the targets only those that every service needs.
 	files := map[string]string{units + unit + ".d/log.conf": "[Service]\nStandardOutput=append:" + eventLog + "\nStandardError=append:" + errorLog + "\n"}
+	files[units+unit+".d/quick.conf"] = "[Service]\nExecStart=\nExecStart=" + product + " enforce run --policy " + policyFile + " --canary 2s\nWatchdogSec=20s\n"
 	for _, target := range []string{"sysinit", "basic", "multi-user", "shutdown"} {
 		files[units+target+".target"] = "[Unit]\nDefaultDependencies=no\n"
 	}
@@ -110,10 +111,11 @@ func underSystemd(t *testing.T, _ vm.Kernel) {
 		}
 		write(t, policyFile, "keys: ["+key+"]\nmode: enforce\n")
 	})
-	t.Run("killed, it comes back and takes up what is in force", func(t *testing.T) {
+	restarted := func(t *testing.T, why func()) {
+		t.Helper()
 		before := s.property(t, "MainPID")
-		s.do(t, "systemctl", "kill", "--signal=KILL", "--kill-whom=main", unit)
-		for end := time.Now().Add(time.Minute); s.property(t, "MainPID") == before || s.property(t, "ActiveState") != "active"; time.Sleep(200 * time.Millisecond) {
+		why()
+		for end := time.Now().Add(2 * time.Minute); s.property(t, "MainPID") == before || s.property(t, "ActiveState") != "active"; time.Sleep(200 * time.Millisecond) {
 			if time.Now().After(end) {
 				t.Fatal("it does not come back")
 			}
@@ -121,13 +123,51 @@ func underSystemd(t *testing.T, _ vm.Kernel) {
 		if said := read(t, errorLog); !strings.Contains(said, "verifier adopted") {
 			t.Errorf("%s", said)
 		}
+	}
+	t.Run("killed, it comes back and takes up what is in force", func(t *testing.T) {
+		restarted(t, func() { s.do(t, "systemctl", "kill", "--signal=KILL", "--kill-whom=main", unit) })
+	})
+	t.Run("stopped by a signal, it is replaced", func(t *testing.T) {
+		restarted(t, func() { s.do(t, "systemctl", "kill", "--signal=STOP", "--kill-whom=main", unit) })
+	})
+	t.Run("systemd keeps what is in force", func(t *testing.T) {
+		if n := s.property(t, "NFileDescriptorStore"); len(n) < 2 { // a link for each program, and the bpffs
+			t.Errorf("it keeps %s descriptors", n)
+		}
+		// As if somebody had unmounted it while there was no agent: the agent's own /sys/fs/bpf is empty.
+		hide := units + unit + ".d/hide.conf"
+		write(t, hide, "[Service]\nTemporaryFileSystem=/sys/fs/bpf\n")
+		s.do(t, "systemctl", "daemon-reload")
+		restarted(t, func() { s.do(t, "systemctl", "restart", unit) })
+		if said := read(t, eventLog); !strings.Contains(said, `"operation":"pins","action":"restored"`) {
+			t.Errorf("no event tells of it: %s", said)
+		}
+		if err := os.Remove(hide); err != nil {
+			t.Fatal(err)
+		}
+		s.do(t, "systemctl", "daemon-reload")
+		restarted(t, func() { s.do(t, "systemctl", "restart", unit) })
 	})
 	t.Run("stopped, what is in force stays", func(t *testing.T) {
 		s.do(t, "systemctl", "stop", unit)
 		if out := s.do(t, product, "enforce", "status"); !strings.Contains(out, ": in force") {
 			t.Errorf("%s", out)
 		}
+	})
+	t.Run("unloaded, it ends", func(t *testing.T) {
+		s.do(t, "systemctl", "start", unit)
 		s.do(t, product, "enforce", "unload")
+		for end := time.Now().Add(time.Minute); s.property(t, "ActiveState") != "inactive"; time.Sleep(200 * time.Millisecond) {
+			if time.Now().After(end) {
+				t.Fatalf("it is %s", s.property(t, "ActiveState"))
+			}
+		}
+		if n := s.property(t, "NFileDescriptorStore"); n != "0" {
+			t.Errorf("systemd keeps %s descriptors", n)
+		}
+		if said := read(t, errorLog); !strings.Contains(said, "the verifier was unloaded") {
+			t.Errorf("%s", said)
+		}
 	})
 }
 
