@@ -62,7 +62,7 @@ const (
 // makeImage completes the lower layer.
 func makeImage() error {
 	for _, dir := range []string{
-		"bin", "opt/data", "opt/code", "home", "tmp", "proc", "data", "run", "etc", "var", "usr/share/zoneinfo",
+		"bin", "opt/data", "opt/code", "home", "tmp", "proc", "data", "run", "etc", "var", "srv", "usr/share/zoneinfo",
 		"dev/shm", "sys/fs/bpf", "sys/fs/cgroup", "sys/fs/cgroup1",
 	} {
 		if err := os.MkdirAll(filepath.Join(image, dir), 0o755); err != nil {
@@ -100,7 +100,7 @@ func makeImage() error {
 	for name, to := range map[string]string{
 		"/bin/sh": "dash", "/bin/python3": "/bin/fortytwo", "/opt/tool": "../bin/fortytwo",
 		linkedLibrary:    "libm.so.6",
-		"/etc/localtime": "/usr/share/zoneinfo/UTC", "/var/run": "/run", "/opt/current": "data",
+		"/etc/localtime": "/usr/share/zoneinfo/UTC", "/var/run": "/run", "/srv/current": "data",
 	} {
 		if err := os.Symlink(to, image+name); err != nil {
 			return err
