@@ -82,7 +82,6 @@ func makeImage() error {
 		"/opt/owned.sh":   []byte("#!/bin/dash\nexit 0\n"),
 		"/opt/core":       tiny(0), // named as the kernel names a dump
 		"/opt/code/x":     tiny(0),
-		stackCode:         program{text: onStack}.elf(),
 		execStack:         program{text: onStack, stack: 7}.elf(),
 		writableCode:      program{text: changesItself, segment: 7}.elf(),
 		tmpLoader:         program{text: exiting(0), loader: "/tmp/loader"}.elf(),
