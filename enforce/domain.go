@@ -24,6 +24,11 @@ type Domain struct {
 	// HostRoot: the tasks see the host's root filesystem, and Root says only
 	// where listed files may be.
 	HostRoot bool `json:"hostRoot,omitempty"`
+	// Closed: tasks in the cgroup and below it that no other domain has may execute nothing, but
+	// for those in the host's root filesystem, which are a runtime's. It has no Root and no list.
+	Closed bool `json:"closed,omitempty"`
+	// Exempt: tasks in the cgroup belong to no domain, a closed one above it or not. No Root, no list.
+	Exempt bool `json:"exempt,omitempty"`
 	Rules
 	SetID uint32    `json:"set"`
 	List  string    `json:"list,omitempty"` // [Set.Digest]
@@ -65,7 +70,8 @@ type Rules struct {
 	// Soft accepts files of the writable layer, if listed and while nobody can
 	// write to them: for images whose entrypoint changes owner or mode of its files.
 	Soft bool `json:"soft,omitempty"`
-	// JIT allows executable memory that no file stands behind.
+	// JIT allows executable memory that was written to: anonymous memory, and what listed
+	// files ask for, as an executable stack.
 	JIT bool `json:"jit,omitempty"`
 	// Interpreters judges files with a code suffix when they are opened.
 	Interpreters bool `json:"interpreters,omitempty"`

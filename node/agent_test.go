@@ -21,6 +21,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"golang.org/x/sys/unix"
 
 	"github.com/sbom-bless/sbom-bless/enforce"
 	"github.com/sbom-bless/sbom-bless/policy"
@@ -31,6 +32,7 @@ type kernel struct {
 	mu      sync.Mutex
 	next    uint32
 	updates int
+	labels  int
 	domains map[uint32]enforce.Domain
 	files   map[uint32]int
 	full    bool
@@ -43,7 +45,7 @@ func (k *kernel) Add(d enforce.Domain, s enforce.Set) (uint32, error) {
 	if d.Name == k.refuse && !d.Soft {
 		return 0, fmt.Errorf("no overlay: %w", enforce.ErrUnfit)
 	}
-	if _, err := os.Stat(d.Root); err != nil || k.full {
+	if _, err := os.Stat(d.Root); err != nil && !d.Closed && !d.Exempt || k.full {
 		return 0, errors.Join(errors.New("no room"), err)
 	}
 	k.next++
@@ -79,6 +81,13 @@ func (k *kernel) SetEnforce(id uint32, enforce bool) error {
 	}
 	d.Enforce = enforce
 	k.domains[id] = d
+	return nil
+}
+
+func (k *kernel) Label() error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.labels++
 	return nil
 }
 
@@ -279,6 +288,10 @@ func TestAdmit(t *testing.T) {
 		{"mode: enforce, trust: both", "other", Starting, "audit 0", "reported no-attestation", false},
 		{"mode: enforce", "blessed-unfit", Starting, "audit 0", "reported not-enforceable", false},
 		{"mode: enforce, unblessed: deny", "blessed-unfit", Starting, "", "denied not-enforceable", true},
+		{"mode: enforce, unblessed: deny", "pause", Created, "", "allowed no-attestation", false},
+		{"mode: enforce, unblessed: deny", "pause", Starting, "", "allowed no-attestation", false},
+		{"mode: enforce, unblessed: deny", "blessed-pause", Created, "enforce 2", "listed ", false},
+		{"mode: ignore", "blessed-pause", Created, "", "ignored ", false},
 	} {
 		t.Run(fmt.Sprintf("%s of %s at %d", c.rules, c.image, c.stage), func(t *testing.T) {
 			r := newRig(t)
@@ -286,7 +299,9 @@ func TestAdmit(t *testing.T) {
 			if c.image == "blessed-unfit" {
 				r.kernel.refuse = "x"
 			}
-			err := r.Admit(t.Context(), r.container("x", c.image), c.stage)
+			x := r.container("x", c.image)
+			x.Sandbox = strings.HasSuffix(c.image, "pause")
+			err := r.Admit(t.Context(), x, c.stage)
 			var refused *Refused
 			if errors.As(err, &refused) != c.refused || err != nil && !c.refused {
 				t.Errorf("%v", err)
@@ -446,6 +461,36 @@ func TestDriftOfLargeFile(t *testing.T) {
 	r.notices = nil
 	if r.drift(ctx, &c, 1, &decision{rules: enforce.Rules{Trust: enforce.TrustSBOM, JIT: true}}, driftBudget); len(r.notices) > 0 {
 		t.Errorf("%+v", r.notices)
+	}
+}
+
+// Code that is mapped twice by a memfd, as .NET and Erlang do, is no drift where rule jit allows it.
+func TestDriftOfMemfd(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Skip("root only: needs map_files")
+	}
+	fd, err := unix.MemfdCreate("doublemapper", 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(fd)
+	if err := unix.Ftruncate(fd, 4096); err != nil {
+		t.Fatal(err)
+	}
+	m, err := unix.Mmap(fd, 0, 4096, unix.PROT_READ|unix.PROT_EXEC, unix.MAP_SHARED)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Munmap(m)
+	for jit, want := range map[string]bool{"false": true, "true": false} {
+		r := newRig(t)
+		r.start("keys: [k]\njit: " + jit + "\n")
+		if err := r.Admit(t.Context(), r.container("x", "blessed"), Running); err != nil {
+			t.Fatal(err)
+		}
+		if got := slices.ContainsFunc(r.notices, func(n Notice) bool { return strings.HasPrefix(n.Path, "/memfd:doublemapper") }); got != want {
+			t.Errorf("jit: %s: reported %t", jit, got)
+		}
 	}
 }
 
@@ -1031,13 +1076,15 @@ func TestTally(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	tally.Image(enforce.Set{Name: "i@1", Files: []enforce.File{{Package: "deb a 1"}, {Package: "deb a 1"}, {Package: "deb b 2"}, {}}})
+	tally.Image(enforce.Set{Name: "i@1", Files: []enforce.File{{Package: "deb a 1"}, {Package: "deb a 1"}, {Package: "deb b 2"}, {},
+		{Package: "deb a 1", Image: "joined"}, {Package: "deb d 4", Image: "joined"}}})
 	at := time.Date(2026, 11, 25, 0, 0, 0, 0, time.UTC)
 	for _, e := range []enforce.Event{
 		{Image: "i@1", Package: "deb a 1", SHA256: "0123456789", Time: at},
 		{Image: "i@1", Package: "deb a 1", SHA256: "0123456789", Time: at.Add(time.Hour)},
 		{Image: "i@1", Package: "deb c 3", SHA256: "0123456789", Time: at},
 		{Image: "other", Package: "deb a 1", SHA256: "0123456789", Time: at},
+		{Image: "i@1", List: "joined", Package: "deb b 2", SHA256: "0123456789", Time: at},
 	} {
 		tally.Used(e)
 	}

@@ -43,19 +43,19 @@ func newEnforce() *cli.Command {
 		return append([]cli.Flag{trust,
 			&cli.StringFlag{Name: "files", Usage: "file list, trusted as it is: lines \"sha256  path\" as sha256sum prints them"},
 			&cli.StringFlag{Name: "image", Usage: "image with its digest, NAME@sha256:…: take the list from its attestation"},
-			&cli.StringSliceFlag{Name: "key", Usage: "trusted key of the attestation: public key or certificate file, KMS or pkcs11: URI; may stand several times"},
+			&cli.StringSliceFlag{Name: "key", Usage: "trusted key of the attestation: public key or certificate file, KMS or pkcs11: URI; repeatable"},
 			&cli.StringFlag{Name: "attestations", Aliases: []string{"image-attestation"}, Usage: "read the attestation from this directory instead of from beside the image; without --image, that of the one image it has"},
 			&cli.BoolFlag{Name: "insecure", Usage: "talk to registries by plain http, or by https without a valid certificate"},
 			&cli.StringFlag{Name: "name", Usage: "name of the container in events"},
 			&cli.BoolFlag{Name: "audit", Usage: "report what would be denied, deny nothing"},
-			&cli.BoolFlag{Name: "jit", Usage: "allow executable memory without a file, as just-in-time compilers need"},
+			&cli.BoolFlag{Name: "jit", Usage: "allow executable memory that was written to: just-in-time compilers, executable stacks"},
 			&cli.BoolFlag{Name: "soft", Usage: "accept listed files of the writable layer while nobody writes to them"},
 			&cli.BoolFlag{Name: "interpreters", Usage: "also judge opening of *.py, *.sh, *.js and so on (overlay only)"},
 			&cli.BoolFlag{Name: "guard-all", Usage: "guard every file of the image against change, not code alone"},
 			&cli.BoolFlag{Name: "devices", Usage: "allow block devices to be opened for writing"},
 			&cli.StringFlag{Name: "max-size", Value: "1G", Usage: "deny larger files: bytes, or 512K, 64M, 2G; unlimited denies none for its size"},
 			&cli.StringSliceFlag{Name: "join", Usage: "image with its digest, NAME@sha256:…, whose attested list counts too; repeatable"},
-			&cli.StringSliceFlag{Name: "mount", Usage: "directory, as the container sees it, on another filesystem that listed files may run from; may stand several times"},
+			&cli.StringSliceFlag{Name: "mount", Usage: "directory, as the container sees it, on another filesystem that listed files may run from; repeatable"},
 		}, identityFlags()...)
 	}
 	command := &cli.Command{
@@ -71,7 +71,7 @@ func newEnforce() *cli.Command {
 			{Name: "run", Usage: "load the verifier, or adopt the one in force, and print its events as JSON lines",
 				Flags: append([]cli.Flag{pins, state,
 					&cli.DurationFlag{Name: "canary", Value: time.Minute, Usage: "how often to prove that the verifier is in force"},
-					&cli.StringSliceFlag{Name: "key", Usage: "certificate whose signatures count in trust modes keyring and both; may stand several times"},
+					&cli.StringSliceFlag{Name: "key", Usage: "certificate whose signatures count in trust modes keyring and both; repeatable"},
 					&cli.BoolFlag{Name: "denials", Usage: "print only what was, or would have been, denied"}}, agentFlags()...),
 				Action: enforceRun},
 			{Name: "exec", Usage: "run a command under a file list", ArgsUsage: "[--image IMAGE --key KEY | --image-attestation DIR --key KEY | --files LIST | --root DIR] -- COMMAND [ARGUMENT...]",
@@ -449,8 +449,13 @@ type standing struct {
 	Canary     *enforce.Proof           `json:"canary"`
 	Keys       []string                 `json:"keys"`
 	Trust      map[enforce.Trust]string `json:"trust"` // as in checked
-	Containers []enforce.Domain         `json:"containers"`
+	Containers []standingContainer      `json:"containers"`
 	Counters   map[string]uint64        `json:"counters"`
+}
+
+type standingContainer struct {
+	enforce.Domain
+	*node.Confinement // nil while it runs nothing
 }
 
 func enforceStatus(c *cli.Context) error {
@@ -467,8 +472,12 @@ func enforceStatus(c *cli.Context) error {
 	if s.Counters, err = e.Counters(); err != nil {
 		return err
 	}
-	if s.Containers, err = e.Domains(); err != nil {
+	domains, err := e.Domains()
+	if err != nil {
 		return err
+	}
+	for _, d := range domains {
+		s.Containers = append(s.Containers, standingContainer{d, node.ConfinementOf(d.Cgroup)})
 	}
 	if s.Canary, err = e.LastProof(); err != nil {
 		return err
@@ -507,14 +516,23 @@ func writeStatus(w io.Writer, s *standing) {
 	fmt.Fprintf(w, "keys      %s\n", strings.Join(s.Keys, " "))
 	for _, d := range s.Containers {
 		mode := "audit"
-		if d.Enforce {
+		switch {
+		case d.Closed:
+			mode = "closed"
+		case d.Exempt:
+			mode = "exempt"
+		case d.Enforce:
 			mode = "enforce"
 		}
 		trust := d.Trust
 		if trust == "" {
 			trust = enforce.TrustSBOM
 		}
-		fmt.Fprintf(w, "%-8s  %-7s %s  %s  %s\n", mode, trust, d.Name, d.Image, d.Cgroup)
+		seccomp := "" // it runs nothing
+		if d.Confinement != nil {
+			seccomp = "  seccomp " + d.Seccomp
+		}
+		fmt.Fprintf(w, "%-8s  %-7s %s  %s  %s%s\n", mode, trust, d.Name, d.Image, d.Cgroup, seccomp)
 	}
 	for _, name := range enforce.CounterNames() {
 		if n := s.Counters[name]; n > 0 {
