@@ -62,6 +62,8 @@ const (
 	blessDomainFlagsDOMAIN_SIZES        blessDomainFlags = 512
 	blessDomainFlagsDOMAIN_DEVICES      blessDomainFlags = 1024
 	blessDomainFlagsDOMAIN_REDIRECT     blessDomainFlags = 2048
+	blessDomainFlagsDOMAIN_EXEMPT       blessDomainFlags = 4096
+	blessDomainFlagsDOMAIN_CLOSED       blessDomainFlags = 8192
 )
 
 type blessEvent struct {
@@ -223,12 +225,13 @@ const (
 	blessReasonREASON_HARDENED       blessReason = 15
 	blessReasonREASON_SELF           blessReason = 16
 	blessReasonREASON_TAKEOVER       blessReason = 17
-	blessReasonREASON_LOST           blessReason = 18
-	blessReasonREASON_REPEATED       blessReason = 19
-	blessReasonREASON_HASHED         blessReason = 20
-	blessReasonREASON_UNMARKED       blessReason = 21
-	blessReasonREASON_FOREIGN        blessReason = 22
-	blessReasonREASONS               blessReason = 23
+	blessReasonREASON_UNANNOUNCED    blessReason = 18
+	blessReasonREASON_LOST           blessReason = 19
+	blessReasonREASON_REPEATED       blessReason = 20
+	blessReasonREASON_HASHED         blessReason = 21
+	blessReasonREASON_UNMARKED       blessReason = 22
+	blessReasonREASON_FOREIGN        blessReason = 23
+	blessReasonREASONS               blessReason = 24
 )
 
 type blessRecentKey struct {

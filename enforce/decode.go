@@ -63,6 +63,7 @@ var reasons = map[blessReason]string{
 	blessReasonREASON_HARDENED:       "hardened",
 	blessReasonREASON_SELF:           "self",
 	blessReasonREASON_TAKEOVER:       "takeover",
+	blessReasonREASON_UNANNOUNCED:    "unannounced",
 }
 
 // counterNames are the counters beyond the reasons.

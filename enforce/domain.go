@@ -24,6 +24,11 @@ type Domain struct {
 	// HostRoot: the tasks see the host's root filesystem, and Root says only
 	// where listed files may be.
 	HostRoot bool `json:"hostRoot,omitempty"`
+	// Closed: tasks in the cgroup and below it that no other domain has may execute nothing, but
+	// for those in the host's root filesystem, which are a runtime's. It has no Root and no list.
+	Closed bool `json:"closed,omitempty"`
+	// Exempt: tasks in the cgroup belong to no domain, a closed one above it or not. No Root, no list.
+	Exempt bool `json:"exempt,omitempty"`
 	Rules
 	SetID uint32    `json:"set"`
 	List  string    `json:"list,omitempty"` // [Set.Digest]

@@ -100,6 +100,7 @@ var sentences = map[string]sentence{
 	"guarded":        {"is code of %s and may not be changed", true},
 	"hardened":       {text: "is closed to enforced containers"},
 	"self":           {text: "would weaken the verifier"},
+	"unannounced":    {text: "was tried in a container that the runtime did not announce"},
 	"takeover":       {text: "another executable made itself the agent"},
 }
 

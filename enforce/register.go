@@ -38,6 +38,26 @@ var (
 	dataDirectories = []string{"etc", "var", "run", "srv", "tmp", "dev", "mnt", "media", "home", "root", "data"}
 )
 
+// fillNames tells the programs what names mean to the guard.
+func (e *Enforcer) fillNames() error {
+	for meaning, names := range map[blessNameMeaning][]string{
+		blessNameMeaningNAME_SUFFIX: Suffixes,
+		blessNameMeaningNAME_CODE:   codeDirectories,
+		blessNameMeaningNAME_DATA:   dataDirectories,
+	} {
+		for _, s := range names {
+			var key blessNameKey
+			for i := range s {
+				key.Text[i] = int8(s[i])
+			}
+			if err := e.maps["names"].Put(key, uint8(meaning)); err != nil {
+				return fmt.Errorf("names: %w", err)
+			}
+		}
+	}
+	return nil
+}
+
 // Add puts the container d under the set and gives its id; with trust keyring
 // no file of the set counts, only its name. The tasks that are
 // in its cgroup already are labelled; what they have mapped is not judged again.
@@ -95,21 +115,6 @@ func (e *Enforcer) register(d *Domain, rules blessDomain, mounts []uint32) error
 			return fmt.Errorf("mounts: %w", err)
 		}
 	}
-	for meaning, names := range map[blessNameMeaning][]string{
-		blessNameMeaningNAME_SUFFIX: Suffixes,
-		blessNameMeaningNAME_CODE:   codeDirectories,
-		blessNameMeaningNAME_DATA:   dataDirectories,
-	} {
-		for _, s := range names {
-			var key blessNameKey
-			for i := range s {
-				key.Text[i] = int8(s[i])
-			}
-			if err := e.maps["names"].Put(key, uint8(meaning)); err != nil {
-				return fmt.Errorf("names: %w", err)
-			}
-		}
-	}
 	if err := e.remember(*d); err != nil {
 		return err
 	}
@@ -118,7 +123,8 @@ func (e *Enforcer) register(d *Domain, rules blessDomain, mounts []uint32) error
 		return err
 	}
 	// By its number anybody's program is judged, so that must be the container's alone.
-	if rules.Flags&uint32(blessDomainFlagsDOMAIN_PLAIN|blessDomainFlagsDOMAIN_HOST_ROOT) == 0 {
+	const rootless = blessDomainFlagsDOMAIN_PLAIN | blessDomainFlagsDOMAIN_HOST_ROOT | blessDomainFlagsDOMAIN_CLOSED | blessDomainFlagsDOMAIN_EXEMPT
+	if rules.Flags&uint32(rootless) == 0 {
 		if err := e.maps["roots"].Put(rules.RootDev, d.ID); err != nil {
 			return fmt.Errorf("roots: %w", err)
 		}
@@ -152,11 +158,24 @@ func (r *blessDomain) use(id uint32, set Set) {
 func (d *Domain) kernel() (rules blessDomain, mounts []uint32, err error) {
 	var root, host unix.Stat_t
 	var rootFS unix.Statfs_t
-	if err := errors.Join(stat(d.Root, &root), stat("/proc/1/root", &host)); err != nil {
+	if err := stat("/proc/1/root", &host); err != nil {
 		return rules, nil, err
 	}
 	hostDev, err := superDev("1", "/proc/1/root")
 	if err != nil {
+		return rules, nil, err
+	}
+	if d.Closed || d.Exempt {
+		flag := blessDomainFlagsDOMAIN_EXEMPT
+		if d.Closed {
+			flag = blessDomainFlagsDOMAIN_CLOSED
+		}
+		if d.Enforce {
+			flag |= blessDomainFlagsDOMAIN_ENFORCE
+		}
+		return blessDomain{Flags: uint32(flag), HostDev: hostDev, HostInode: host.Ino}, nil, nil
+	}
+	if err := stat(d.Root, &root); err != nil {
 		return rules, nil, err
 	}
 	if err := unix.Statfs(d.Root, &rootFS); err != nil {
@@ -323,6 +342,13 @@ func copyKey(key any) any {
 		return *k
 	}
 	panic("enforce: key of another type")
+}
+
+// Label labels the tasks that are in registered cgroups and have not executed anything there: CRIU
+// restores tasks so.
+func (e *Enforcer) Label() error {
+	_, err := e.labelTasks()
+	return err
 }
 
 // labelTasks labels the tasks that are in registered cgroups, and tells which

@@ -43,8 +43,12 @@ type Agent struct {
 	force   *inForce
 	records map[string]*record
 	behind  map[string]bool // containers that could not have the policy in force
-	glass   bool            // is broken: nothing is denied
-	confirm *time.Timer     // the policy in force awaits its confirmation
+	// beginning has the containers that Begin is to look at.
+	beginning map[string]*beginning
+	// pods has the domains of closed pods by their cgroup; 0: it is being closed.
+	pods    map[string]uint32
+	glass   bool        // is broken: nothing is denied
+	confirm *time.Timer // the policy in force awaits its confirmation
 
 	reload sync.Mutex // one change of policy at a time
 }
@@ -52,7 +56,7 @@ type Agent struct {
 // New makes an agent that has read what one before it left. Start puts its
 // policy in force.
 func New(o Options) (*Agent, error) {
-	a := &Agent{o: o, records: map[string]*record{}, behind: map[string]bool{}}
+	a := &Agent{o: o, records: map[string]*record{}, behind: map[string]bool{}, beginning: map[string]*beginning{}, pods: map[string]uint32{}}
 	for _, dir := range []string{filepath.Join(o.State, "containers"), o.Store} {
 		if err := os.MkdirAll(dir, 0o700); err != nil {
 			return nil, err
@@ -62,7 +66,7 @@ func New(o Options) (*Agent, error) {
 	if a.tally, err = OpenTally(o.Store); err != nil { // no reason to watch nothing
 		a.problem("", fmt.Errorf("statistics begin anew: %w", err))
 	}
-	return a, a.readRecords()
+	return a, errors.Join(a.readRecords(), a.closedPods())
 }
 
 // Refused says that the policy forbids a container to start.
@@ -111,6 +115,10 @@ func (a *Agent) Admit(ctx context.Context, c Container, stage Stage) error {
 			err = a.failed(&c, &d, err)
 		}
 		a.mu.Unlock()
+		if err == nil && stage == Running && domain != 0 {
+			// Its tasks may be in the cgroup since it was made, and have executed nothing: CRIU's.
+			err = a.o.Verifier.Label()
+		}
 		if err == nil && stage == Running && domain != 0 && d.watch {
 			a.drift(ctx, &c, domain, &d, driftBudget)
 		}
@@ -147,7 +155,14 @@ func (a *Agent) apply(c *Container, d *decision, stage Stage) (uint32, error) {
 	if err != nil {
 		return 0, err
 	}
-	if earlier := a.records[c.key()]; earlier != nil && old == nil {
+	var alone *record // as it was until now
+	if old != nil && old.Exempt {
+		if !d.watch {
+			return 0, nil
+		}
+		alone, old = old, nil
+	}
+	if earlier := a.records[c.key()]; earlier != nil && old == nil && alone == nil {
 		if err := a.replace(earlier); err != nil {
 			return 0, err
 		}
@@ -158,7 +173,10 @@ func (a *Agent) apply(c *Container, d *decision, stage Stage) (uint32, error) {
 	}
 	if old == nil && !d.watch {
 		a.tell(c, d, 0)
-		return 0, nil
+		if !a.inClosedPod(c) {
+			return 0, nil
+		}
+		return 0, a.exempt(c, d, ino)
 	}
 	if c.Cgroup == cgroups {
 		return 0, fmt.Errorf("process %d is in the cgroup of all processes of the host, which is no container's", c.PID)
@@ -186,8 +204,16 @@ func (a *Agent) apply(c *Container, d *decision, stage Stage) (uint32, error) {
 	if err != nil {
 		return 0, err
 	}
+	if alone != nil {
+		if err := a.unexempt(alone); err != nil {
+			return 0, err
+		}
+	}
 	if old == nil || old.Silent != r.Silent || old.Reason != r.Reason {
 		a.tell(c, d, r.Domain)
+	}
+	if old == nil || r.Enforce && !old.Enforce {
+		a.begins(c.key())
 	}
 	a.tally.Image(d.set)
 	if err := a.keep(r); err != nil || !d.refuse || stage != Starting {
@@ -290,7 +316,7 @@ func (a *Agent) Sweep(ctx context.Context) error {
 	for _, d := range domains {
 		known[d.ID] = true
 	}
-	var errs []error
+	errs := []error{a.keepPods()}
 	var again []Container
 	for key, r := range a.records {
 		switch {

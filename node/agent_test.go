@@ -32,6 +32,7 @@ type kernel struct {
 	mu      sync.Mutex
 	next    uint32
 	updates int
+	labels  int
 	domains map[uint32]enforce.Domain
 	files   map[uint32]int
 	full    bool
@@ -44,7 +45,7 @@ func (k *kernel) Add(d enforce.Domain, s enforce.Set) (uint32, error) {
 	if d.Name == k.refuse && !d.Soft {
 		return 0, fmt.Errorf("no overlay: %w", enforce.ErrUnfit)
 	}
-	if _, err := os.Stat(d.Root); err != nil || k.full {
+	if _, err := os.Stat(d.Root); err != nil && !d.Closed && !d.Exempt || k.full {
 		return 0, errors.Join(errors.New("no room"), err)
 	}
 	k.next++
@@ -80,6 +81,13 @@ func (k *kernel) SetEnforce(id uint32, enforce bool) error {
 	}
 	d.Enforce = enforce
 	k.domains[id] = d
+	return nil
+}
+
+func (k *kernel) Label() error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.labels++
 	return nil
 }
 
@@ -280,6 +288,10 @@ func TestAdmit(t *testing.T) {
 		{"mode: enforce, trust: both", "other", Starting, "audit 0", "reported no-attestation", false},
 		{"mode: enforce", "blessed-unfit", Starting, "audit 0", "reported not-enforceable", false},
 		{"mode: enforce, unblessed: deny", "blessed-unfit", Starting, "", "denied not-enforceable", true},
+		{"mode: enforce, unblessed: deny", "pause", Created, "", "allowed no-attestation", false},
+		{"mode: enforce, unblessed: deny", "pause", Starting, "", "allowed no-attestation", false},
+		{"mode: enforce, unblessed: deny", "blessed-pause", Created, "enforce 2", "listed ", false},
+		{"mode: ignore", "blessed-pause", Created, "", "ignored ", false},
 	} {
 		t.Run(fmt.Sprintf("%s of %s at %d", c.rules, c.image, c.stage), func(t *testing.T) {
 			r := newRig(t)
@@ -287,7 +299,9 @@ func TestAdmit(t *testing.T) {
 			if c.image == "blessed-unfit" {
 				r.kernel.refuse = "x"
 			}
-			err := r.Admit(t.Context(), r.container("x", c.image), c.stage)
+			x := r.container("x", c.image)
+			x.Sandbox = strings.HasSuffix(c.image, "pause")
+			err := r.Admit(t.Context(), x, c.stage)
 			var refused *Refused
 			if errors.As(err, &refused) != c.refused || err != nil && !c.refused {
 				t.Errorf("%v", err)

@@ -216,24 +216,46 @@ const criNamespace = "k8s.io"
 
 // AdmitStarting brings a container of the CRI that waits to be started.
 func (r *Containerd) AdmitStarting(ctx context.Context, id string) error {
-	ctx = namespaces.WithNamespace(ctx, criNamespace)
-	client := r.client.Load()
-	if client == nil {
-		return errNotConnected
-	}
-	c, err := client.LoadContainer(ctx, id)
-	if err != nil {
-		return fmt.Errorf("container %s: %w", id, err)
-	}
-	task, err := c.Task(ctx, nil)
-	if err != nil {
-		return fmt.Errorf("container %s: %w", id, err)
-	}
-	pid, err := firstOf(ctx, task)
+	c, err := r.ofCRI(ctx, id)
 	if err != nil {
 		return err
 	}
-	return r.admit(ctx, id, pid, Starting)
+	return r.Agent.Admit(ctx, c, Starting)
+}
+
+// runc is the runtime whose setup process executes nothing once it has left the host's root
+// filesystem, but the container's program. gVisor's, for one, executes itself again.
+const runc = "io.containerd.runc.v2"
+
+// Sandbox finds the sandbox of a pod that runc runs; nil: something else does.
+func (r *Containerd) Sandbox(ctx context.Context, id string) (*Container, error) {
+	c, err := r.ofCRI(ctx, id)
+	if err != nil || !c.Sandbox || c.runtime != runc {
+		return nil, err
+	}
+	return &c, nil
+}
+
+// ofCRI is a container of the CRI that has a process.
+func (r *Containerd) ofCRI(ctx context.Context, id string) (Container, error) {
+	ctx = namespaces.WithNamespace(ctx, criNamespace)
+	client := r.client.Load()
+	if client == nil {
+		return Container{}, errNotConnected
+	}
+	c, err := client.LoadContainer(ctx, id)
+	if err != nil {
+		return Container{}, fmt.Errorf("container %s: %w", id, err)
+	}
+	task, err := c.Task(ctx, nil)
+	if err != nil {
+		return Container{}, fmt.Errorf("container %s: %w", id, err)
+	}
+	pid, err := firstOf(ctx, task)
+	if err != nil {
+		return Container{}, err
+	}
+	return r.running(ctx, id, pid)
 }
 
 // firstOf is a task's first process. A task that ended keeps the pid until it is deleted,
@@ -256,6 +278,10 @@ const (
 	labelContainer    = "io.kubernetes.container.name"
 	labelPodNamespace = "io.kubernetes.pod.namespace"
 )
+
+func isSandbox(space string, labels map[string]string) bool {
+	return space == criNamespace && labels[labelKind] == "sandbox"
+}
 
 // fromCRI believes those labels where the CRI plugin sets them. Elsewhere the author of the
 // image may have: clients copy an image's labels to the container.
@@ -286,9 +312,9 @@ func (r *Containerd) lookup(ctx context.Context, id string) (Container, error) {
 		return Container{}, fmt.Errorf("container %s: %w", id, err)
 	}
 	space, _ := namespaces.Namespace(ctx)
-	c := Container{Runtime: "containerd", ID: space + "/" + id, Image: info.Image, Name: id, Namespace: space, Labels: info.Labels}
+	c := Container{Runtime: "containerd", ID: space + "/" + id, Image: info.Image, Name: id, Namespace: space, Labels: info.Labels, runtime: info.Runtime.Name}
 	c.fromCRI(space)
-	c.Sandbox = space == criNamespace && info.Labels[labelKind] == "sandbox"
+	c.Sandbox = isSandbox(space, info.Labels)
 	if err := resolve(ctx, client, &info, &c); err != nil {
 		c.Problem = firstLine(err)
 	}
@@ -371,12 +397,12 @@ type stored struct {
 	space string
 }
 
-// Manifest is that of embedded.Content.
+// Manifest is that of transport.Fetcher.
 func (s stored) Manifest(ctx context.Context, desc v1.Descriptor) ([]byte, error) {
 	return content.ReadBlob(namespaces.WithNamespace(ctx, s.space), s.Store, descriptor(desc))
 }
 
-// Blob is that of embedded.Content.
+// Blob is that of transport.Fetcher.
 func (s stored) Blob(ctx context.Context, desc v1.Descriptor) (transport.Blob, error) {
 	return s.ReaderAt(namespaces.WithNamespace(ctx, s.space), descriptor(desc))
 }

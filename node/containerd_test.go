@@ -28,6 +28,17 @@ func TestKubernetesLabels(t *testing.T) {
 	}
 }
 
+func TestSandboxOfContainerd(t *testing.T) {
+	for _, c := range []struct {
+		space, kind string
+		want        bool
+	}{{criNamespace, "sandbox", true}, {criNamespace, "container", false}, {criNamespace, "", false}, {"default", "sandbox", false}} {
+		if got := isSandbox(c.space, map[string]string{labelKind: c.kind}); got != c.want {
+			t.Errorf("%s %q: %v", c.space, c.kind, got)
+		}
+	}
+}
+
 type task struct {
 	containerd.Task
 	pid    uint32

@@ -103,6 +103,33 @@ func TestStorage(t *testing.T) {
 	}
 }
 
+// CRI-O's own word makes a sandbox, never a label or an annotation, which a pod's author writes.
+func TestSandboxOfCRIO(t *testing.T) {
+	root, id := t.TempDir(), strings.Repeat("a", 64)
+	for _, c := range []struct {
+		runtime, metadata string
+		want              bool
+	}{
+		{CRIO, `{"pod":true,"pod-id":"` + id + `"}`, true},
+		{CRIO, `{"pod":true,"pod-id":"another"}`, false},
+		{CRIO, `{"pod-id":"` + id + `"}`, false},
+		{CRIO, ``, false},
+		{"podman", `{"pod":true,"pod-id":"` + id + `"}`, false},
+	} {
+		file := root + "/overlay-containers/containers.json"
+		err := os.MkdirAll(filepath.Dir(file), 0o700)
+		if err = errors.Join(err, writeJSON(file, []storedContainer{{ID: id, Metadata: c.metadata}})); err != nil {
+			t.Fatal(err)
+		}
+		got := Container{Runtime: c.runtime, ID: id, Labels: map[string]string{
+			"io.kubernetes.cri-o.ContainerType": "sandbox", labelKind: "sandbox", "io.kubernetes.cri-o.Labels": `{"io.kubernetes.cri-o.ContainerType":"sandbox"}`,
+		}}
+		if fromPod(root, &got); got.Sandbox != c.want {
+			t.Errorf("%s %s: %v", c.runtime, c.metadata, got.Sandbox)
+		}
+	}
+}
+
 // There is one agent to a state directory.
 func TestLock(t *testing.T) {
 	state := t.TempDir() + "/state"

@@ -19,9 +19,9 @@ import (
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 
-	"github.com/sbom-bless/sbom-bless/attest/embedded"
 	"github.com/sbom-bless/sbom-bless/enforce"
 	"github.com/sbom-bless/sbom-bless/policy"
+	"github.com/sbom-bless/sbom-bless/transport"
 )
 
 // Container is one, as its runtime tells of it.
@@ -51,8 +51,10 @@ type Container struct {
 	Problem string `json:"problem,omitempty"`
 
 	// The image as the runtime keeps it; nil if it does not.
-	content  embedded.Content
+	content  transport.Fetcher
 	manifest v1.Descriptor
+	// runtime is containerd's name of what runs it.
+	runtime string
 }
 
 // key tells containers apart.
@@ -88,6 +90,7 @@ type Verifier interface {
 	SetEnforce(id uint32, enforce bool) error
 	Remove(d enforce.Domain) error
 	Domains() ([]enforce.Domain, error)
+	Label() error
 }
 
 // List is a verified file list.
@@ -130,6 +133,9 @@ const (
 	ReasonTooOld        = "too-old"         // blessed before the policy's not-before
 	ReasonNotEnforced   = "not-enforceable" // the verifier cannot take it as the policy wants
 )
+
+// ReasonNoSeccomp is that of a notice about an enforced container without a seccomp profile.
+const ReasonNoSeccomp = "no-seccomp"
 
 // Notice is what the agent reports of itself and of containers. Its JSON form
 // goes into the stream of events, and shares their names.

@@ -23,6 +23,8 @@ import (
 type NRI struct {
 	// Admit is called with the runtime's name for itself and the container's id.
 	Admit func(ctx context.Context, runtime, id string) error
+	// Sandbox gives the container that holds a pod open; nil means that no pod is closed.
+	Sandbox func(ctx context.Context, runtime, id string) (*Container, error)
 	// Socket is the runtime's.
 	Socket string
 	Agent  *Agent
@@ -74,9 +76,9 @@ func (n *NRI) Synchronize(context.Context, []*api.PodSandbox, []*api.Container) 
 	return nil, nil
 }
 
-// StartContainer is asked between the container's making and its first instruction.
-func (n *NRI) StartContainer(ctx context.Context, _ *api.PodSandbox, c *api.Container) error {
-	// The runtime drops a plugin that is late, and asks it no more.
+// inTime runs f, and waits for it no longer than the runtime does: it drops a plugin that is late,
+// and asks it no more.
+func (n *NRI) inTime(ctx context.Context, f func(ctx context.Context) error) error {
 	limit := n.timeout()
 	if limit == 0 {
 		limit = api.DefaultPluginRequestTimeout
@@ -87,14 +89,45 @@ func (n *NRI) StartContainer(ctx context.Context, _ *api.PodSandbox, c *api.Cont
 	end, _ := ctx.Deadline()
 	in, stop := context.WithDeadline(ctx, end.Add(-spare))
 	defer stop()
-	admitted := make(chan error, 1)
-	go func() { admitted <- n.Admit(in, *n.runtime.Load(), c.GetId()) }()
-	var err error
+	done := make(chan error, 1)
+	go func() { done <- f(in) }()
 	select {
-	case err = <-admitted:
+	case err := <-done:
+		return err
 	case <-ctx.Done(): // it was no list that it waited for
-		err = ctx.Err()
+		return ctx.Err()
 	}
+}
+
+// RunPodSandbox is asked when a pod's sandbox runs, before any container of it is made.
+func (n *NRI) RunPodSandbox(ctx context.Context, pod *api.PodSandbox) error {
+	if n.Sandbox == nil {
+		return nil
+	}
+	err := n.inTime(ctx, func(ctx context.Context) error {
+		c, err := n.Sandbox(ctx, *n.runtime.Load(), pod.GetId())
+		if err != nil || c == nil {
+			return err
+		}
+		return n.Agent.Close(ctx, *c, pod)
+	})
+	if err != nil { // it is as open as without this
+		n.Agent.problem(pod.GetName(), fmt.Errorf("pod %s/%s is not closed: %w", pod.GetNamespace(), pod.GetName(), err))
+	}
+	return nil
+}
+
+// StopPodSandbox is asked before a pod's sandbox is stopped, for good or for another one.
+func (n *NRI) StopPodSandbox(_ context.Context, pod *api.PodSandbox) error {
+	if err := n.Agent.Open(pod); err != nil {
+		n.Agent.problem(pod.GetName(), fmt.Errorf("pod %s/%s stays closed: %w", pod.GetNamespace(), pod.GetName(), err))
+	}
+	return nil
+}
+
+// StartContainer is asked between the container's making and its first instruction.
+func (n *NRI) StartContainer(ctx context.Context, _ *api.PodSandbox, c *api.Container) error {
+	err := n.inTime(ctx, func(ctx context.Context) error { return n.Admit(ctx, *n.runtime.Load(), c.GetId()) })
 	var refused *Refused
 	if err == nil || errors.As(err, &refused) || n.Agent.closed() {
 		return err

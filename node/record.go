@@ -28,6 +28,8 @@ type record struct {
 	// Silent: the policy leaves it alone now. Its tasks stay labelled, so it stays
 	// registered, and its events are dropped.
 	Silent bool `json:"silent,omitempty"`
+	// Exempt: the policy leaves it alone, and it is registered only because its pod is closed.
+	Exempt bool `json:"exempt,omitempty"`
 	// Enforce is what the policy says, be the glass broken or not.
 	Enforce bool `json:"enforce,omitempty"`
 	// Reason is that of an unblessed container.
@@ -68,6 +70,7 @@ func (a *Agent) keep(r *record) error {
 func (a *Agent) drop(key string) error {
 	delete(a.records, key)
 	delete(a.behind, key)
+	delete(a.beginning, key)
 	if err := os.Remove(a.recordPath(key)); !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
@@ -86,6 +89,7 @@ func (a *Agent) readRecords() error {
 			return err
 		}
 		a.records[r.Container.key()] = r
+		a.begins(r.Container.key())
 	}
 	return nil
 }

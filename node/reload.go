@@ -333,7 +333,7 @@ func (a *Agent) switchTo(ctx context.Context, next *inForce, each bool, keep fun
 		}
 		return err
 	}
-	return nil
+	return a.keepPods()
 }
 
 // broken tells whether the glass is broken.
@@ -370,6 +370,7 @@ func (a *Agent) Glass() error {
 			errs = append(errs, fmt.Errorf("break-glass: container %s: %w", r.Container.Name, err))
 		}
 	}
+	errs = append(errs, a.keepPods())
 	a.glassNotice(now) // who hears it can rely on it
 	return errors.Join(errs...)
 }

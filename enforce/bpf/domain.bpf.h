@@ -88,10 +88,18 @@ static __always_inline __u32 by_cgroup(struct task_struct *task)
 	if (!id)
 		return 0;
 	d = bpf_map_lookup_elem(&domains, &id);
+	if (d && d->flags & DOMAIN_EXEMPT)
+		return 0;
 	if (d && !(d->flags & DOMAIN_HOST_ROOT) && BPF_CORE_READ(task, fs, root.mnt, mnt_sb, s_dev) == d->host_dev &&
 	    BPF_CORE_READ(task, fs, root.dentry, d_inode, i_ino) == d->host_inode)
 		return 0;
 	return id;
+}
+
+/* closed_pod reports whether a domain gives no labels: a container in it may be announced any moment. */
+static __always_inline bool closed_pod(struct domain *domain)
+{
+	return domain && domain->flags & DOMAIN_CLOSED;
 }
 
 /* set_label gives the task a label; false: there is no memory for it. */
@@ -122,7 +130,9 @@ static __always_inline bool entering(struct facts *f, struct file *file, bool *e
 		return false;
 	f->id = by_cgroup(task);
 	if (f->id) {
-		unknown = !set_label(task, f->id); /* what it does next would go unseen */
+		/* Without a label what it does next would go unseen. */
+		if (!closed_pod(bpf_map_lookup_elem(&domains, &f->id)))
+			unknown = !set_label(task, f->id);
 	} else {
 		dev = file->f_inode->i_sb->s_dev;
 		found = bpf_map_lookup_elem(&roots, &dev);

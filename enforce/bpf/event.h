@@ -48,6 +48,7 @@ enum reason {
 	REASON_HARDENED,      /* closed to every enforced container */
 	REASON_SELF,	      /* the verifier protects itself */
 	REASON_TAKEOVER,      /* another executable makes itself the agent: reported, never denied */
+	REASON_UNANNOUNCED,   /* its container was not announced to the agent */
 	REASON_LOST,	      /* counter only: the ring buffer was full */
 	REASON_REPEATED,      /* counter only: the same again within a second, or too much of one container */
 	REASON_HASHED,	      /* counter only: the kernel computed a digest */
@@ -71,6 +72,9 @@ enum domain_flags {
 	DOMAIN_SIZES = 512,	/* the set has the sizes of its files: another size need not be hashed */
 	DOMAIN_DEVICES = 1024,	/* may open block devices for writing */
 	DOMAIN_REDIRECT = 2048, /* its overlay could rename directories of the image whole */
+	/* No task is ever labelled by these two. */
+	DOMAIN_EXEMPT = 4096, /* tasks here belong to no domain, whatever is registered above */
+	DOMAIN_CLOSED = 8192, /* tasks below that no other domain has may execute nothing */
 };
 
 struct domain {

@@ -35,6 +35,8 @@ int label_tasks(struct bpf_iter__task *ctx)
 	id = label ? *label : 0;
 	if (!id) {
 		id = by_cgroup(task);
+		if (id && closed_pod(bpf_map_lookup_elem(&domains, &id)))
+			return 0;
 		if (id)
 			set_label(task, id);
 	}

@@ -449,8 +449,13 @@ type standing struct {
 	Canary     *enforce.Proof           `json:"canary"`
 	Keys       []string                 `json:"keys"`
 	Trust      map[enforce.Trust]string `json:"trust"` // as in checked
-	Containers []enforce.Domain         `json:"containers"`
+	Containers []standingContainer      `json:"containers"`
 	Counters   map[string]uint64        `json:"counters"`
+}
+
+type standingContainer struct {
+	enforce.Domain
+	*node.Confinement // nil while it runs nothing
 }
 
 func enforceStatus(c *cli.Context) error {
@@ -467,8 +472,12 @@ func enforceStatus(c *cli.Context) error {
 	if s.Counters, err = e.Counters(); err != nil {
 		return err
 	}
-	if s.Containers, err = e.Domains(); err != nil {
+	domains, err := e.Domains()
+	if err != nil {
 		return err
+	}
+	for _, d := range domains {
+		s.Containers = append(s.Containers, standingContainer{d, node.ConfinementOf(d.Cgroup)})
 	}
 	if s.Canary, err = e.LastProof(); err != nil {
 		return err
@@ -507,14 +516,23 @@ func writeStatus(w io.Writer, s *standing) {
 	fmt.Fprintf(w, "keys      %s\n", strings.Join(s.Keys, " "))
 	for _, d := range s.Containers {
 		mode := "audit"
-		if d.Enforce {
+		switch {
+		case d.Closed:
+			mode = "closed"
+		case d.Exempt:
+			mode = "exempt"
+		case d.Enforce:
 			mode = "enforce"
 		}
 		trust := d.Trust
 		if trust == "" {
 			trust = enforce.TrustSBOM
 		}
-		fmt.Fprintf(w, "%-8s  %-7s %s  %s  %s\n", mode, trust, d.Name, d.Image, d.Cgroup)
+		seccomp := "" // it runs nothing
+		if d.Confinement != nil {
+			seccomp = "  seccomp " + d.Seccomp
+		}
+		fmt.Fprintf(w, "%-8s  %-7s %s  %s  %s%s\n", mode, trust, d.Name, d.Image, d.Cgroup, seccomp)
 	}
 	for _, name := range enforce.CounterNames() {
 		if n := s.Counters[name]; n > 0 {

@@ -125,7 +125,13 @@ func serveAgent(ctx context.Context, c *cli.Context, a *node.Agent, notify func(
 		}
 		return containerd.AdmitStarting(ctx, id)
 	}
-	run((&node.NRI{Agent: a, Admit: starting, Socket: c.String("nri")}).Run)
+	sandbox := func(ctx context.Context, runtime, id string) (*node.Container, error) {
+		if runtime == node.CRIO { // most pods have no sandbox there, and the OCI hook asks for each container
+			return nil, nil
+		}
+		return containerd.Sandbox(ctx, id)
+	}
+	run((&node.NRI{Agent: a, Admit: starting, Sandbox: sandbox, Socket: c.String("nri")}).Run)
 	run(func(ctx context.Context) error { // waits for nothing that the other loop waits for
 		second := time.NewTicker(time.Second)
 		defer second.Stop()
@@ -134,7 +140,7 @@ func serveAgent(ctx context.Context, c *cli.Context, a *node.Agent, notify func(
 			case <-ctx.Done():
 				return nil
 			case <-second.C:
-				if err := a.Glass(); err != nil {
+				if err := errors.Join(a.Glass(), a.Begin()); err != nil {
 					notify(err)
 				}
 			}

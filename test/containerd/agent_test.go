@@ -99,19 +99,23 @@ func (a *agent) said(container, operation, reason string) bool {
 
 // saw waits for an event with these fields, where they are not empty.
 func (a *agent) saw(want event) bool {
-	fits := func(want, got string) bool { return want == "" || want == got }
 	for end := time.Now().Add(30 * time.Second); time.Now().Before(end); time.Sleep(50 * time.Millisecond) {
-		a.mu.Lock()
-		found := slices.ContainsFunc(a.events, func(e event) bool {
-			return fits(want.Container, e.Container) && fits(want.Action, e.Action) && fits(want.Operation, e.Operation) &&
-				fits(want.Reason, e.Reason) && fits(want.Path, e.Path) && fits(want.Image, e.Image) && strings.Contains(e.Message, want.Message)
-		})
-		a.mu.Unlock()
-		if found {
+		if a.has(want) {
 			return true
 		}
 	}
 	return false
+}
+
+// has tells whether such an event came already.
+func (a *agent) has(want event) bool {
+	fits := func(want, got string) bool { return want == "" || want == got }
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return slices.ContainsFunc(a.events, func(e event) bool {
+		return fits(want.Container, e.Container) && fits(want.Action, e.Action) && fits(want.Operation, e.Operation) &&
+			fits(want.Reason, e.Reason) && fits(want.Path, e.Path) && fits(want.Image, e.Image) && strings.Contains(e.Message, want.Message)
+	})
 }
 
 // must is saw, and fails without.

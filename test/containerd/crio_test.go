@@ -109,11 +109,13 @@ func underCRIO(t *testing.T, _ vm.Kernel) {
 		t.Fatal(err)
 	}
 	stop()
-	writePolicy(t, "keys: [/key.crt]\nattestations: [{directory: /attestations}]\nwithout-agent: deny\nmode: enforce\nunblessed: deny\n"+
-		"matches:\n- image: registry.example/pause*\n  unblessed: allow\n")
+	writePolicy(t, denyUnblessed)
 	a := startAgent(t, "--policy", policyFile)
 	t.Run("a container that was there before", func(t *testing.T) {
 		a.must(t, event{Operation: "container", Action: "listed", Container: "early", Image: registry + "app@" + digest})
+	})
+	t.Run("a sandbox that was there before", func(t *testing.T) {
+		a.must(t, event{Operation: "container", Action: "allowed", Reason: "no-attestation", Message: registry + "pause:1"})
 	})
 	for _, way := range []struct {
 		name    string
