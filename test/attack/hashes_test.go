@@ -121,7 +121,7 @@ func testHashes(t *testing.T, e *enforce.Enforcer, set enforce.Set, events *watc
 		for n := range manySize {
 			name, content := fmt.Sprint(manyFiles, "/x", n), fmt.Append(nil, "program ", n)
 			must(os.WriteFile(image+name, content, 0o755))
-			many.Files = append(many.Files, enforce.File{Path: name, SHA256: sha256.Sum256(content)})
+			many.Files = append(many.Files, enforce.File{Path: name, SHA256: sha256.Sum256(content), Size: uint64(len(content))})
 		}
 		c, id := add(t, many)
 		before, err := e.Counters()
