@@ -71,8 +71,8 @@ static __always_inline bool executable_stack(void)
 
 	if (!task->mm || task->mm->start_code)
 		return false;
-	bpf_find_vma(task, task->mm->arg_start, is_executable, &executable, 0);
-	return executable;
+	/* A stack that cannot be looked at counts as executable. */
+	return bpf_find_vma(task, task->mm->arg_start, is_executable, &executable, 0) < 0 || executable;
 }
 
 static __always_inline bool jit(struct facts *f)
