@@ -99,7 +99,9 @@ func testHashes(t *testing.T, e *enforce.Enforcer, set enforce.Set, events *watc
 		const name = "/opt/odd"
 		must(os.WriteFile(image+name, append(tiny(evil), make([]byte, 12345)...), 0o755))
 		defer os.Remove(image + name)
-		c, _ := add(t, set)
+		sized := set
+		sized.Name, sized.Sizes = set.Name[:len(set.Name)-1]+"4", true
+		c, _ := add(t, sized)
 		if err := c.execute("/bin/fortytwo"); err != nil { // all else is hashed then
 			t.Error(err)
 		}
