@@ -424,7 +424,7 @@ func (e *Enforcer) guardMap(m *ebpf.Map, object blessObject) error {
 // passing are the maps whose content a version with another shape of them does without: files
 // are judged again, counters begin anew, the rest the agent fills at each start.
 var passing = []string{
-	"near", "inodes", "copies", "signed_digests", "verdicts", "recent", "budgets", "events", "counters", "names", "places",
+	"near", "inodes", "copies", "digests", "signed_digests", "verdicts", "recent", "budgets", "events", "counters", "names", "places",
 }
 
 // openMaps opens the pinned maps and checks that they have the shape that the
