@@ -18,8 +18,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Debian package: criu.
-var restorePrograms = []string{"criu"}
+// Debian package: criu. It packs the content of a tmpfs with tar and gzip.
+var restorePrograms = []string{"criu", "tar", "gzip"}
 
 // TestRestore has CRIU restore a container: its tasks come into its cgroup by a fork of CRIU's, and execute
 // nothing there. What they do is judged all the same.
