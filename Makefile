@@ -30,9 +30,9 @@ bench: tools
 	go run ./bench/cost
 	go test -run - -bench Set50000 ./enforce
 
-# soak has containers come and go for an hour: make soak DURATION=10m KERNEL=7.3
+# soak has containers come and go, and fuzzes the verifier, for an hour: make soak DURATION=10m KERNEL=7.3
 soak: tools
-	SBOM_BLESS_SOAK=$(or $(DURATION),1h) SBOM_BLESS_KERNEL=$(or $(KERNEL),6.12) go test -v -timeout 0 -run TestSoak ./test/churn
+	SBOM_BLESS_SOAK=$(or $(DURATION),1h) SBOM_BLESS_KERNEL=$(or $(KERNEL),6.12) go test -v -timeout 0 -run 'TestSoak|TestFuzz' ./test/churn ./test/fuzz
 
 lint: tools
 	gofmt -l . | (! grep .)

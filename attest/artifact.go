@@ -5,12 +5,17 @@ package attest
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"maps"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/types"
+
+	"github.com/sbom-bless/sbom-bless/internal/digest"
+	"github.com/sbom-bless/sbom-bless/internal/jsonedit"
+	"github.com/sbom-bless/sbom-bless/transport"
 )
 
 // Annotations of a bundle's manifest, as cosign writes them.
@@ -36,7 +41,7 @@ type Blob struct {
 
 // newBlob describes content. Title is the file name that tools give it; it may be empty.
 func newBlob(mediaType, title string, content []byte) Blob {
-	d := v1.Descriptor{MediaType: types.MediaType(mediaType), Size: int64(len(content)), Digest: digest(content)}
+	d := v1.Descriptor{MediaType: types.MediaType(mediaType), Size: int64(len(content)), Digest: digest.Of(content)}
 	if title != "" {
 		d.Annotations = map[string]string{"org.opencontainers.image.title": title}
 	}
@@ -46,7 +51,7 @@ func newBlob(mediaType, title string, content []byte) Blob {
 // The empty config of artifacts (OCI image specification 1.1, "Guidance for an Empty Descriptor").
 var (
 	emptyConfig     = []byte("{}")
-	emptyDescriptor = v1.Descriptor{MediaType: "application/vnd.oci.empty.v1+json", Size: 2, Digest: digest(emptyConfig)}
+	emptyDescriptor = v1.Descriptor{MediaType: "application/vnd.oci.empty.v1+json", Size: 2, Digest: digest.Of(emptyConfig)}
 )
 
 // artifact wraps blobs in a manifest.
@@ -68,26 +73,19 @@ func (b *Blessing) artifact(subject v1.Descriptor, artifactType string, annotati
 	for _, blob := range blobs {
 		m.Layers = append(m.Layers, blob.Descriptor)
 	}
-	raw, err := encode(m)
+	raw, err := jsonedit.Marshal(m)
 	if err != nil {
 		panic(err) // strings and numbers always encode
 	}
 	return Artifact{
-		Descriptor: v1.Descriptor{MediaType: m.MediaType, Size: int64(len(raw)), Digest: digest(raw), ArtifactType: artifactType, Annotations: m.Annotations},
+		Descriptor: v1.Descriptor{MediaType: m.MediaType, Size: int64(len(raw)), Digest: digest.Of(raw), ArtifactType: artifactType, Annotations: m.Annotations},
 		Manifest:   raw,
 		Blobs:      blobs,
 	}
 }
 
-// Destination is what Push needs of a transport.Destination.
-type Destination interface {
-	Has(ctx context.Context, desc v1.Descriptor) (bool, error)
-	PutBlob(ctx context.Context, desc v1.Descriptor, open func() (io.ReadCloser, error)) error
-	PutManifest(ctx context.Context, desc v1.Descriptor, raw []byte) error
-}
-
 // Push stores the artifacts, in their order, next to the image that they are about.
-func Push(ctx context.Context, dst Destination, artifacts []Artifact) error {
+func Push(ctx context.Context, dst transport.Pusher, artifacts []Artifact) error {
 	for _, a := range artifacts {
 		for _, b := range append([]Blob{{emptyDescriptor, emptyConfig}}, a.Blobs...) {
 			if err := putBlob(ctx, dst, b); err != nil {
@@ -101,7 +99,21 @@ func Push(ctx context.Context, dst Destination, artifacts []Artifact) error {
 	return nil
 }
 
-func putBlob(ctx context.Context, dst Destination, b Blob) error {
+// WriteDir adds the artifacts to a directory of attestations, which is made if need be. Several processes may
+// write to one at the same time.
+func WriteDir(ctx context.Context, dir string, artifacts []Artifact) (err error) {
+	w, err := transport.WriteDir(dir)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, w.Close()) }()
+	if err := Push(ctx, w, artifacts); err != nil {
+		return err
+	}
+	return w.Commit(ctx)
+}
+
+func putBlob(ctx context.Context, dst transport.Pusher, b Blob) error {
 	if has, err := dst.Has(ctx, b.Descriptor); err != nil || has {
 		return err
 	}

@@ -19,6 +19,8 @@ import (
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 
 	"github.com/sbom-bless/sbom-bless/attest/filelist"
+	"github.com/sbom-bless/sbom-bless/internal/digest"
+	"github.com/sbom-bless/sbom-bless/internal/jsonedit"
 )
 
 // Predicate types of the statements.
@@ -212,7 +214,7 @@ func Make(ctx context.Context, b Blessing, s Bundler) ([]Artifact, error) {
 	if err := attest(PredicateProvenance, provenance); err != nil {
 		return nil, err
 	}
-	blessing, err := encode(p)
+	blessing, err := jsonedit.Marshal(p)
 	if err != nil {
 		return nil, err
 	}
@@ -238,7 +240,7 @@ func (b *Blessing) predicate() (*Predicate, error) {
 		Attributes: b.Attributes,
 		Key:        b.Key,
 		Counts:     b.Counts,
-		FileList:   newResource("files.zst", filelist.MediaType, digest(b.FileList), int64(len(b.FileList))),
+		FileList:   newResource("files.zst", filelist.MediaType, digest.Of(b.FileList), int64(len(b.FileList))),
 		SBOMs:      []Resource{},
 		Version:    b.Version,
 		Created:    b.created(),
@@ -257,7 +259,7 @@ func (b *Blessing) predicate() (*Predicate, error) {
 		case len(sbom.Raw) > maxInBundle && len(sbom.Short) == 0:
 			return nil, fmt.Errorf("SBOM %s: %d bytes are too many for an attestation, and no short form is given", f.name, len(sbom.Raw))
 		}
-		p.SBOMs = append(p.SBOMs, newResource(f.file, sbom.MediaType, digest(sbom.Raw), int64(len(sbom.Raw))))
+		p.SBOMs = append(p.SBOMs, newResource(f.file, sbom.MediaType, digest.Of(sbom.Raw), int64(len(sbom.Raw))))
 	}
 	return p, nil
 }

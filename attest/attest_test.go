@@ -18,7 +18,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io/fs"
 	"math/big"
 	"os"
 	"path/filepath"
@@ -29,9 +28,11 @@ import (
 	"github.com/google/go-cmp/cmp"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/types"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/sbom-bless/sbom-bless/attest"
 	"github.com/sbom-bless/sbom-bless/attest/filelist"
+	"github.com/sbom-bless/sbom-bless/transport"
 )
 
 func newKey(t *testing.T, kind string) crypto.Signer {
@@ -106,13 +107,13 @@ func makeArtifacts(t *testing.T, b attest.Blessing, key crypto.Signer) []attest.
 	return a
 }
 
-func writeDir(t *testing.T, artifacts []attest.Artifact) attest.Dir {
+func writeDir(t *testing.T, artifacts []attest.Artifact) *transport.Dir {
 	t.Helper()
 	dir := t.TempDir()
 	if err := attest.WriteDir(context.Background(), dir, artifacts); err != nil {
 		t.Fatal(err)
 	}
-	return attest.Dir(dir)
+	return transport.OpenDir(dir)
 }
 
 func trust(keys ...crypto.Signer) attest.Trust {
@@ -208,7 +209,7 @@ func TestVerifyFiles(t *testing.T) {
 	dir := writeDir(t, artifacts)
 	for _, a := range artifacts {
 		if p := a.Descriptor.Annotations["dev.sigstore.bundle.predicateType"]; p != "" && p != attest.PredicateBlessing {
-			remove(t, string(dir), a.Blobs[0].Descriptor.Digest)
+			remove(t, dir.Path(), a.Blobs[0].Descriptor.Digest)
 		}
 	}
 	v, err := attest.VerifyFiles(ctx, dir, b.Image.Digest, trust(key))
@@ -231,13 +232,13 @@ func TestStoreErrors(t *testing.T) {
 			continue
 		}
 		dir := writeDir(t, artifacts)
-		remove(t, string(dir), a.Blobs[0].Descriptor.Digest)
+		remove(t, dir.Path(), a.Blobs[0].Descriptor.Digest)
 		v, err := attest.Verify(ctx, dir, b.Image.Digest, trust(key))
 		if i < len(artifacts)-1 {
-			if err != nil || len(v.Rejected) != 1 || !errors.Is(v.Rejected[0], fs.ErrNotExist) {
+			if err != nil || len(v.Rejected) != 1 || !errors.Is(v.Rejected[0], transport.ErrNotFound) {
 				t.Errorf("without another bundle: %+v, %v", v, err)
 			}
-		} else if errors.Is(err, attest.ErrUntrusted) || errors.Is(err, attest.ErrNone) || !errors.Is(err, fs.ErrNotExist) {
+		} else if errors.Is(err, attest.ErrUntrusted) || errors.Is(err, attest.ErrNone) || !errors.Is(err, transport.ErrNotFound) {
 			t.Errorf("without the blessing: %v", err)
 		}
 	}
@@ -440,15 +441,15 @@ func TestTamperingIsRefused(t *testing.T) {
 		"another payload type":       {artifacts: bundle(func(v *attest.Bundle) { v.DSSEEnvelope.PayloadType = "text/plain" }), want: `payload type "text/plain"`},
 		"another bundle type":        {artifacts: bundle(func(v *attest.Bundle) { v.MediaType += "x" }), want: "media type"},
 		"no file list":               {artifacts: good, damage: func(dir string) { remove(t, dir, good[0].Blobs[0].Descriptor.Digest) }, want: "file list: "},
-		"an altered file list":       {artifacts: good, damage: func(dir string) { flip(t, dir, good[0].Blobs[0].Descriptor.Digest) }, want: "content has digest"},
-		"an altered bundle on disk":  {artifacts: good, damage: func(dir string) { flip(t, dir, last.Blobs[0].Descriptor.Digest) }, want: "content has digest"},
+		"an altered file list":       {artifacts: good, damage: func(dir string) { flip(t, dir, good[0].Blobs[0].Descriptor.Digest) }, want: "the bytes have the digest"},
+		"an altered bundle on disk":  {artifacts: good, damage: func(dir string) { flip(t, dir, last.Blobs[0].Descriptor.Digest) }, want: "the bytes have the digest"},
 		"an altered manifest":        {artifacts: good, damage: func(dir string) { flip(t, dir, last.Descriptor.Digest) }, want: ""},
-		"a truncated file list blob": {artifacts: good, damage: func(dir string) { truncate(t, dir, good[0].Blobs[0].Descriptor.Digest) }, want: "bytes, want"},
+		"a truncated file list blob": {artifacts: good, damage: func(dir string) { truncate(t, dir, good[0].Blobs[0].Descriptor.Digest) }, want: "bytes, the descriptor says"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			dir := writeDir(t, c.artifacts)
 			if c.damage != nil {
-				c.damage(string(dir))
+				c.damage(dir.Path())
 			}
 			_, err := attest.Verify(ctx, dir, b.Image.Digest, trust(key))
 			if err == nil || !strings.Contains(err.Error(), c.want) {
@@ -466,12 +467,12 @@ func TestTamperingIsRefused(t *testing.T) {
 		b := b
 		b.SBOMs = []attest.SBOM{{MediaType: attest.MediaTypeSPDX, Raw: []byte(`{"comment":"` + strings.Repeat("x", 8<<20) + `"}`), Short: []byte("{}")}}
 		dir := writeDir(t, makeArtifacts(t, b, key))
-		flip(t, string(dir), hash(string(b.SBOMs[0].Raw)))
+		flip(t, dir.Path(), hash(string(b.SBOMs[0].Raw)))
 		v, err := attest.Verify(ctx, dir, b.Image.Digest, trust(key))
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := v.SBOM(ctx, attest.MediaTypeSPDX); err == nil || !strings.Contains(err.Error(), "content has digest") {
+		if _, err := v.SBOM(ctx, attest.MediaTypeSPDX); err == nil || !strings.Contains(err.Error(), "the bytes have the digest") {
 			t.Errorf("error %v", err)
 		}
 	})
@@ -516,5 +517,33 @@ func flip(t *testing.T, dir string, h v1.Hash) {
 func truncate(t *testing.T, dir string, h v1.Hash) {
 	if err := os.Truncate(blobPath(dir, h), 10); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// TestParallelRunsShareADirectory has several runs write to one directory at the same time: what each of them
+// wrote must be listed afterwards.
+func TestParallelRunsShareADirectory(t *testing.T) {
+	ctx := context.Background()
+	key := newKey(t, "ecdsa-p256")
+	const runs = 8
+	var artifacts [runs][]attest.Artifact
+	for i := range artifacts {
+		artifacts[i] = makeArtifacts(t, blessing(t, fmt.Sprint("image ", i)), key)
+	}
+	dir := t.TempDir()
+	var g errgroup.Group
+	for _, a := range artifacts {
+		g.Go(func() error { return attest.WriteDir(ctx, dir, a) })
+	}
+	if err := g.Wait(); err != nil {
+		t.Fatal(err)
+	}
+	for i := range artifacts {
+		if _, err := attest.Verify(ctx, transport.OpenDir(dir), hash(fmt.Sprint("image ", i)), trust(key)); err != nil {
+			t.Errorf("run %d: %v", i, err)
+		}
+	}
+	if left, _ := filepath.Glob(filepath.Join(dir, "*", "*", ".*")); len(left) > 0 {
+		t.Errorf("left behind: %v", left)
 	}
 }

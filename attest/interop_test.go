@@ -304,7 +304,7 @@ func TestRegistryVerifies(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer src.Close()
-		v, err := attest.Verify(ctx, src.(attest.Store), src.Root().Digest, trust(key))
+		v, err := attest.Verify(ctx, src.(transport.ReadStore), src.Root().Digest, trust(key))
 		if err != nil {
 			t.Fatalf("%s: %v", where, err)
 		}

@@ -17,6 +17,9 @@ import (
 	"github.com/in-toto/in-toto-golang/in_toto"
 	"github.com/secure-systems-lab/go-securesystemslib/cjson"
 	"github.com/secure-systems-lab/go-securesystemslib/dsse"
+
+	"github.com/sbom-bless/sbom-bless/internal/digest"
+	"github.com/sbom-bless/sbom-bless/internal/jsonedit"
 )
 
 // MediaTypeLink is a classic in-toto link in a DSSE envelope.
@@ -42,13 +45,13 @@ func (b *Blessing) link(s *Signer) (link []byte, name string, err error) {
 		Type:        "link",
 		Name:        StepName,
 		Materials:   map[string]in_toto.HashObj{artifactName(b.Source.Name, "source"): sum(b.Source.Digest)},
-		Products:    map[string]in_toto.HashObj{artifactName(b.Name, "image"): sum(b.Image.Digest), "files.zst": sum(digest(b.FileList))},
+		Products:    map[string]in_toto.HashObj{artifactName(b.Name, "image"): sum(b.Image.Digest), "files.zst": sum(digest.Of(b.FileList))},
 		ByProducts:  map[string]any{},
 		Command:     []string{},
 		Environment: map[string]any{},
 	}
 	for _, sbom := range b.SBOMs {
-		l.Products[sbomFormats[sbom.MediaType].file] = sum(digest(sbom.Raw))
+		l.Products[sbomFormats[sbom.MediaType].file] = sum(digest.Of(sbom.Raw))
 	}
 	payload, err := cjson.EncodeCanonical(l)
 	if err != nil {
@@ -77,7 +80,7 @@ func (b *Blessing) link(s *Signer) (link []byte, name string, err error) {
 	if err != nil {
 		return nil, "", err
 	}
-	env, err := encode(Envelope{Payload: payload, PayloadType: payloadType, Signatures: []Signature{{KeyID: id, Sig: sig}}})
+	env, err := jsonedit.Marshal(Envelope{Payload: payload, PayloadType: payloadType, Signatures: []Signature{{KeyID: id, Sig: sig}}})
 	return env, fmt.Sprintf(in_toto.LinkNameFormat, StepName, id), err
 }
 

@@ -18,6 +18,8 @@ import (
 	"fmt"
 
 	"github.com/secure-systems-lab/go-securesystemslib/dsse"
+
+	"github.com/sbom-bless/sbom-bless/internal/jsonedit"
 )
 
 // MediaTypeBundle is a sigstore bundle, version 0.3.
@@ -108,7 +110,7 @@ func (s *Signer) Bundle(_ context.Context, statement []byte) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	return encode(Bundle{
+	return jsonedit.Marshal(Bundle{
 		MediaType:            MediaTypeBundle,
 		VerificationMaterial: s.material,
 		DSSEEnvelope:         Envelope{Payload: statement, PayloadType: payloadType, Signatures: []Signature{{Sig: sig}}},

@@ -9,11 +9,12 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
-	"strings"
 	"time"
 
 	"github.com/google/go-containerregistry/pkg/name"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
+
+	"github.com/sbom-bless/sbom-bless/internal/jsonedit"
 )
 
 const statementType = "https://in-toto.io/Statement/v1"
@@ -84,7 +85,7 @@ func (b *Blessing) statement(predicateType string, predicate []byte) ([]byte, er
 	if b.Index != nil {
 		subjects = append(subjects, b.subject(b.Index.Digest))
 	}
-	head, err := encode(Statement{Type: statementType, Subject: subjects, PredicateType: predicateType, Predicate: json.RawMessage("0")})
+	head, err := jsonedit.Marshal(Statement{Type: statementType, Subject: subjects, PredicateType: predicateType, Predicate: json.RawMessage("0")})
 	if err != nil {
 		return nil, err
 	}
@@ -139,7 +140,7 @@ func (b *Blessing) provenance(p *Predicate) ([]byte, error) {
 	v.RunDetails.Builder.Version = map[string]string{"sbom-bless": b.Version}
 	v.RunDetails.Metadata.FinishedOn = b.created()
 	v.RunDetails.Byproducts = append([]Resource{p.FileList}, p.SBOMs...)
-	return encode(v)
+	return jsonedit.Marshal(v)
 }
 
 // reference writes the predicate of reference/v0.1 for a raw SBOM.
@@ -154,7 +155,7 @@ func (b *Blessing) reference(blob v1.Descriptor) ([]byte, error) {
 	}
 	v.Attester.ID = BuilderID
 	v.References = []Resource{r}
-	return encode(v)
+	return jsonedit.Marshal(v)
 }
 
 // location is where a blob can be had: from the registry's API, or, for images without one,
@@ -172,20 +173,4 @@ func (b *Blessing) created() string {
 		return ""
 	}
 	return b.Created.UTC().Format(time.RFC3339)
-}
-
-// encode is json.Marshal without the escapes meant for HTML and the newline.
-func encode(v any) ([]byte, error) {
-	var buf strings.Builder
-	e := json.NewEncoder(&buf)
-	e.SetEscapeHTML(false)
-	if err := e.Encode(v); err != nil {
-		return nil, err
-	}
-	return []byte(strings.TrimSuffix(buf.String(), "\n")), nil
-}
-
-func digest(b []byte) v1.Hash {
-	sum := sha256.Sum256(b)
-	return v1.Hash{Algorithm: "sha256", Hex: hex.EncodeToString(sum[:])}
 }

@@ -3,29 +3,20 @@
 package attest
 
 import (
-	"bytes"
 	"context"
 	"crypto"
 	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
-	"io/fs"
 	"slices"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 
 	"github.com/sbom-bless/sbom-bless/attest/filelist"
+	"github.com/sbom-bless/sbom-bless/internal/digest"
 	"github.com/sbom-bless/sbom-bless/transport"
 )
-
-// Store is where attestations are read from: a registry, an OCI layout, or a Dir.
-type Store interface {
-	transport.Referrers
-	Manifest(ctx context.Context, desc v1.Descriptor) ([]byte, error)
-	Blob(ctx context.Context, desc v1.Descriptor) (transport.Blob, error)
-}
 
 // Trust says whose signatures count.
 type Trust struct {
@@ -66,7 +57,7 @@ type Verified struct {
 	// Rejected says of each other bundle why it does not count.
 	Rejected []error
 
-	store Store
+	store transport.ReadStore
 }
 
 // ErrNone means that the subject has no attestation at all.
@@ -89,7 +80,7 @@ const (
 
 // reading is what one Verify takes in.
 type reading struct {
-	Store
+	transport.ReadStore
 	left  int64            // bytes that may be read yet
 	taken map[v1.Hash]bool // envelopes that count
 }
@@ -104,20 +95,20 @@ func (r *reading) take(size int64) error {
 	return nil
 }
 
-// Manifest is that of Store.
+// Manifest is that of the store.
 func (r *reading) Manifest(ctx context.Context, desc v1.Descriptor) ([]byte, error) {
 	if err := r.take(desc.Size); err != nil {
 		return nil, err
 	}
-	return r.Store.Manifest(ctx, desc)
+	return r.ReadStore.Manifest(ctx, desc)
 }
 
-// Blob is that of Store.
+// Blob is that of the store.
 func (r *reading) Blob(ctx context.Context, desc v1.Descriptor) (transport.Blob, error) {
 	if err := r.take(desc.Size); err != nil {
 		return nil, err
 	}
-	return r.Store.Blob(ctx, desc)
+	return r.ReadStore.Blob(ctx, desc)
 }
 
 // Verify reads the attestations of a platform manifest and checks them: the signature of
@@ -126,21 +117,21 @@ func (r *reading) Blob(ctx context.Context, desc v1.Descriptor) (transport.Blob,
 //
 // Errors wrap ErrNone or ErrUntrusted, or say which part is missing or altered. An error of the store
 // is handed on, and is neither: the attestation may be there.
-func Verify(ctx context.Context, store Store, subject v1.Hash, trust Trust) (*Verified, error) {
+func Verify(ctx context.Context, store transport.ReadStore, subject v1.Hash, trust Trust) (*Verified, error) {
 	return verifyReferrers(ctx, store, subject, trust, func(v1.Descriptor) bool { return true })
 }
 
 // VerifyFiles is Verify for a node, which wants the file list: it does not read
 // bundles that are listed with another predicate type than the blessing's, so no
 // SBOM moves. The result has no other Attestations, and SBOM finds none but big ones.
-func VerifyFiles(ctx context.Context, store Store, subject v1.Hash, trust Trust) (*Verified, error) {
+func VerifyFiles(ctx context.Context, store transport.ReadStore, subject v1.Hash, trust Trust) (*Verified, error) {
 	return verifyReferrers(ctx, store, subject, trust, func(d v1.Descriptor) bool {
 		t, ok := d.Annotations[annotationPredicate]
 		return !ok || t == PredicateBlessing
 	})
 }
 
-func verifyReferrers(ctx context.Context, store Store, subject v1.Hash, trust Trust, wanted func(v1.Descriptor) bool) (*Verified, error) {
+func verifyReferrers(ctx context.Context, store transport.ReadStore, subject v1.Hash, trust Trust, wanted func(v1.Descriptor) bool) (*Verified, error) {
 	referrers, err := store.Referrers(ctx, subject, "")
 	if err != nil {
 		return nil, fmt.Errorf("referrers of %s: %w", subject, err)
@@ -255,7 +246,7 @@ func (r *reading) fetch(ctx context.Context, referrer v1.Descriptor, subject v1.
 	if bundle.Size > maxBundle {
 		return nil, fmt.Errorf("bundle of %d bytes", bundle.Size)
 	}
-	if raw, err = readBlob(ctx, r, bundle); err != nil {
+	if raw, err = transport.ReadBlob(ctx, r, bundle, maxBundle); err != nil {
 		return nil, &storeError{err}
 	}
 	b, s, err := parseBundle(raw)
@@ -263,7 +254,7 @@ func (r *reading) fetch(ctx context.Context, referrer v1.Descriptor, subject v1.
 		return nil, err
 	}
 	a := &Attestation{Referrer: referrer, Statement: *s, checked: !trust.Unchecked, bundle: bundle, material: b.VerificationMaterial}
-	if a.envelope = digest(append(b.pae(), b.DSSEEnvelope.Signatures[0].Sig...)); r.taken[a.envelope] {
+	if a.envelope = digest.Of(append(b.pae(), b.DSSEEnvelope.Signatures[0].Sig...)); r.taken[a.envelope] {
 		return a, nil
 	}
 	if a.Key, err = trust.verify(b); err != nil {
@@ -311,7 +302,7 @@ func (t *Trust) verify(b *Bundle) (crypto.PublicKey, error) {
 
 // Bundle reads the bundle of an attestation again: it may be large, and few want it.
 func (v *Verified) Bundle(ctx context.Context, a *Attestation) ([]byte, error) {
-	return readBlob(ctx, v.store, a.bundle)
+	return transport.ReadBlob(ctx, v.store, a.bundle, maxBundle)
 }
 
 // SBOM gives the SBOM of a media type that the blessing names, whole, from its
@@ -322,13 +313,13 @@ func (v *Verified) SBOM(ctx context.Context, mediaType string) ([]byte, error) {
 			continue
 		}
 		for _, a := range v.Attestations {
-			if digest(a.Statement.Predicate).Hex == r.Digest["sha256"] {
+			if digest.Of(a.Statement.Predicate).Hex == r.Digest["sha256"] {
 				return a.Statement.Predicate, nil
 			}
 		}
 		raw, err := v.blob(ctx, r)
 		switch {
-		case errors.Is(err, transport.ErrNotFound) || errors.Is(err, fs.ErrNotExist):
+		case errors.Is(err, transport.ErrNotFound):
 			return nil, fmt.Errorf("SBOM %s: no document with the digest that the blessing names: sha256:%s: it is missing, or was altered", r.Name, r.Digest["sha256"])
 		case err != nil:
 			return nil, fmt.Errorf("SBOM %s: %w", r.Name, err)
@@ -344,24 +335,5 @@ func (v *Verified) blob(ctx context.Context, r Resource) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	return readBlob(ctx, v.store, desc)
-}
-
-func readBlob(ctx context.Context, store Store, desc v1.Descriptor) ([]byte, error) {
-	if desc.Size > maxBlob {
-		return nil, fmt.Errorf("%s: %d bytes are more than the limit of %d", desc.Digest, desc.Size, maxBlob)
-	}
-	b, err := store.Blob(ctx, desc)
-	if err != nil {
-		return nil, err
-	}
-	defer b.Close()
-	if b.Size() != desc.Size {
-		return nil, fmt.Errorf("%s: %d bytes, want %d", desc.Digest, b.Size(), desc.Size)
-	}
-	var buf bytes.Buffer
-	if _, err := io.Copy(&buf, io.NewSectionReader(b, 0, desc.Size)); err != nil {
-		return nil, err
-	}
-	return buf.Bytes(), check(desc, buf.Bytes())
+	return transport.ReadBlob(ctx, v.store, desc, maxBlob)
 }

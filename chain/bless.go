@@ -281,12 +281,12 @@ func ReadBack(ctx context.Context, result *Result, o Options, t transport.Option
 }
 
 func readImageBack(ctx context.Context, src transport.Source, img bless.ImageResult, done Attested, archive bool, o Options) error {
-	var stores []attest.Store
-	if store, ok := src.(attest.Store); ok && done.Beside {
+	var stores []transport.ReadStore
+	if store, ok := src.(transport.ReadStore); ok && done.Beside {
 		stores = append(stores, store)
 	}
 	if done.Directory {
-		stores = append(stores, attest.Dir(o.AttestationDir))
+		stores = append(stores, transport.OpenDir(o.AttestationDir))
 	}
 	for _, store := range stores {
 		v, err := attest.Verify(ctx, store, img.Blessed.Digest, o.Trust)

@@ -70,7 +70,8 @@ type Rules struct {
 	// Soft accepts files of the writable layer, if listed and while nobody can
 	// write to them: for images whose entrypoint changes owner or mode of its files.
 	Soft bool `json:"soft,omitempty"`
-	// JIT allows executable memory that no file stands behind.
+	// JIT allows executable memory that was written to: anonymous memory, and what listed
+	// files ask for, as an executable stack.
 	JIT bool `json:"jit,omitempty"`
 	// Interpreters judges files with a code suffix when they are opened.
 	Interpreters bool `json:"interpreters,omitempty"`

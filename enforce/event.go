@@ -6,6 +6,7 @@ import (
 	"cmp"
 	"fmt"
 	"path"
+	"regexp"
 	"strings"
 	"time"
 )
@@ -117,10 +118,16 @@ var remedies = map[string]remedy{
 	"guarded setattr":      {"soft", "allows another owner or mode"},
 }
 
+// memory are devices that no rule opens: memory, I/O ports, raw SCSI.
+var memory = regexp.MustCompile(`^/dev/(k?mem|port|sg[0-9]+)$`)
+
 // remedy of the zero value: no rule allows it.
 func (e *Event) remedy() remedy {
-	if e.Reason == "foreign-fs" && strings.HasPrefix(path.Base(e.Path), "memfd:") {
+	switch {
+	case e.Reason == "foreign-fs" && strings.HasPrefix(path.Base(e.Path), "memfd:"):
 		return remedies["anonymous"]
+	case e.Reason == "hardened" && (e.Operation == "write" || e.Operation == "ioctl") && strings.HasPrefix(e.Path, "/dev/") && !memory.MatchString(e.Path):
+		return remedy{"devices", "allows block devices"}
 	}
 	if r, ok := remedies[e.Reason+" "+e.Operation]; ok {
 		return r

@@ -86,12 +86,14 @@ func Probe() []Ability {
 		a := Ability{Name: p.name, OK: true, Required: p.required, Signed: p.signed, Consequence: p.with}
 		if err := p.try(); err != nil {
 			message, hint, hinted := strings.Cut(err.Error(), "\nhint: ")
-			a.OK, a.Unknown, a.Consequence = false, !certain(err), p.without
+			// The library that loads programs takes a lack of permission for a lack of ability.
+			root := os.Geteuid() == 0
+			a.OK, a.Unknown, a.Consequence = false, !certain(err) || !root, p.without
 			switch {
+			case !root:
+				a.Consequence = "try as root"
 			case hinted:
 				a.Consequence = hint
-			case a.Unknown && os.Geteuid() != 0:
-				a.Consequence = "try as root"
 			case a.Unknown:
 				a.Consequence = "could not be tried"
 			}

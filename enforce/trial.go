@@ -8,6 +8,7 @@ import (
 	"bufio"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"os/exec"
 	"runtime"
@@ -89,6 +90,9 @@ var errNotTried = errors.New("not tried: something else is missing")
 // tryHooks has a program deny the execution of one file and hash it. lsm tells
 // why its denial does not hold, hash why its digest is not SHA-256.
 func tryHooks() (lsm, hash error) {
+	if err := checkFtrace(); err != nil {
+		return err, errNotTried
+	}
 	program := tiny()
 	if program == nil {
 		return fmt.Errorf("no test program for %s: %w", runtime.GOARCH, ErrNotSupported), errNotTried
@@ -123,10 +127,31 @@ func tryHooks() (lsm, hash error) {
 	if asked == 0 {
 		return notAsked(ran), errNotTried
 	}
-	if !errors.Is(ran, unix.EPERM) {
-		lsm = fmt.Errorf("a program's denial is not heeded (%v): %w", ran, ErrNotSupported)
+	switch {
+	case ran == nil:
+		lsm = fmt.Errorf("a program's denial is not heeded: %w", ErrNotSupported)
+	case !errors.Is(ran, unix.EPERM):
+		lsm = fmt.Errorf("a program's denial gives another error: %w: %w", ran, ErrNotSupported)
 	}
 	return lsm, hashError(algorithm)
+}
+
+// checkFtrace comes before any program is attached: with 0, attached programs
+// are never asked, and to attach one breaks ftrace until the next boot (6.12:
+// everything after fails with ENODEV).
+func checkFtrace() error {
+	const name = "/proc/sys/kernel/ftrace_enabled"
+	b, err := os.ReadFile(name)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if strings.TrimSpace(string(b)) == "0" {
+		return fmt.Errorf("%s is 0: %w\nhint: sysctl -w kernel.ftrace_enabled=1", name, ErrNotSupported)
+	}
+	return nil
 }
 
 func loadTrialFor(file string) (*ebpf.Collection, error) {
@@ -158,6 +183,16 @@ func loadError(arch string, err error) error {
 	return err
 }
 
+// lockdownError says so where lockdown is why the programs do not load: in mode
+// confidentiality they may not read the kernel's memory (LOCKDOWN_BPF_READ_KERNEL).
+func lockdownError(err error) error {
+	mode, failed := os.ReadFile(securityDir + "/lockdown") // "none integrity [confidentiality]"
+	if failed != nil || !strings.Contains(string(mode), "[confidentiality]") {
+		return err
+	}
+	return fmt.Errorf("lockdown is in mode confidentiality: %w: %w\nhint: boot with lockdown=integrity", ErrNotSupported, err)
+}
+
 // notAsked says why an attached program was not asked; ran is what became of the execution.
 func notAsked(ran error) error {
 	if ran != nil {
@@ -169,10 +204,6 @@ func notAsked(ran error) error {
 	}
 	if names := strings.TrimSpace(string(active)); !slices.Contains(strings.Split(names, ","), "bpf") {
 		return fmt.Errorf("active security modules are %s: %w\nhint: boot with %s", names, ErrNotSupported, lsmFlag(names))
-	}
-	const ftrace = "/proc/sys/kernel/ftrace_enabled"
-	if b, err := os.ReadFile(ftrace); err == nil && strings.TrimSpace(string(b)) == "0" {
-		return fmt.Errorf("%s is 0: %w\nhint: sysctl -w kernel.ftrace_enabled=1", ftrace, ErrNotSupported)
 	}
 	return fmt.Errorf("programs attach and are never asked: %w\nhint: report this with the output of uname -a", ErrNotSupported)
 }

@@ -21,6 +21,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"golang.org/x/sys/unix"
 
 	"github.com/sbom-bless/sbom-bless/enforce"
 	"github.com/sbom-bless/sbom-bless/policy"
@@ -460,6 +461,36 @@ func TestDriftOfLargeFile(t *testing.T) {
 	r.notices = nil
 	if r.drift(ctx, &c, 1, &decision{rules: enforce.Rules{Trust: enforce.TrustSBOM, JIT: true}}, driftBudget); len(r.notices) > 0 {
 		t.Errorf("%+v", r.notices)
+	}
+}
+
+// Code that is mapped twice by a memfd, as .NET and Erlang do, is no drift where rule jit allows it.
+func TestDriftOfMemfd(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Skip("root only: needs map_files")
+	}
+	fd, err := unix.MemfdCreate("doublemapper", 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(fd)
+	if err := unix.Ftruncate(fd, 4096); err != nil {
+		t.Fatal(err)
+	}
+	m, err := unix.Mmap(fd, 0, 4096, unix.PROT_READ|unix.PROT_EXEC, unix.MAP_SHARED)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Munmap(m)
+	for jit, want := range map[string]bool{"false": true, "true": false} {
+		r := newRig(t)
+		r.start("keys: [k]\njit: " + jit + "\n")
+		if err := r.Admit(t.Context(), r.container("x", "blessed"), Running); err != nil {
+			t.Fatal(err)
+		}
+		if got := slices.ContainsFunc(r.notices, func(n Notice) bool { return strings.HasPrefix(n.Path, "/memfd:doublemapper") }); got != want {
+			t.Errorf("jit: %s: reported %t", jit, got)
+		}
 	}
 }
 
@@ -1045,13 +1076,15 @@ func TestTally(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	tally.Image(enforce.Set{Name: "i@1", Files: []enforce.File{{Package: "deb a 1"}, {Package: "deb a 1"}, {Package: "deb b 2"}, {}}})
+	tally.Image(enforce.Set{Name: "i@1", Files: []enforce.File{{Package: "deb a 1"}, {Package: "deb a 1"}, {Package: "deb b 2"}, {},
+		{Package: "deb a 1", Image: "joined"}, {Package: "deb d 4", Image: "joined"}}})
 	at := time.Date(2026, 11, 25, 0, 0, 0, 0, time.UTC)
 	for _, e := range []enforce.Event{
 		{Image: "i@1", Package: "deb a 1", SHA256: "0123456789", Time: at},
 		{Image: "i@1", Package: "deb a 1", SHA256: "0123456789", Time: at.Add(time.Hour)},
 		{Image: "i@1", Package: "deb c 3", SHA256: "0123456789", Time: at},
 		{Image: "other", Package: "deb a 1", SHA256: "0123456789", Time: at},
+		{Image: "i@1", List: "joined", Package: "deb b 2", SHA256: "0123456789", Time: at},
 	} {
 		tally.Used(e)
 	}

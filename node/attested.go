@@ -72,14 +72,14 @@ func (a *Attested) List(ctx context.Context, c *Container) (List, error) {
 // list asks the store, then each source. The first attestation that counts wins;
 // without one, the reason is that of the source that knew most.
 func (a *Attested) list(ctx context.Context, c *Container, subject v1.Hash) (List, error) {
-	kept := attest.Dir(filepath.Join(a.Store, "attestations", subject.Hex))
+	kept := transport.OpenDir(filepath.Join(a.Store, "attestations", subject.Hex))
 	list, err := a.verify(ctx, kept, c.image(), subject)
 	if manifest, e := kept.Describe(subject); err != nil && e == nil {
 		list, err = a.open(ctx, kept, c.image(), manifest)
 	}
 	if err == nil {
 		now := time.Now()
-		a.unkept(os.Chtimes(string(kept), now, now)) // by which clean finds those not in use
+		a.unkept(os.Chtimes(kept.Path(), now, now)) // by which clean finds those not in use
 		return list, nil
 	}
 	worst := &Unblessed{ReasonNoAttestation, fmt.Errorf("no place that the policy names has an attestation of %s", subject)}
@@ -126,11 +126,11 @@ var errRegistry = errors.New("the registry does not give it")
 
 // from asks one source. What a registry or an image gives takes the place of what is kept
 // when it is verified, not before.
-func (a *Attested) from(ctx context.Context, s policy.Source, c *Container, subject v1.Hash, kept attest.Dir) (list List, err error) {
+func (a *Attested) from(ctx context.Context, s policy.Source, c *Container, subject v1.Hash, kept *transport.Dir) (list List, err error) {
 	var k keeping
 	switch s.Kind {
 	case policy.Directory:
-		return a.verify(ctx, attest.Dir(s.Path), c.image(), subject)
+		return a.verify(ctx, transport.OpenDir(s.Path), c.image(), subject)
 	case policy.Embedded:
 		if c.content == nil && c.Runtime == "containerd" {
 			return List{}, errNotConnected // not yet, after a restart: the next scan brings it
@@ -142,11 +142,11 @@ func (a *Attested) from(ctx context.Context, s policy.Source, c *Container, subj
 			}
 			return List{}, fmt.Errorf("%s: %w", who, attest.ErrNone)
 		}
-		k.Content = c.content
-		k.dir, k.err = a.fresh()
+		k.Fetcher = c.content
+		k.err = a.fresh(&k)
 		list, err = a.open(ctx, &k, c.image(), c.manifest)
 	case policy.Registry:
-		k.dir, k.err = a.fresh()
+		k.err = a.fresh(&k)
 		list, err = a.ask(ctx, c, subject, &k)
 	}
 	if err != nil {
@@ -154,7 +154,10 @@ func (a *Attested) from(ctx context.Context, s policy.Source, c *Container, subj
 		return List{}, err
 	}
 	if k.err == nil {
-		k.err = errors.Join(os.RemoveAll(string(kept)), os.Rename(string(k.dir), string(kept)))
+		k.err = errors.Join(k.to.Commit(ctx), k.to.Close())
+	}
+	if k.err == nil {
+		k.err = errors.Join(os.RemoveAll(kept.Path()), os.Rename(k.dir, kept.Path()))
 	}
 	if k.err != nil {
 		a.unkept(errors.Join(k.err, k.drop()))
@@ -166,13 +169,16 @@ func (a *Attested) from(ctx context.Context, s policy.Source, c *Container, subj
 
 // fresh makes a directory to keep things in. One that a crash leaves goes with those that
 // were used longest ago.
-func (a *Attested) fresh() (attest.Dir, error) {
+func (a *Attested) fresh(k *keeping) error {
 	all := filepath.Join(a.Store, "attestations")
-	if err := os.MkdirAll(all, 0o700); err != nil {
-		return "", err
+	err := os.MkdirAll(all, 0o700)
+	if err == nil {
+		k.dir, err = os.MkdirTemp(all, ".new-*")
 	}
-	dir, err := os.MkdirTemp(all, ".new-*")
-	return attest.Dir(dir), err
+	if err == nil {
+		k.to, err = transport.WriteDir(k.dir)
+	}
+	return err
 }
 
 func (a *Attested) unkept(err error) {
@@ -191,23 +197,23 @@ func (a *Attested) ask(ctx context.Context, c *Container, subject v1.Hash, k *ke
 		return List{}, fmt.Errorf("%w: %w", errRegistry, err)
 	}
 	defer src.Close()
-	store, ok := src.(attest.Store)
+	store, ok := src.(transport.ReadStore)
 	if !ok {
 		return List{}, fmt.Errorf("%s is in no registry", c.Image)
 	}
 	marked := registry{store}
-	k.Content = marked
+	k.Fetcher = marked
 	return a.verify(ctx, keepingStore{k, marked}, c.image(), subject)
 }
 
 // verify reads attestations that are beside the image.
-func (a *Attested) verify(ctx context.Context, store attest.Store, image string, subject v1.Hash) (List, error) {
+func (a *Attested) verify(ctx context.Context, store transport.ReadStore, image string, subject v1.Hash) (List, error) {
 	v, err := attest.VerifyFiles(ctx, store, subject, a.Trust)
 	return listOf(image, v, err)
 }
 
 // open reads those that are in it.
-func (a *Attested) open(ctx context.Context, content embedded.Content, image string, manifest v1.Descriptor) (List, error) {
+func (a *Attested) open(ctx context.Context, content transport.Fetcher, image string, manifest v1.Descriptor) (List, error) {
 	v, err := embedded.Files(ctx, content, manifest, a.Trust)
 	return listOf(image, v, err)
 }
@@ -266,20 +272,20 @@ func (a *Attested) clean() error {
 }
 
 // registry marks the errors of a store as its own.
-type registry struct{ attest.Store }
+type registry struct{ transport.ReadStore }
 
 func (r registry) Referrers(ctx context.Context, subject v1.Hash, artifactType string) ([]v1.Descriptor, error) {
-	list, err := r.Store.Referrers(ctx, subject, artifactType)
+	list, err := r.ReadStore.Referrers(ctx, subject, artifactType)
 	return list, mark(err)
 }
 
 func (r registry) Manifest(ctx context.Context, desc v1.Descriptor) ([]byte, error) {
-	b, err := r.Store.Manifest(ctx, desc)
+	b, err := r.ReadStore.Manifest(ctx, desc)
 	return b, mark(err)
 }
 
 func (r registry) Blob(ctx context.Context, desc v1.Descriptor) (transport.Blob, error) {
-	b, err := r.Store.Blob(ctx, desc)
+	b, err := r.ReadStore.Blob(ctx, desc)
 	return b, mark(err)
 }
 
@@ -292,23 +298,27 @@ func mark(err error) error {
 
 // keeping copies what is read of a content to a directory, until that fails.
 type keeping struct {
-	embedded.Content
-	dir attest.Dir
+	transport.Fetcher
+	dir string
+	to  *transport.DirWriter
 	err error
 }
 
 // drop removes the directory.
 func (k *keeping) drop() error {
+	if k.to != nil {
+		_ = k.to.Close() // what it wrote goes in any case
+	}
 	if k.dir == "" {
 		return nil
 	}
-	return os.RemoveAll(string(k.dir))
+	return os.RemoveAll(k.dir)
 }
 
 // keepingStore is keeping, with the referrers of the store it copies from.
 type keepingStore struct {
 	*keeping
-	store attest.Store
+	store transport.ReadStore
 }
 
 func (k keepingStore) Referrers(ctx context.Context, subject v1.Hash, artifactType string) ([]v1.Descriptor, error) {
@@ -316,22 +326,22 @@ func (k keepingStore) Referrers(ctx context.Context, subject v1.Hash, artifactTy
 }
 
 func (k *keeping) Manifest(ctx context.Context, desc v1.Descriptor) ([]byte, error) {
-	b, err := k.Content.Manifest(ctx, desc)
+	b, err := k.Fetcher.Manifest(ctx, desc)
 	if err != nil {
 		return nil, err
 	}
 	if k.err == nil {
-		k.err = k.dir.PutManifest(ctx, desc, b)
+		k.err = k.to.PutManifest(ctx, desc, b)
 	}
 	return b, nil
 }
 
 func (k *keeping) Blob(ctx context.Context, desc v1.Descriptor) (transport.Blob, error) {
-	b, err := k.Content.Blob(ctx, desc)
+	b, err := k.Fetcher.Blob(ctx, desc)
 	if err != nil || k.err != nil {
 		return b, err
 	}
-	k.err = k.dir.PutBlob(ctx, desc, func() (io.ReadCloser, error) {
+	k.err = k.to.PutBlob(ctx, desc, func() (io.ReadCloser, error) {
 		all, err := io.ReadAll(io.NewSectionReader(b, 0, min(b.Size(), desc.Size)))
 		return io.NopCloser(bytes.NewReader(all)), err
 	})

@@ -357,7 +357,7 @@ func TestAttestedEmbedded(t *testing.T) {
 	}
 	raw := fmt.Appendf(nil, `{"schemaVersion":2,"mediaType":%q,"config":{"mediaType":%q,"size":%d,"digest":"%s"},"layers":[{"mediaType":%q,"size":%d,"digest":"%s"}]}`,
 		types.OCIManifestSchema1, types.OCIConfigJSON, len(config), sum(config), types.OCIUncompressedLayer, len(layer), sum(layer))
-	content := attest.Dir(t.TempDir())
+	content := transport.NewMemory(nil)
 	for _, blob := range [][]byte{raw, config, layer} {
 		desc := v1.Descriptor{Size: int64(len(blob)), Digest: sum(blob)}
 		if err := content.PutBlob(t.Context(), desc, func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(blob)), nil }); err != nil {

@@ -397,12 +397,12 @@ type stored struct {
 	space string
 }
 
-// Manifest is that of embedded.Content.
+// Manifest is that of transport.Fetcher.
 func (s stored) Manifest(ctx context.Context, desc v1.Descriptor) ([]byte, error) {
 	return content.ReadBlob(namespaces.WithNamespace(ctx, s.space), s.Store, descriptor(desc))
 }
 
-// Blob is that of embedded.Content.
+// Blob is that of transport.Fetcher.
 func (s stored) Blob(ctx context.Context, desc v1.Descriptor) (transport.Blob, error) {
 	return s.ReaderAt(namespaces.WithNamespace(ctx, s.space), descriptor(desc))
 }

@@ -72,6 +72,9 @@ func (a *Agent) drift(parent context.Context, c *Container, domain uint32, d *de
 				Operation: "drift", Action: "reported", Container: c.Name, Image: c.image(), Domain: domain,
 				PID: pid, Command: command, Path: m.path,
 			}
+			if d.rules.JIT && m.anonymous() {
+				continue
+			}
 			if m.inode == "0" {
 				if !anonymous {
 					n.Reason, n.Message = "anonymous", fmt.Sprintf("reported: drift: process %d (%s) has executable memory that no file stands behind", pid, command)
@@ -142,6 +145,13 @@ func processes(cgroup string) []int {
 
 // mapping is a line of /proc/PID/maps.
 type mapping struct{ addresses, device, inode, path string }
+
+// anonymous tells whether no file of a filesystem that anybody mounted is behind it: none at
+// all, or one of the kernel's own tmpfs, by memfd_create(2), shmget(2), or shared anonymous memory.
+func (m mapping) anonymous() bool {
+	name, unlinked := strings.CutSuffix(m.path, " (deleted)")
+	return m.inode == "0" || unlinked && (strings.HasPrefix(name, "/memfd:") || strings.HasPrefix(name, "/SYSV") || name == "/dev/zero")
+}
 
 // executable are the executable mappings of a process, but for those that the
 // kernel makes.

@@ -19,9 +19,9 @@ import (
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 
-	"github.com/sbom-bless/sbom-bless/attest/embedded"
 	"github.com/sbom-bless/sbom-bless/enforce"
 	"github.com/sbom-bless/sbom-bless/policy"
+	"github.com/sbom-bless/sbom-bless/transport"
 )
 
 // Container is one, as its runtime tells of it.
@@ -51,7 +51,7 @@ type Container struct {
 	Problem string `json:"problem,omitempty"`
 
 	// The image as the runtime keeps it; nil if it does not.
-	content  embedded.Content
+	content  transport.Fetcher
 	manifest v1.Descriptor
 	// runtime is containerd's name of what runs it.
 	runtime string

@@ -52,9 +52,10 @@ func TestExample(t *testing.T) {
 			})},
 			{Image: "registry.example/shop/web:*", Labels: map[string]string{"io.kubernetes.pod.namespace": "shop-*"}, Rules: with(func(r *Rules) {
 				r.Mode, r.JIT, r.Mounts = Enforce, true, []string{"/plugins"}
+				r.Join = []string{"shop.example/tools@sha256:" + strings.Repeat("6", 64)}
 				r.Digests = []string{"sha256:" + strings.Repeat("5", 64)}
 			})},
-			{Cgroup: "/machine.slice/**", Rules: with(func(r *Rules) { r.Soft, r.GuardAll = true, true })},
+			{Cgroup: "/machine.slice/**", Rules: with(func(r *Rules) { r.Soft, r.GuardAll, r.Devices, r.MaxSize = true, true, true, 0 })},
 		},
 	}
 	for i := range got.Matches {

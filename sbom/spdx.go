@@ -3,11 +3,9 @@
 package sbom
 
 import (
-	"bytes"
 	"cmp"
 	"crypto/sha1" //nolint:gosec // SPDX 2.3, 7.9, defines the package verification code by SHA-1
 	"encoding/hex"
-	"encoding/json"
 	"fmt"
 	"slices"
 	"strings"
@@ -17,6 +15,8 @@ import (
 	"github.com/spdx/tools-golang/convert"
 	"github.com/spdx/tools-golang/spdx/v2/common"
 	"github.com/spdx/tools-golang/spdx/v2/v2_3"
+
+	"github.com/sbom-bless/sbom-bless/internal/jsonedit"
 )
 
 const (
@@ -53,7 +53,7 @@ func (d *document) spdx(files bool) ([]byte, error) {
 	slices.SortFunc(doc.Relationships, func(a, b *v2_3.Relationship) int {
 		return cmp.Or(cmp.Compare(a.RefA.ElementRefID, b.RefA.ElementRefID), cmp.Compare(a.Relationship, b.Relationship), cmp.Compare(a.RefB.ElementRefID, b.RefB.ElementRefID))
 	})
-	return encode(doc)
+	return jsonedit.Marshal(doc)
 }
 
 // spdxFiles adds the regular files, each contained in its package, or in the image.
@@ -99,15 +99,4 @@ func verificationCode(sums []string) string {
 	slices.Sort(sums)
 	sum := sha1.Sum([]byte(strings.Join(sums, ""))) //nolint:gosec // as the format demands
 	return hex.EncodeToString(sum[:])
-}
-
-// encode writes JSON without escapes meant for HTML and without white space at its end.
-func encode(v any) ([]byte, error) {
-	var b bytes.Buffer
-	e := json.NewEncoder(&b)
-	e.SetEscapeHTML(false)
-	if err := e.Encode(v); err != nil {
-		return nil, err
-	}
-	return bytes.TrimSpace(b.Bytes()), nil
 }

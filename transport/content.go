@@ -5,7 +5,6 @@ package transport
 // Descriptors, the bytes behind them, and what is refused of both.
 
 import (
-	"bytes"
 	"context"
 	"encoding/hex"
 	"encoding/json"
@@ -17,6 +16,8 @@ import (
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/types"
+
+	"github.com/sbom-bless/sbom-bless/internal/jsonedit"
 )
 
 // checkDescriptor refuses descriptors that no honest manifest has, before their
@@ -265,11 +266,5 @@ func (x *index) marshal() ([]byte, error) {
 		return nil, err
 	}
 	x.fields["manifests"] = raw
-	var buf bytes.Buffer
-	enc := json.NewEncoder(&buf)
-	enc.SetEscapeHTML(false)
-	if err := enc.Encode(x.fields); err != nil {
-		return nil, err
-	}
-	return bytes.TrimSuffix(buf.Bytes(), []byte("\n")), nil
+	return jsonedit.Marshal(x.fields)
 }

@@ -23,15 +23,9 @@ import (
 	"github.com/sbom-bless/sbom-bless/xattr"
 )
 
-// Content is where the parts of an image are read from.
-type Content interface {
-	Manifest(ctx context.Context, desc v1.Descriptor) ([]byte, error)
-	Blob(ctx context.Context, desc v1.Descriptor) (transport.Blob, error)
-}
-
 // Attestations are those in the last layer of an image.
 type Attestations struct {
-	attest.Store
+	transport.ReadStore
 	// Image is the manifest as it is without the layer: the subject of the attestations.
 	Image v1.Descriptor
 	// Layer and DiffID are those of the layer.
@@ -60,7 +54,7 @@ const (
 // Signatures are not looked at: that is for attest.Verify with Image as subject, whose
 // blessing is then to be held against the layers by [Attestations.Check]. The error wraps
 // attest.ErrNone if nothing is embedded.
-func Open(ctx context.Context, content Content, manifest v1.Descriptor) (*Attestations, error) {
+func Open(ctx context.Context, content transport.Fetcher, manifest v1.Descriptor) (*Attestations, error) {
 	if manifest.Size > maxManifest {
 		return nil, fmt.Errorf("%s: a manifest of %d bytes", manifest.Digest, manifest.Size)
 	}
@@ -75,7 +69,7 @@ func Open(ctx context.Context, content Content, manifest v1.Descriptor) (*Attest
 	if m.Config.Size > maxConfig || len(m.Layers) == 0 {
 		return nil, fmt.Errorf("%s: %w", manifest.Digest, attest.ErrNone)
 	}
-	config, err := read(ctx, content, m.Config)
+	config, err := transport.ReadBlob(ctx, content, m.Config, maxConfig)
 	if err != nil {
 		return nil, fmt.Errorf("config: %w", err)
 	}
@@ -91,8 +85,8 @@ func Open(ctx context.Context, content Content, manifest v1.Descriptor) (*Attest
 	return a, nil
 }
 
-func (a *Attestations) open(ctx context.Context, content Content, config []byte) error {
-	layer, err := read(ctx, content, a.Layer)
+func (a *Attestations) open(ctx context.Context, content transport.Fetcher, config []byte) error {
+	layer, err := transport.ReadBlob(ctx, content, a.Layer, maxLayer)
 	if err != nil {
 		return err
 	}
@@ -101,12 +95,13 @@ func (a *Attestations) open(ctx context.Context, content Content, config []byte)
 		return err
 	}
 	a.DiffID = l.diffID
-	s, err := l.store()
+	s := transport.NewMemory(l.files)
+	a.ReadStore = s
+	listed, err := s.Listed()
 	if err != nil {
 		return err
 	}
-	a.Store = s
-	for _, d := range s.manifests {
+	for _, d := range listed {
 		if d.ArtifactType != "" {
 			continue
 		}
@@ -123,7 +118,7 @@ func (a *Attestations) open(ctx context.Context, content Content, config []byte)
 	if err := json.Unmarshal(raw, &below); err != nil {
 		return fmt.Errorf("the image below: %w", err)
 	}
-	was, err := s.Manifest(ctx, below.Config)
+	was, err := transport.ReadBlob(ctx, s, below.Config, maxConfig)
 	if err != nil {
 		return fmt.Errorf("config of the image below: %w", err)
 	}
@@ -154,7 +149,7 @@ func (a *Attestations) Check(p *attest.Predicate) error {
 // Files is what a node asks: what does a trusted key say of the files of the image with this manifest, which
 // a runtime resolved? Content may be a registry or the runtime's own store. It is
 // Open, attest.VerifyFiles and Check.
-func Files(ctx context.Context, content Content, manifest v1.Descriptor, trust attest.Trust) (*attest.Verified, error) {
+func Files(ctx context.Context, content transport.Fetcher, manifest v1.Descriptor, trust attest.Trust) (*attest.Verified, error) {
 	a, err := Open(ctx, content, manifest)
 	if err != nil {
 		return nil, err
@@ -164,23 +159,6 @@ func Files(ctx context.Context, content Content, manifest v1.Descriptor, trust a
 		return nil, err
 	}
 	return v, a.Check(&v.Blessing)
-}
-
-// read reads a blob whole and verifies its digest.
-func read(ctx context.Context, content Content, desc v1.Descriptor) ([]byte, error) {
-	if desc.Size > maxLayer {
-		return nil, fmt.Errorf("%s: %d bytes are more than the limit of %d", desc.Digest, desc.Size, maxLayer)
-	}
-	b, err := content.Blob(ctx, desc)
-	if err != nil {
-		return nil, err
-	}
-	defer b.Close()
-	raw, err := io.ReadAll(io.NewSectionReader(b, 0, desc.Size))
-	if err != nil {
-		return nil, err
-	}
-	return raw, check(desc, raw)
 }
 
 // unpacked is the layer as its tar tells it. It is the xattr.Handler of the scan.
@@ -271,19 +249,3 @@ func (l *unpacked) Content(p []byte) error {
 
 // End is that of xattr.Handler.
 func (l *unpacked) End() error { return nil }
-
-// store makes the files a store.
-func (l *unpacked) store() (*store, error) {
-	s := newStore()
-	for name, content := range l.files {
-		if hexes, ok := strings.CutPrefix(name, blobDir+"/"); ok {
-			s.blobs[v1.Hash{Algorithm: "sha256", Hex: hexes}] = content
-		}
-	}
-	var index v1.IndexManifest
-	if err := json.Unmarshal(l.files[indexFile], &index); err != nil {
-		return nil, fmt.Errorf("%s: %w", indexFile, err)
-	}
-	s.manifests = index.Manifests
-	return s, nil
-}

@@ -21,6 +21,7 @@ import (
 	"github.com/sbom-bless/sbom-bless/attest"
 	"github.com/sbom-bless/sbom-bless/attest/filelist"
 	"github.com/sbom-bless/sbom-bless/attest/keyless/keylesstest"
+	"github.com/sbom-bless/sbom-bless/transport"
 )
 
 const (
@@ -71,7 +72,7 @@ func TestIdentityIsTrusted(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	dir := attest.Dir(t.TempDir())
+	dir := transport.NewMemory(nil)
 	if err := attest.Push(ctx, dir, artifacts); err != nil {
 		t.Fatal(err)
 	}

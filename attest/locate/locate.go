@@ -17,6 +17,7 @@ import (
 
 	"github.com/sbom-bless/sbom-bless/attest"
 	"github.com/sbom-bless/sbom-bless/attest/embedded"
+	"github.com/sbom-bless/sbom-bless/transport"
 )
 
 // Names of places, as JSON output has them.
@@ -57,7 +58,7 @@ type Place interface {
 	Find(ctx context.Context, q Query) (Found, error)
 }
 
-func (q *Query) verify(ctx context.Context, f Found, store attest.Store) (Found, error) {
+func (q *Query) verify(ctx context.Context, f Found, store transport.ReadStore) (Found, error) {
 	verify := attest.Verify
 	if q.FilesOnly {
 		verify = attest.VerifyFiles
@@ -70,7 +71,7 @@ func (q *Query) verify(ctx context.Context, f Found, store attest.Store) (Found,
 // Beside is a store whose attestations have the image as subject.
 type Beside struct {
 	Name  string // Directory or Referrers
-	Store attest.Store
+	Store transport.ReadStore
 }
 
 // Find reads the referrers of the image.
@@ -79,7 +80,7 @@ func (p Beside) Find(ctx context.Context, q Query) (Found, error) {
 }
 
 // Within is the image itself, or a store that has it.
-type Within struct{ Content embedded.Content }
+type Within struct{ Content transport.Fetcher }
 
 // Find opens the last layer of the image.
 func (p Within) Find(ctx context.Context, q Query) (Found, error) {
@@ -100,12 +101,12 @@ func (p Within) Find(ctx context.Context, q Query) (Found, error) {
 
 // Places are the places for an image, in the order in which they count: the directory that somebody names, if
 // one is named, else what is beside the image, if content can tell; and before the latter, the image itself.
-func Places(dir string, content embedded.Content) []Place {
+func Places(dir string, content transport.Fetcher) []Place {
 	if dir != "" {
-		return []Place{Beside{Directory, attest.Dir(dir)}, Within{content}}
+		return []Place{Beside{Directory, transport.OpenDir(dir)}, Within{content}}
 	}
 	places := []Place{Within{content}}
-	if store, ok := content.(attest.Store); ok {
+	if store, ok := content.(transport.ReadStore); ok {
 		places = append(places, Beside{Referrers, store})
 	}
 	return places

@@ -3,8 +3,8 @@
  * A container may execute only files that its image lists, unmodified.
  *
  * Hooks that ask whether code may run:
- *   bprm_creds_for_exec   what execve names; all that AT_EXECVE_CHECK asks (6.14)
- *   bprm_check_security   that again, and the interpreter of a script
+ *   bprm_check_security   what execve names, and the interpreter of a script
+ *   bprm_creds_for_exec   all that AT_EXECVE_CHECK asks (6.14)
  *   mmap_file             libraries; the only check that `ld.so ./x` ever gets
  *   file_mprotect         code made in memory
  *   mmap_addr             the heap, where a personality makes it executable

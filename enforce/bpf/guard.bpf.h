@@ -74,19 +74,20 @@ static __always_inline __u8 meaning(const unsigned char *name, __u32 len)
 	return found ? *found : 0;
 }
 
-#define TARGET_LEN 128
+#define TARGET_LEN 256
 struct target {
 	const unsigned char *text; /* in kernel memory */
 	__u32 start, dot;	   /* of the component at hand, and its last dot */
 	bool code, end;
-	char copy[TARGET_LEN];
 };
 
 /* read_target looks at one character; a component's end says what the component means. */
 static long read_target(__u32 i, struct target *t)
 {
-	char c = t->copy[i & (TARGET_LEN - 1)];
+	char c;
 
+	if (bpf_probe_read_kernel(&c, sizeof(c), t->text + i))
+		return 1; /* not the end: unknown */
 	if (c == '.')
 		t->dot = i;
 	if (c && c != '/')
@@ -106,7 +107,7 @@ static __always_inline bool target_is_code(struct inode *link)
 {
 	struct target t = { .text = link ? (void *)BPF_CORE_READ(link, i_link) : NULL };
 
-	if (!t.text || bpf_probe_read_kernel_str(t.copy, sizeof(t.copy), t.text) <= 0)
+	if (!t.text)
 		return true; /* unknown is code */
 	bpf_loop(TARGET_LEN, read_target, &t, 0);
 	return t.code || !t.end;

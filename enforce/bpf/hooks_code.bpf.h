@@ -28,13 +28,16 @@ static __always_inline int judge_here(struct facts *f, struct file *file, bool e
 	return verdict(f, reason, inode, file, NULL);
 }
 
+/* AT_EXECVE_CHECK asks this hook and no other. The loader leaves it out where that is unknown, before 6.14. */
 SEC("lsm.s/bprm_creds_for_exec")
 int BPF_PROG(creds_for_exec, struct linux_binprm *bprm)
 {
-	struct facts f = {};
 	struct file *file = bprm->file;
 	bool enter = false;
 
+	if (!bpf_core_field_exists(bprm->is_check) || !BPF_CORE_READ_BITFIELD(bprm, is_check))
+		return 0;
+	struct facts f = {};
 	return entering(&f, file, &enter) ? judge_here(&f, file, false) : 0;
 }
 
@@ -56,14 +59,17 @@ static long is_executable(struct task_struct *task, struct vm_area_struct *vma, 
 
 /*
  * executable_stack tells whether the program asked for one (PT_GNU_STACK). No hook sees the
- * kernel make it, but the program's code is mapped next.
+ * kernel make it, but the program's code is mapped next, before the kernel notes where that
+ * begins (load_elf_binary, fs/binfmt_elf.c). Later, mprotect would be asked.
  */
 static __always_inline bool executable_stack(void)
 {
 	struct task_struct *task = bpf_get_current_task_btf();
 	bool executable = false;
 
-	bpf_find_vma(task, BPF_CORE_READ(task, mm, arg_start), is_executable, &executable, 0);
+	if (!task->mm || task->mm->start_code)
+		return false;
+	bpf_find_vma(task, task->mm->arg_start, is_executable, &executable, 0);
 	return executable;
 }
 
@@ -86,6 +92,10 @@ int BPF_PROG(mmap, struct file *file, unsigned long reqprot, unsigned long prot,
 
 	if (!(prot & PROT_EXEC) && !shared)
 		return 0;
+	struct facts f = {};
+	bool judged = prot & PROT_EXEC && labelled(&f, OP_MMAP);
+	if (!judged && !shared)
+		return 0;
 	/*
 	 * Anonymous memory has no file, but the verifier of 6.12 takes the argument
 	 * for a pointer that is never NULL: it drops `!file`, and the kernel oopses
@@ -98,10 +108,7 @@ int BPF_PROG(mmap, struct file *file, unsigned long reqprot, unsigned long prot,
 		locate(&s, file->f_inode);
 		know(s.data, INODE_MAPPED);
 	}
-	if (!(prot & PROT_EXEC))
-		return 0;
-	struct facts f = {};
-	if (!labelled(&f, OP_MMAP))
+	if (!judged)
 		return 0;
 	if (anonymous)
 		return jit(&f) ? 0 : verdict(&f, REASON_ANONYMOUS, NULL, NULL, NULL);

@@ -18,13 +18,17 @@ static __always_inline __u64 change_time(struct inode *inode)
 	struct inode___v6_11 *new = (void *)inode;
 	struct inode___v6_6 *mid = (void *)inode;
 	struct inode___v6_1 *old = (void *)inode;
+	struct timespec64 time = {};
 
-	if (bpf_core_field_exists(new->i_ctime_sec))
-		return BPF_CORE_READ(new, i_ctime_sec) * 1000000000ull +
-		       (BPF_CORE_READ(new, i_ctime_nsec) & 0x7fffffff);
-	if (bpf_core_field_exists(mid->__i_ctime))
-		return BPF_CORE_READ(mid, __i_ctime.tv_sec) * 1000000000ull + BPF_CORE_READ(mid, __i_ctime.tv_nsec);
-	return BPF_CORE_READ(old, i_ctime.tv_sec) * 1000000000ull + BPF_CORE_READ(old, i_ctime.tv_nsec);
+	if (bpf_core_field_exists(new->i_ctime_sec)) {
+		time.tv_sec = BPF_CORE_READ(new, i_ctime_sec);
+		time.tv_nsec = BPF_CORE_READ(new, i_ctime_nsec) & 0x7fffffff;
+	} else if (bpf_core_field_exists(mid->__i_ctime)) {
+		bpf_core_read(&time, sizeof(time), &mid->__i_ctime);
+	} else {
+		bpf_core_read(&time, sizeof(time), &old->i_ctime);
+	}
+	return time.tv_sec * 1000000000ull + time.tv_nsec;
 }
 
 /* known gives what is known of inode, or NULL. It is good for as long as the caller holds the inode. */

@@ -150,7 +150,7 @@ static __always_inline __u32 judge(struct facts *f, struct file *file)
 	reason = provenance(f, inode, &s);
 	if (reason)
 		return reason;
-	below = known(s.data);
+	below = s.known;
 	if (f->domain->flags & DOMAIN_SIGNED && set)
 		now.keyring = set->keyring;
 	now.set = f->domain->set;
@@ -172,7 +172,7 @@ static __always_inline __u32 judge(struct facts *f, struct file *file)
 	if (!(f->domain->flags & (DOMAIN_LISTED | DOMAIN_SIGNED)))
 		return REASON_NO_SET;
 	above = know(inode, INODE_HASHING);
-	below = know(s.data, INODE_HASHING);
+	s.known = below = know(s.data, INODE_HASHING);
 	if (!above || !below) {
 		f->error = -ENOMEM;
 		return REASON_NO_DIGEST;

@@ -32,34 +32,39 @@ static __always_inline struct dentry *upper_dentry(struct inode *inode)
 	return upper;
 }
 
+/* As overlayfs has it from 6.5 on: struct ovl_entry and its first struct ovl_path. */
+#define ENTRY_LEN 32
+
 /*
- * lower_dentry gives the dentry of an overlay inode in the n-th lower layer that has
- * one, or NULL; n < 0: in the last. The way there was found in the type information of
- * overlayfs.
+ * lower_dentry gives the dentry of an overlay inode in the first lower layer that has one,
+ * or in the last; NULL: in none. The way there was found in the type information of overlayfs.
  */
-static __always_inline struct dentry *lower_dentry(struct inode *inode, int n)
+static __always_inline struct dentry *lower_dentry(struct inode *inode, bool last)
 {
-	void *at = inode, *dentry = NULL;
-	__u32 count = 1;
+	void *at = (void *)inode + ovl_lower, *entry = NULL, *dentry = NULL;
+	char head[ENTRY_LEN];
+	__u32 n;
 
 	if (!ovl_lower)
 		return NULL;
 	if (ovl_entry) {
-		if (bpf_probe_read_kernel(&at, sizeof(at), (void *)inode + ovl_entry) || !at ||
-		    bpf_probe_read_kernel(&count, sizeof(count), at + ovl_count) || !count || count > 1000)
+		if (bpf_probe_read_kernel(&entry, sizeof(entry), (void *)inode + ovl_entry) || !entry ||
+		    bpf_probe_read_kernel(head, sizeof(head), entry))
 			return NULL;
+		n = *(__u32 *)(head + (ovl_count & (ENTRY_LEN - 4)));
+		if (!n || n > 1000)
+			return NULL;
+		if (n == 1 || !last)
+			return *(void **)(head + (ovl_lower & (ENTRY_LEN - 8)));
+		at = entry + ovl_lower + (n - 1) * ovl_path;
 	}
-	if (n < 0 && ovl_entry)
-		at += (count - 1) * ovl_path;
-	if (bpf_probe_read_kernel(&dentry, sizeof(dentry), at + ovl_lower))
-		return NULL;
-	return dentry;
+	return bpf_probe_read_kernel(&dentry, sizeof(dentry), at) ? NULL : dentry;
 }
 
 /* lower_inode is the inode of the first lower layer that has an overlay inode's name. */
 static __always_inline struct inode *lower_inode(struct inode *inode)
 {
-	struct dentry *dentry = lower_dentry(inode, 0);
+	struct dentry *dentry = lower_dentry(inode, false);
 
 	return dentry ? BPF_CORE_READ(dentry, d_inode) : NULL;
 }
@@ -75,7 +80,7 @@ static __always_inline struct inode *lower_data(struct inode *inode)
 
 	if (ovl_lowerdata && !bpf_probe_read_kernel(&data, sizeof(data), (void *)inode - ovl_lowerdata) && data)
 		return data;
-	dentry = lower_dentry(inode, -1);
+	dentry = lower_dentry(inode, true);
 	return dentry ? BPF_CORE_READ(dentry, d_inode) : NULL;
 }
 
@@ -92,30 +97,33 @@ static __always_inline bool metacopy(struct inode *inode)
 
 /* source is where the data of a file lies. */
 struct source {
-	struct inode *data; /* the inode that has it; on an overlay one below, where that is known */
-	bool upper;	    /* it is in the writable layer of an overlay */
+	struct inode *data;	   /* the inode that has it; on an overlay one below, where that is known */
+	bool upper;		   /* it is in the writable layer of an overlay */
+	struct known_inode *known; /* of data */
 };
 
-static __always_inline void locate(struct source *s, struct inode *inode)
+static __always_inline void locate_below(struct source *s, struct inode *inode)
 {
+	struct dentry *upper = upper_dentry(inode);
 	struct inode *data = NULL;
-	struct dentry *upper;
 
-	s->data = inode;
-	s->upper = false;
-	if (!overlay(inode->i_sb))
-		return;
-	upper = upper_dentry(inode);
-	if (upper && metacopy(inode))
+	if (!upper || metacopy(inode))
 		data = lower_data(inode);
 	if (upper && !data) {
 		s->upper = true;
 		data = BPF_CORE_READ(upper, d_inode);
-	} else if (!data) {
-		data = lower_data(inode);
 	}
 	if (data)
 		s->data = data;
+}
+
+static __always_inline void locate(struct source *s, struct inode *inode)
+{
+	s->upper = false;
+	s->data = inode;
+	if (overlay(inode->i_sb))
+		locate_below(s, inode);
+	s->known = known(s->data);
 }
 
 /* writable tells whether somebody holds inode open for writing, or mapped shared and writable. */
@@ -183,7 +191,7 @@ static __always_inline __u32 provenance(struct facts *f, struct inode *inode, st
 	if (s->upper && !(f->domain->flags & DOMAIN_SOFT) && !copied(f, inode, s->data))
 		return REASON_WRITABLE_LAYER;
 	/* A pinned page of it could be written at any time, and no counter would show it. */
-	if (has(known(s->data), INODE_MAPPED))
+	if (has(s->known, INODE_MAPPED))
 		return REASON_WRITER;
 	if (overlay(sb) && !s->upper)
 		return REASON_ALLOWED;

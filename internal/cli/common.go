@@ -18,7 +18,7 @@ import (
 
 func commonFlags() []cli.Flag {
 	return []cli.Flag{
-		&cli.StringSliceFlag{Name: "platform", Usage: "os/arch[/variant] of an index, may stand several times (default: all)"},
+		&cli.StringSliceFlag{Name: "platform", Usage: "os/arch[/variant] of an index, repeatable (default: all)"},
 		&cli.BoolFlag{Name: "insecure", Usage: "talk to registries by plain http, or by https without a valid certificate"},
 		&cli.IntFlag{Name: "jobs", DefaultText: "one per processor", Usage: "layers and signatures at a time"},
 		&cli.StringFlag{Name: "output", Aliases: []string{"o"}, Value: "text", Usage: "text or json"},

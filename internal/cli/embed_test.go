@@ -25,6 +25,7 @@ import (
 	"github.com/sbom-bless/sbom-bless/attest/embedded"
 	"github.com/sbom-bless/sbom-bless/internal/testimage"
 	"github.com/sbom-bless/sbom-bless/key"
+	"github.com/sbom-bless/sbom-bless/transport"
 )
 
 // command runs the real command and returns its exit code and what it printed on stderr.
@@ -247,11 +248,11 @@ func TestEmbeddedAttestationsHoldForNothingElse(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			manifest, err := attest.Dir(dir).Describe(sha(raw))
+			manifest, err := transport.OpenDir(dir).Describe(sha(raw))
 			if err != nil {
 				t.Fatal(err)
 			}
-			v, err := embedded.Files(context.Background(), attest.Dir(dir), manifest, trust)
+			v, err := embedded.Files(context.Background(), transport.OpenDir(dir), manifest, trust)
 			switch {
 			case c.want == "" && (err != nil || v.Files.Len() != 5):
 				t.Errorf("%v", err)
@@ -263,7 +264,7 @@ func TestEmbeddedAttestationsHoldForNothingElse(t *testing.T) {
 			}
 		})
 	}
-	if _, err := embedded.Files(context.Background(), attest.Dir("blessed"), describeTop(t, "blessed"), attest.Trust{}); !errors.Is(err, attest.ErrUntrusted) {
+	if _, err := embedded.Files(context.Background(), transport.OpenDir("blessed"), describeTop(t, "blessed"), attest.Trust{}); !errors.Is(err, attest.ErrUntrusted) {
 		t.Errorf("without a key: %v", err)
 	}
 }

@@ -24,6 +24,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/sbom-bless/sbom-bless/attest"
+	"github.com/sbom-bless/sbom-bless/attest/filelist"
 	"github.com/sbom-bless/sbom-bless/attest/locate"
 	"github.com/sbom-bless/sbom-bless/enforce"
 	"github.com/sbom-bless/sbom-bless/key"
@@ -123,14 +124,14 @@ func attestedSet(c *cli.Context, flag, image string) (enforce.Set, error) {
 
 // onlySubject is the one image of which the directory of --attestations has a file list.
 func onlySubject(c *cli.Context, trust attest.Trust) (v1.Hash, error) {
-	dir := attest.Dir(c.String("attestations"))
-	subjects, err := dir.Subjects(c.Context)
+	dir := transport.OpenDir(c.String("attestations"))
+	subjects, err := dir.Subjects(filelist.MediaType)
 	if err != nil {
 		return v1.Hash{}, fmt.Errorf("--image-attestation: %w", err)
 	}
 	switch len(subjects) {
 	case 0:
-		return v1.Hash{}, fmt.Errorf("--image-attestation %s: no attestations\nhint: bless --attestation-out writes them; those that are embedded in an image, or in a runtime's content store, need --image NAME@sha256:…", dir)
+		return v1.Hash{}, fmt.Errorf("--image-attestation %s: no attestations\nhint: bless --attestation-out writes them; those that are embedded in an image, or in a runtime's content store, need --image NAME@sha256:…", dir.Path())
 	case 1:
 		return subjects[0], nil
 	}
@@ -145,7 +146,7 @@ func onlySubject(c *cli.Context, trust attest.Trust) (v1.Hash, error) {
 		}
 		names = append(names, line)
 	}
-	return v1.Hash{}, fmt.Errorf("--image-attestation %s: attestations of %d images\n%s\nhint: say which with --image NAME@sha256:…", dir, len(subjects), strings.Join(names, "\n"))
+	return v1.Hash{}, fmt.Errorf("--image-attestation %s: attestations of %d images\n%s\nhint: say which with --image NAME@sha256:…", dir.Path(), len(subjects), strings.Join(names, "\n"))
 }
 
 // attestedName is the name that a verified attestation gives its subject, or else the digest.
@@ -162,8 +163,9 @@ func attestedName(v *attest.Verified, subject v1.Hash) string {
 func nodeAttestation(c *cli.Context, image string, subject v1.Hash, trust attest.Trust) (*attest.Verified, error) {
 	q := locate.Query{Image: v1.Descriptor{Digest: subject}, Trust: trust, FilesOnly: true, Layers: true}
 	var places []locate.Place
-	if dir := attest.Dir(c.String("attestations")); dir != "" {
-		places = locate.Places(string(dir), dir)
+	if path := c.String("attestations"); path != "" {
+		dir := transport.OpenDir(path)
+		places = locate.Places(path, dir)
 		if manifest, err := dir.Describe(subject); err == nil {
 			q.Image = manifest
 		} else {

@@ -13,6 +13,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/sbom-bless/sbom-bless/enforce"
+	"github.com/sbom-bless/sbom-bless/policy"
 )
 
 // TestANodeFindsTheListWhereverItIs blesses an image once with the attestations embedded
@@ -60,6 +61,84 @@ func TestANodeFindsTheListWhereverItIs(t *testing.T) {
 				t.Errorf("error %v, want %s", err, c.err)
 			}
 		})
+	}
+}
+
+// --join adds the list of a blessed image to any other, or there is none at all.
+func TestJoinFlag(t *testing.T) {
+	workshop(t, "typical")
+	mustRun(t, "keygen", "--out", "other")
+	mustRun(t, "bless", "oci:source", "-t", "oci:blessed", "--key", "bless.key", "--sbom", "none", "--attestation-out", "attestations")
+	if err := os.WriteFile("list", []byte(strings.Repeat("0", 64)+"  /own\t\t7\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	joined := "tool@" + describeTop(t, "blessed").Digest.String()
+	for name, c := range map[string]struct {
+		args []string
+		err  string
+	}{
+		"a list and an image":    {[]string{"--files", "list", "--join", joined, "--attestations", "attestations", "--key", "bless.crt"}, ""},
+		"another key":            {[]string{"--files", "list", "--join", joined, "--attestations", "attestations", "--key", "other.crt"}, "--join: tool@"},
+		"no key":                 {[]string{"--files", "list", "--join", joined, "--attestations", "attestations"}, "whose attestation counts"},
+		"no digest":              {[]string{"--files", "list", "--join", "tool:1", "--key", "bless.crt"}, "--join tool:1: the digest"},
+		"another image":          {[]string{"--files", "list", "--join", "tool@sha256:" + strings.Repeat("0", 64), "--attestations", "attestations", "--key", "bless.crt"}, "no attestation"},
+		"no list to add to":      {[]string{"--trust", "keyring", "--image", joined, "--join", joined, "--key", "bless.crt"}, "--trust keyring has none"},
+		"two lists that are own": {[]string{"--files", "list", "--attestations", "attestations", "--key", "bless.crt"}, "choose --image-attestation or --files"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var set enforce.Set
+			app := &cli.App{
+				Flags: append([]cli.Flag{&cli.StringSliceFlag{Name: "key"}, &cli.StringSliceFlag{Name: "join"}, &cli.StringFlag{Name: "trust"},
+					&cli.StringFlag{Name: "image"}, &cli.StringFlag{Name: "files"}, &cli.StringFlag{Name: "attestations"}}, identityFlags()...),
+				Action: func(c *cli.Context) (err error) {
+					set, err = enforceSet(c, "")
+					return err
+				},
+				ExitErrHandler: func(*cli.Context, error) {},
+			}
+			err := app.Run(append([]string{"node"}, c.args...))
+			if c.err != "" {
+				if err == nil || !strings.Contains(err.Error(), c.err) {
+					t.Errorf("error %v, want %s", err, c.err)
+				}
+				return
+			}
+			if err != nil || len(set.Files) != 1+5 || !set.Sizes || set.Files[0].Image != "" || set.Files[1].Image != joined {
+				t.Errorf("%+v, %v", set, err)
+			}
+		})
+	}
+}
+
+// The default of --max-size is that of policies. 0 is refused: it reads like a limit.
+func TestMaxSizeFlag(t *testing.T) {
+	for _, c := range []struct {
+		args []string
+		want uint64
+		err  string
+	}{
+		{nil, policy.DefaultMaxSize, ""},
+		{[]string{"--max-size", "unlimited"}, 0, ""},
+		{[]string{"--max-size", "64M"}, 64 << 20, ""},
+		{[]string{"--max-size", "0"}, 0, "--max-size 0: write a number of bytes"},
+		{[]string{"--max-size", "-1"}, 0, "or unlimited"},
+	} {
+		var exec *cli.Command
+		for _, sub := range newEnforce().Subcommands {
+			if sub.Name == "exec" {
+				exec = sub
+			}
+		}
+		var rules enforce.Rules
+		exec.Action = func(c *cli.Context) (err error) {
+			rules, err = enforceRules(c)
+			return err
+		}
+		app := &cli.App{Commands: []*cli.Command{exec}, ExitErrHandler: func(*cli.Context, error) {}}
+		err := app.Run(append([]string{"node", "exec"}, c.args...))
+		if rules.MaxSize != c.want || (err == nil) != (c.err == "") || err != nil && !strings.Contains(err.Error(), c.err) {
+			t.Errorf("%q: %d, %v", c.args, rules.MaxSize, err)
+		}
 	}
 }
 

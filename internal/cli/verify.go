@@ -38,7 +38,7 @@ func newVerify() *cli.Command {
 		ArgsUsage:   "IMAGE --key PUB|CRT",
 		Description: verifyUsage,
 		Flags: append([]cli.Flag{
-			&cli.StringSliceFlag{Name: "key", Usage: "trusted key: public key or certificate file, KMS or pkcs11: URI; may stand several times"},
+			&cli.StringSliceFlag{Name: "key", Usage: "trusted key: public key or certificate file, KMS or pkcs11: URI; repeatable"},
 			&cli.StringFlag{Name: "bpf-files", Value: "code", Usage: "files that must have security.bpf.bless: code, all or none"},
 			&cli.BoolFlag{Name: "evm", Usage: "demand security.evm on every file"},
 			&cli.BoolFlag{Name: "hash-only", Usage: "check digests, without a key"},

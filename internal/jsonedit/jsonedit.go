@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Package jsonedit edits JSON in place: [Apply] exchanges values and keeps every other
-// byte, so that fields, order and spelling that the caller does not know survive.
+// byte, so that fields, order and spelling that the caller does not know survive. [Marshal] writes
+// values without the escapes meant for HTML, which would change what is signed.
 package jsonedit
 
 import (
@@ -210,4 +211,15 @@ func splice(raw []byte, from, to int, with []byte) []byte {
 	out = append(out, raw[:from]...)
 	out = append(out, with...)
 	return append(out, raw[to:]...)
+}
+
+// Marshal is json.Marshal without the escapes meant for HTML.
+func Marshal(v any) ([]byte, error) {
+	var b bytes.Buffer
+	e := json.NewEncoder(&b)
+	e.SetEscapeHTML(false)
+	if err := e.Encode(v); err != nil {
+		return nil, err
+	}
+	return bytes.TrimSuffix(b.Bytes(), []byte("\n")), nil
 }

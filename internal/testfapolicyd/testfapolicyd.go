@@ -12,7 +12,6 @@ import (
 	"bytes"
 	"context"
 	"crypto/sha256"
-	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -21,11 +20,18 @@ import (
 	"strings"
 	"time"
 
+	"github.com/sbom-bless/sbom-bless/internal/vm"
 	"golang.org/x/sys/unix"
 )
 
-// packages are fapolicyd and those of its libraries that few machines have.
-var packages = []string{"fapolicyd", "libcap-ng0", "liblmdb0", "libmagic1", "libmagic-mgc", "libseccomp2", "libudev1"}
+// suite has fapolicyd 2.0, which no release of Debian has yet. It is built for
+// the suite's own C library, so that and all other libraries come from there.
+const suite = "sid"
+
+var packages = []string{
+	"fapolicyd", "libc6", "libbz2-1.0", "libcap-ng0", "liblmdb0", "liblzma5", "libmagic1t64", "libmagic-mgc", "libmd0", "libseccomp2",
+	"libssl3t64", "libudev1", "libzstd1", "zlib1g",
+}
 
 const daemon = "/usr/sbin/fapolicyd"
 
@@ -55,76 +61,55 @@ allow_filesystem_mark = 1
 `
 
 // Files gives what the guest needs, in the form of vm.Config.Files. The
-// packages come from the machine's own archive and stay in the user's cache.
+// packages stay in the user's cache.
 func Files(ctx context.Context) (map[string]string, error) {
 	root, err := fetch(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("fapolicyd: %w", err)
 	}
 	files := map[string]string{
-		daemon:                       filepath.Join(root, daemon),
-		"/usr/share/fapolicyd":       filepath.Join(root, "usr/share/fapolicyd"),
-		"/usr/share/misc/magic.mgc":  filepath.Join(root, "usr/lib/file/magic.mgc"),
-		"/etc/fapolicyd/sample-conf": filepath.Join(root, "etc/fapolicyd/fapolicyd.conf"),
+		daemon:                      filepath.Join(root, daemon),
+		"/usr/share/fapolicyd":      filepath.Join(root, "usr/share/fapolicyd"),
+		"/usr/share/misc/magic.mgc": filepath.Join(root, "usr/lib/file/magic.mgc"),
+		loader:                      filepath.Join(root, libraries, "ld-linux-x86-64.so.2"),
 	}
-	lib := filepath.Join(root, "usr/lib/x86_64-linux-gnu") + ":" + filepath.Join(root, "lib/x86_64-linux-gnu")
-	cmd := exec.CommandContext(ctx, "ldd", filepath.Join(root, daemon))
-	cmd.Env = append(os.Environ(), "LD_LIBRARY_PATH="+lib)
+	cmd := exec.CommandContext(ctx, files[loader], "--library-path", filepath.Join(root, libraries), "--list", files[daemon])
 	out, err := cmd.Output()
 	if err != nil {
-		return nil, fmt.Errorf("fapolicyd: ldd: %w", err)
+		return nil, fmt.Errorf("fapolicyd: ld.so --list: %w", err)
 	}
 	for line := range strings.Lines(string(out)) {
 		fields := strings.Fields(line)
 		switch {
 		case strings.Contains(line, "not found"):
 			return nil, fmt.Errorf("fapolicyd: %s", strings.TrimSpace(line))
-		case len(fields) >= 3 && fields[1] == "=>":
-			files["/usr/lib/x86_64-linux-gnu/"+fields[0]] = fields[2]
-		case strings.HasPrefix(fields[0], "/lib64/"):
-			files[fields[0]] = fields[0]
+		case len(fields) >= 3 && fields[1] == "=>" && fields[0] != loader:
+			files[filepath.Join(libraries, fields[0])] = fields[2]
 		}
 	}
 	return files, nil
 }
 
-// fetch unpacks the packages into the cache, whole or not at all.
+const (
+	loader    = "/lib64/ld-linux-x86-64.so.2"
+	libraries = "/usr/lib/x86_64-linux-gnu"
+)
+
+// fetch unpacks the packages into the user's cache.
 func fetch(ctx context.Context) (string, error) {
 	cache, err := os.UserCacheDir()
 	if err != nil {
 		return "", err
 	}
 	cache = filepath.Join(cache, "sbom-bless")
-	root := filepath.Join(cache, "fapolicyd")
+	root := filepath.Join(cache, "fapolicyd-"+suite)
 	if _, err := os.Stat(filepath.Join(root, daemon)); err == nil {
 		return root, nil
 	}
 	if err := os.MkdirAll(cache, 0o755); err != nil {
 		return "", err
 	}
-	tmp, err := os.MkdirTemp(cache, "tmp-")
-	if err != nil {
-		return "", err
-	}
-	defer os.RemoveAll(tmp)
-	download := exec.CommandContext(ctx, "apt-get", append([]string{"download", "-q"}, packages...)...)
-	download.Dir = tmp
-	if out, err := download.CombinedOutput(); err != nil {
-		return "", fmt.Errorf("apt-get download: %w\n%s", err, out)
-	}
-	debs, err := filepath.Glob(filepath.Join(tmp, "*.deb"))
-	if err != nil {
-		return "", err
-	}
-	for _, deb := range debs {
-		if out, err := exec.CommandContext(ctx, "dpkg", "-x", deb, filepath.Join(tmp, "root")).CombinedOutput(); err != nil {
-			return "", fmt.Errorf("dpkg -x: %w\n%s", err, out)
-		}
-	}
-	if err := os.Rename(filepath.Join(tmp, "root"), root); err != nil && !errors.Is(err, os.ErrExist) {
-		return "", err
-	}
-	return root, nil
+	return root, vm.Unpack(ctx, suite, packages, filepath.Join(cache, "apt-"+suite), root)
 }
 
 const log = "/run/fapolicyd/said"

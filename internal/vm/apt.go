@@ -7,6 +7,7 @@ package vm
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -21,7 +22,7 @@ const keyring = "/usr/share/keyrings/debian-archive-keyring.gpg"
 // directory to, and gives their files. apt works in the directory state with
 // sources of its own: the machine's are read (for the mirror), never changed.
 func (k Kernel) debs(ctx context.Context, state, to string) ([]string, error) {
-	apt, err := newApt(ctx, state)
+	apt, err := newApt(ctx, state, suites)
 	if err != nil {
 		return nil, err
 	}
@@ -73,8 +74,39 @@ var suites = []string{
 
 type apt struct{ options []string }
 
+// Unpack downloads packages of one suite of Debian and unpacks them into the
+// directory root, which it makes, whole or not at all. apt works in the directory
+// state, as for kernels.
+func Unpack(ctx context.Context, suite string, packages []string, state, root string) error {
+	apt, err := newApt(ctx, state, []string{suite + " debian"})
+	if err != nil {
+		return err
+	}
+	tmp, err := os.MkdirTemp(filepath.Dir(root), "tmp-")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(tmp)
+	if _, err := apt.run(ctx, tmp, "apt-get", append([]string{"download"}, packages...)...); err != nil {
+		return err
+	}
+	debs, err := filepath.Glob(filepath.Join(tmp, "*.deb"))
+	if err != nil {
+		return err
+	}
+	for _, deb := range debs {
+		if _, err := command(ctx, "", "dpkg", "-x", deb, filepath.Join(tmp, "root")); err != nil {
+			return err
+		}
+	}
+	if err := os.Rename(filepath.Join(tmp, "root"), root); err != nil && !errors.Is(err, os.ErrExist) {
+		return err
+	}
+	return nil
+}
+
 // newApt makes the private apt of the directory state and updates its lists.
-func newApt(ctx context.Context, state string) (*apt, error) {
+func newApt(ctx context.Context, state string, suites []string) (*apt, error) {
 	if _, err := os.Stat(keyring); err != nil {
 		return nil, fmt.Errorf("%w (Debian package debian-archive-keyring)", err)
 	}

@@ -129,12 +129,12 @@ func guestPattern(name string) string {
 	return strings.Join(path, "/")
 }
 
-// compileTest links the package's tests statically: the running binary may need
-// a libc or be built with -race.
+// compileTest links the package's tests statically, because the running binary may need
+// a libc or be built with -race, and without debug information, because guests hash it.
 func compileTest(t *testing.T) string {
 	t.Helper()
 	binary := filepath.Join(t.TempDir(), "test")
-	if err := goStatic("test", "-c", "-o", binary, "."); err != nil {
+	if err := goStatic("test", "-c", "-ldflags=-s -w", "-o", binary, "."); err != nil {
 		t.Fatal(err)
 	}
 	return binary

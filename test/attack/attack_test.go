@@ -94,7 +94,7 @@ func guestFiles() map[string]string {
 }
 
 // guestModules are what attacks need of the kernel.
-var guestModules = []string{"af_alg", "binfmt_misc", "loop", "fuse", "sg", "scsi_debug", "target_core_mod"}
+var guestModules = []string{"af_alg", "binfmt_misc", "loop", "fuse", "sd_mod", "sg", "scsi_debug", "target_core_mod", "dm_mod"}
 
 func TestAttacks(t *testing.T) {
 	outputs := newOutputs()
@@ -104,7 +104,7 @@ func TestAttacks(t *testing.T) {
 	vm.Test(t, nil, vm.Config{
 		Memory:  1536,
 		Modules: guestModules,
-		Timeout: 20 * time.Minute,
+		Timeout: 30 * time.Minute,
 		Host: func(t vm.TB, c *vm.Config) {
 			for in, from := range guestFiles() {
 				c.Files[in] = from

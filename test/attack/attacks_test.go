@@ -156,9 +156,6 @@ func ran(cmd *exec.Cmd) error {
 	if cmd.ProcessState.ExitCode() == evil {
 		return nil
 	}
-	if cmd.ProcessState.ExitCode() == 0 {
-		return errExitedWell
-	}
 	if status := cmd.ProcessState.Sys().(syscall.WaitStatus); status.Signaled() && (status.Signal() == unix.SIGKILL || status.Signal() == unix.SIGSEGV) {
 		return fmt.Errorf("%v: %w", status.Signal(), syscall.EPERM)
 	}
@@ -166,6 +163,9 @@ func ran(cmd *exec.Cmd) error {
 		if strings.Contains(string(out), words) {
 			return fmt.Errorf("%s: %w", strings.TrimSpace(string(out)), syscall.EPERM)
 		}
+	}
+	if cmd.ProcessState.ExitCode() == 0 {
+		return errExitedWell
 	}
 	return fmt.Errorf("exit status %d: %s", cmd.ProcessState.ExitCode(), out)
 }

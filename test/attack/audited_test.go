@@ -20,6 +20,7 @@ var auditedAttacks = []*attack{
 	{name: "audited container enters an enforced one's root and executes a dropped file", op: "exec", reason: "writable-layer", audited: true,
 		try: func() error {
 			drop("/data/home/x")
+			must(unix.Mount("/dev", "/data/dev", "", unix.MS_BIND, ""))
 			return apart(func() error {
 				must(unix.Unshare(unix.CLONE_FS))
 				must(unix.Chroot("/data"))

@@ -23,19 +23,15 @@ var belowAttacks = []*attack{
 	{name: "file below truncated, from the host's mount namespace", op: "setattr", reason: "guarded",
 		try: func() error { return judgedBelow(func(name string) error { return unix.Truncate(name, 120) }) }},
 	{name: "file below unlinked, from the host's mount namespace", op: "unlink", reason: "guarded",
-		try: func() error {
-			return judgedBelow(func(name string) error { return replacing(name, os.Remove) })
-		}},
+		try: func() error { return judgedBelow(os.Remove) }},
 	{name: "file below renamed over, from the host's mount namespace", op: "rename", reason: "guarded",
 		try: func() error {
-			return judgedBelow(func(name string) error {
-				return replacing(name, func(name string) error { return os.Rename(drop("/run/x"), name) })
-			})
+			return judgedBelow(func(name string) error { return os.Rename(drop("/x"), name) })
 		}},
 	{name: "file below opened for writing by a handle of it", op: "write", reason: "guarded",
 		try: func() error {
-			must(execute("/bin/fortytwo"))
-			return byHandle("/image/bin/fortytwo", unix.O_WRONLY)
+			volume, handle := aVolume(), handleOf("/image/bin/fortytwo")
+			return judgedBelow(func(name string) error { return byHandle(volume, handle, unix.O_WRONLY) })
 		}},
 	{name: "file of the writable layer changed from the host's mount namespace (soft)", op: "write", reason: "guarded",
 		rules: soft,
@@ -65,22 +61,21 @@ var belowAttacks = []*attack{
 
 func soft(r *enforce.Rules) { r.Soft = true }
 
-// judgedBelow changes the file below after it was executed.
+// judgedBelow changes the file below after it was executed. Others have the
+// same image: so what was changed is made anew.
 func judgedBelow(change func(name string) error) error {
+	const name = "/image/bin/fortytwo"
 	must(execute("/bin/fortytwo"))
-	return onHost(func() error { return change("/image/bin/fortytwo") })
-}
-
-// replacing puts the file back, for those after.
-func replacing(name string, change func(name string) error) error {
-	b, err := os.ReadFile(name)
-	must(err)
-	if err := change(name); err != nil {
-		return err
-	}
-	must(os.RemoveAll(name))
-	must(os.WriteFile(name, b, 0o755))
-	return nil
+	return onHost(func() error {
+		b, err := os.ReadFile(name)
+		must(err)
+		if err := change(name); err != nil {
+			return err
+		}
+		must(os.RemoveAll(name))
+		must(os.WriteFile(name, b, 0o755))
+		return nil
+	})
 }
 
 // copyOf copies a file, so that it is in nobody's hands afterwards.

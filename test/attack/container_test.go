@@ -62,7 +62,7 @@ const (
 // makeImage completes the lower layer.
 func makeImage() error {
 	for _, dir := range []string{
-		"bin", "opt/data", "opt/code", "home", "tmp", "proc", "data", "run", "etc", "var", "usr/share/zoneinfo",
+		"bin", "opt/data", "opt/code", "home", "tmp", "proc", "data", "run", "etc", "var", "srv", "usr/share/zoneinfo",
 		"dev/shm", "sys/fs/bpf", "sys/fs/cgroup", "sys/fs/cgroup1",
 	} {
 		if err := os.MkdirAll(filepath.Join(image, dir), 0o755); err != nil {
@@ -82,7 +82,6 @@ func makeImage() error {
 		"/opt/owned.sh":   []byte("#!/bin/dash\nexit 0\n"),
 		"/opt/core":       tiny(0), // named as the kernel names a dump
 		"/opt/code/x":     tiny(0),
-		stackCode:         program{text: onStack, stack: 6}.elf(),
 		execStack:         program{text: onStack, stack: 7}.elf(),
 		writableCode:      program{text: changesItself, segment: 7}.elf(),
 		tmpLoader:         program{text: exiting(0), loader: "/tmp/loader"}.elf(),
@@ -100,7 +99,7 @@ func makeImage() error {
 	for name, to := range map[string]string{
 		"/bin/sh": "dash", "/bin/python3": "/bin/fortytwo", "/opt/tool": "../bin/fortytwo",
 		linkedLibrary:    "libm.so.6",
-		"/etc/localtime": "/usr/share/zoneinfo/UTC", "/var/run": "/run", "/opt/current": "data",
+		"/etc/localtime": "/usr/share/zoneinfo/UTC", "/var/run": "/run", "/srv/current": "data",
 	} {
 		if err := os.Symlink(to, image+name); err != nil {
 			return err
@@ -137,7 +136,7 @@ func imageSet() (enforce.Set, error) {
 			return err
 		}
 		b, err := os.ReadFile(name)
-		set.Files = append(set.Files, enforce.File{Path: name[len(image):], SHA256: sha256.Sum256(b), Package: "deb test 1"})
+		set.Files = append(set.Files, enforce.File{Path: name[len(image):], SHA256: sha256.Sum256(b), Size: uint64(len(b)), Package: "deb test 1"})
 		return err
 	})
 	return set, err
@@ -219,7 +218,7 @@ func makeDisk(t vm.TB) string {
 		os.WriteFile(filepath.Join(tree, onDisk), tiny(0), 0o755)); err != nil {
 		t.Fatal(err)
 	}
-	if out, err := exec.Command("/sbin/mkfs.ext4", "-q", "-I", "256", "-O", "^has_journal", "-d", tree, file, "1M").CombinedOutput(); err != nil {
+	if out, err := exec.Command("/sbin/mkfs.ext4", "-q", "-I", "256", "-O", "^has_journal,^metadata_csum", "-d", tree, file, "1M").CombinedOutput(); err != nil {
 		t.Fatalf("mkfs.ext4: %v: %s (Debian package e2fsprogs)", err, out)
 	}
 	return file
@@ -234,7 +233,7 @@ func (c *container) mountDisk() error {
 	if err := os.WriteFile(c.disk+".ext4", b, 0o600); err != nil {
 		return err
 	}
-	if c.device, err = loopDevice(c.disk + ".ext4"); err != nil {
+	if c.device, err = loopDevice(c.disk+".ext4", os.O_RDWR); err != nil {
 		return err
 	}
 	if err := os.MkdirAll(c.disk, 0o755); err != nil {
@@ -243,8 +242,8 @@ func (c *container) mountDisk() error {
 	return unix.Mount(c.device, c.disk, "ext4", 0, "")
 }
 
-// loopDevice makes a block device of a file.
-func loopDevice(file string) (string, error) {
+// loopDevice makes a block device of a file, for reading only or for both.
+func loopDevice(file string, flags int) (string, error) {
 	control, err := unix.Open("/dev/loop-control", unix.O_RDWR|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return "", err
@@ -255,12 +254,12 @@ func loopDevice(file string) (string, error) {
 		return "", err
 	}
 	name := fmt.Sprint("/dev/loop", n)
-	device, err := unix.Open(name, unix.O_RDWR|unix.O_CLOEXEC, 0)
+	device, err := unix.Open(name, flags|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return "", err
 	}
 	defer unix.Close(device)
-	f, err := os.OpenFile(file, os.O_RDWR, 0)
+	f, err := os.OpenFile(file, flags, 0)
 	if err != nil {
 		return "", err
 	}

@@ -78,7 +78,6 @@ var changesItself = append([]byte{0xc6, 0x05, 1, 0, 0, 0, evil}, exiting(0)...) 
 
 // Programs of the image that ask for code in writable memory.
 const (
-	stackCode    = "/bin/stackcode" // has it on a stack that is not executable
 	execStack    = "/bin/execstack"
 	writableCode = "/bin/selfmodifying"
 	tmpLoader    = "/bin/tmp-loader"

@@ -111,7 +111,9 @@ func (s *fuse) reply(request []byte) {
 	case fuseRead:
 		s.askedFor.Do(func() { close(s.asked) })
 		<-s.answer
-		out.Write(s.content)
+		offset, size := binary.NativeEndian.Uint64(request[48:]), binary.NativeEndian.Uint32(request[56:])
+		from := min(offset, uint64(len(s.content)))
+		out.Write(s.content[from:min(from+uint64(size), uint64(len(s.content)))])
 	case fuseRelease:
 	default:
 		errno = unix.ENOSYS

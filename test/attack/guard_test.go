@@ -187,6 +187,24 @@ var guardAttacks = []*attack{
 			must(unix.Setns(hostMounts, unix.CLONE_NEWNS))
 			return open("/image/bin/fortytwo", unix.O_WRONLY)
 		}},
+	{name: "listed file written after a chmod to the mode that it has", op: "write", reason: "guarded",
+		try: func() error {
+			must(unix.Chmod("/bin/fortytwo", 0o755))
+			return open("/bin/fortytwo", unix.O_WRONLY)
+		}},
+	{name: "listed file unlinked after a chown to the owner that it has", op: "unlink", reason: "guarded",
+		try: func() error {
+			must(unix.Chown("/bin/fortytwo", 0, 0))
+			return os.Remove("/bin/fortytwo")
+		}},
+	{name: "listed file written after a chmod, once it ran (soft)", op: "write", reason: "guarded", rules: soft,
+		try: func() error {
+			must(unix.Chmod("/bin/fortytwo", 0o700))
+			must(execute("/bin/fortytwo"))
+			return open("/bin/fortytwo", unix.O_WRONLY)
+		}},
+	{name: "chmod u+s of a listed file (soft)", op: "setattr", reason: "guarded", rules: soft,
+		try: func() error { return unix.Chmod("/bin/fortytwo", 0o4755) }},
 	{name: "times of a listed file set, so that it is copied up, then unlinked", op: "setattr", reason: "guarded",
 		try: func() error {
 			if err := os.Chtimes("/bin/lib.py", time.Time{}, time.Unix(1, 0)); err != nil {

@@ -10,7 +10,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"unsafe"
+	"slices"
 
 	"golang.org/x/sys/unix"
 )
@@ -38,7 +38,7 @@ var hostAttacks = []*attack{
 		try: func() error { return openByRing(0, os.Getenv("DEVICE"), unix.O_RDWR) }},
 	{name: "loop device over the disk below a judged file", op: "write", reason: "hardened", layout: layout{disk: true},
 		try: func() error {
-			name, err := loopDevice(os.Getenv("DEVICE"))
+			name, err := loopDevice(os.Getenv("DEVICE"), os.O_RDWR)
 			if err != nil {
 				return err
 			}
@@ -47,7 +47,7 @@ var hostAttacks = []*attack{
 	{name: "swap onto the disk below a judged file", op: "write", reason: "hardened",
 		prepare: func(c *container) {
 			must(os.WriteFile(c.root+"/../swap", swapSpace(), 0o600))
-			device, err := loopDevice(c.root + "/../swap")
+			device, err := loopDevice(c.root+"/../swap", os.O_RDWR)
 			must(err)
 			c.device = device
 		},
@@ -63,17 +63,9 @@ var hostAttacks = []*attack{
 	{name: "another file put below a loop device with LOOP_CHANGE_FD", op: "ioctl", reason: "hardened",
 		prepare: func(c *container) {
 			must(os.WriteFile(c.root+"/../readonly", make([]byte, 1<<16), 0o600))
-			device, err := loopDevice(c.root + "/../readonly")
+			device, err := loopDevice(c.root+"/../readonly", os.O_RDONLY)
 			must(err)
 			c.device = device
-			fd, err := unix.Open(device, unix.O_RDONLY, 0)
-			must(err)
-			must(unix.IoctlSetInt(fd, unix.LOOP_CLR_FD, 0))
-			file, err := unix.Open(c.root+"/../readonly", unix.O_RDONLY, 0)
-			must(err)
-			must(unix.IoctlSetInt(fd, unix.LOOP_SET_FD, file))
-			must(unix.Close(file))
-			must(unix.Close(fd))
 		},
 		try: func() error {
 			must(os.WriteFile("/home/other", make([]byte, 1<<16), 0o600))
@@ -82,6 +74,20 @@ var hostAttacks = []*attack{
 			fd, err := unix.Open(os.Getenv("DEVICE"), unix.O_RDONLY, 0)
 			must(err)
 			return unix.IoctlSetInt(fd, 0x4C06 /* LOOP_CHANGE_FD */, file)
+		}},
+	{name: "device mapper asked for a disk", op: "ioctl", reason: "hardened",
+		try: func() error {
+			fd, err := unix.Open("/dev/mapper/control", unix.O_RDONLY, 0)
+			must(err)
+			// struct dm_ioctl, include/uapi/linux/dm-ioctl.h
+			const create, size, nameAt = 0xc138fd03, 312, 48
+			arg := make([]byte, size)
+			for i, v := range []uint32{4, 0, 0, size, size} { // version, data_size, data_start
+				binary.NativeEndian.PutUint32(arg[4*i:], v)
+			}
+			copy(arg[nameAt:], fmt.Sprint("attack", os.Getpid(), containerName()))
+			_, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(fd), create, pointer(arg))
+			return errnoError(errno)
 		}},
 	{name: "SCSI command that writes, to a disk opened for reading", op: "ioctl", reason: "hardened",
 		try: func() error {
@@ -99,12 +105,14 @@ var hostAttacks = []*attack{
 			}
 			return writeBySCSI(fd)
 		}},
-	{name: "SCSI block generic device opened for writing", op: "write", reason: "hardened",
-		try: func() error { return open(scsiFile("bsg"), unix.O_RDWR) }},
+	{name: "SCSI command that writes, to a block generic device", op: "ioctl", reason: "hardened",
+		try: func() error {
+			fd, err := unix.Open(scsiFile("bsg"), unix.O_RDWR, 0)
+			must(err)
+			return writeByBSG(fd)
+		}},
 	{name: "physical memory opened for writing", op: "write", reason: "hardened",
 		try: func() error { return open("/dev/mem", unix.O_RDWR) }},
-	{name: "I/O ports opened for writing", op: "write", reason: "hardened",
-		try: func() error { return open("/dev/port", unix.O_RDWR) }},
 
 	{name: "write to kernel.modprobe", op: "write", reason: "hardened",
 		try: func() error { return open("/proc/sys/kernel/modprobe", unix.O_WRONLY) }},
@@ -211,11 +219,44 @@ func scsiFile(kind string) string {
 	return "/dev/" + filepath.Base(names[0])
 }
 
-// writeBySCSI writes the first block by a command, SG_IO of include/scsi/sg.h.
+const sgIO = 0x2285 // include/scsi/sg.h
+
+// writeBlock is the SCSI command WRITE(10), of the first block.
+var writeBlock = []byte{0x2a, 0, 0, 0, 0, 0, 0, 0, 1, 0}
+
+// writeByBSG gives that to a disk in a struct sg_io_v4, include/uapi/linux/bsg.h.
+func writeByBSG(fd int) error {
+	block, command := make([]byte, 512), slices.Clone(writeBlock)
+	arg := struct {
+		guard                       int32
+		protocol, subprotocol, size uint32
+		command, tag                uint64
+		attr, priority, extra, room uint32
+		response                    uint64
+		outVectors, outLen          uint32
+		inVectors, inLen            uint32
+		out, in                     uint64
+		timeout, flags              uint32
+		user                        uint64
+		spare                       uint32
+		driver, transport, device   uint32
+		retry, info, duration       uint32
+		responseLen                 uint32
+		inResidual, outResidual     int32
+		generated                   uint64
+		_, _                        uint32
+	}{guard: 'Q', size: uint32(len(command)), command: uint64(pointer(command)), outLen: uint32(len(block)), out: uint64(pointer(block)), timeout: 5000}
+	_, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(fd), sgIO, addressOf(&arg))
+	if errno == 0 && (arg.device != 0 || arg.transport != 0) {
+		must(fmt.Errorf("SCSI status %d, transport %d", arg.device, arg.transport))
+	}
+	return errnoError(errno)
+}
+
+// writeBySCSI gives it in a struct sg_io_hdr.
 func writeBySCSI(fd int) error {
-	const sgIO, toDevice = 0x2285, -2
-	block, sense := make([]byte, 512), make([]byte, 32)
-	command := []byte{0x2a, 0, 0, 0, 0, 0, 0, 0, 1, 0} // WRITE(10) of one block
+	const toDevice = -2
+	block, sense, command := make([]byte, 512), make([]byte, 32), slices.Clone(writeBlock)
 	arg := struct {
 		interfaceID, direction int32
 		commandLen, senseLen   uint8
@@ -234,7 +275,7 @@ func writeBySCSI(fd int) error {
 		interfaceID: 'S', direction: toDevice, commandLen: uint8(len(command)), senseLen: uint8(len(sense)), dataLen: uint32(len(block)),
 		data: pointer(block), command: pointer(command), sense: pointer(sense), timeout: 5000,
 	}
-	_, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(fd), sgIO, uintptr(unsafe.Pointer(&arg)))
+	_, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(fd), sgIO, addressOf(&arg))
 	if errno == 0 && (arg.status != 0 || arg.host != 0) {
 		must(fmt.Errorf("SCSI status %d, host status %d", arg.status, arg.host))
 	}

@@ -25,13 +25,6 @@ var imageAttacks = []*attack{
 		try: func() error {
 			return loadedAnd(`while read -r line; do case $line in *rwxp*stack*) exit 42;; esac; done </proc/self/maps`, "LD_PRELOAD="+stackLibrary)
 		}},
-	{name: "listed program that runs code on its stack, started under READ_IMPLIES_EXEC", op: "mmap", reason: "anonymous",
-		try: func() error {
-			return apart(func() error {
-				personality(readImpliesExec)
-				return execute(stackCode)
-			})
-		}},
 	{name: "heap grown under READ_IMPLIES_EXEC", op: "mmap", reason: "anonymous", errno: unix.ENOMEM,
 		try: func() error {
 			end, _, _ := unix.Syscall(unix.SYS_BRK, 0, 0, 0)
@@ -89,10 +82,10 @@ var imageAttacks = []*attack{
 		}},
 	{name: "chroot into a tree with another library of that name", op: "mmap", reason: "foreign-fs",
 		try: func() error {
-			for _, dir := range []string{"/tmp/bin", "/tmp/lib64", "/tmp/lib/x86_64-linux-gnu", "/tmp/proc"} {
+			for _, dir := range []string{"/tmp/bin", "/tmp/lib64", "/tmp/lib/x86_64-linux-gnu", "/tmp/proc", "/tmp/dev"} {
 				must(os.MkdirAll(dir, 0o755))
 			}
-			for _, name := range []string{"/bin", "/lib64", "/proc"} {
+			for _, name := range []string{"/bin", "/lib64", "/proc", "/dev"} {
 				must(unix.Mount(name, "/tmp"+name, "", unix.MS_BIND, ""))
 			}
 			changedCopy(libc, "/tmp"+libc)

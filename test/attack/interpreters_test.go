@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"strconv"
+	"strings"
 
 	"golang.org/x/sys/unix"
 )
@@ -26,18 +27,17 @@ var interpreterAttacks = []*attack{
 		}},
 	{name: "interpreter given a FIFO of the image", op: "read-code", reason: "writer",
 		try: func() error { return fed("/opt/pipe.sh") }},
-	{name: "interpreter given a terminal named as a script", op: "read-code", reason: "writable-layer",
+	{name: "interpreter given a block device named as a script", op: "read-code", reason: "writable-layer",
+		prepare: func(c *container) {
+			must(os.WriteFile(c.root+"/../script", []byte("exit 42\n"+strings.Repeat("\n", 4096)), 0o600))
+			device, err := loopDevice(c.root+"/../script", os.O_RDWR)
+			must(err)
+			c.device = device
+		},
 		try: func() error {
-			must(unix.Mount("devpts", "/tmp", "devpts", 0, "ptmxmode=666"))
-			master, err := unix.Open("/tmp/ptmx", unix.O_RDWR|unix.O_NOCTTY, 0)
-			must(err)
-			must(unix.IoctlSetPointerInt(master, unix.TIOCSPTLCK, 0))
-			n, err := unix.IoctlGetInt(master, unix.TIOCGPTN)
-			must(err)
-			const slaves = 136 // major number, Documentation/admin-guide/devices.txt
-			must(unix.Mknod("/home/x.sh", unix.S_IFCHR|0o600, int(unix.Mkdev(slaves, uint32(n)))))
-			_, err = unix.Write(master, []byte("exit 42\n"))
-			must(err)
+			var st unix.Stat_t
+			must(unix.Stat(os.Getenv("DEVICE"), &st))
+			must(unix.Mknod("/home/x.sh", unix.S_IFBLK|0o600, int(st.Rdev)))
 			return execute("/bin/dash", "/home/x.sh")
 		}},
 	{name: "interpreter given a script through /proc/self/fd", op: "read-code", reason: "writable-layer",

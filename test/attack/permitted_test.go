@@ -162,8 +162,8 @@ var permitted = []*attack{
 	{name: "/var/run and a link to data replaced",
 		try: func() error {
 			must(os.Symlink("/run/other", "/var/run.new"))
-			must(os.Symlink("data2", "/opt/current.new"))
-			return errors.Join(os.Rename("/var/run.new", "/var/run"), os.Rename("/opt/current.new", "/opt/current"))
+			must(os.Symlink("data2", "/srv/current.new"))
+			return errors.Join(os.Rename("/var/run.new", "/var/run"), os.Rename("/srv/current.new", "/srv/current"))
 		}},
 	{name: "directory of data moved", op: "rename", reason: "guarded", layout: layout{overlay: "redirect_dir=on"},
 		try: func() error { return move("/opt/data", "/opt/moved") }},
@@ -182,6 +182,10 @@ var permitted = []*attack{
 			}
 			return errors.Join(append(errs, open("/dev/null", unix.O_WRONLY|unix.O_TRUNC))...)
 		}},
+	{name: "disk opened for writing (devices)", layout: layout{disk: true}, rules: func(r *enforce.Rules) { r.Devices = true },
+		try: func() error { return open(os.Getenv("DEVICE"), unix.O_RDWR) }},
+	{name: "disk opened for reading", layout: layout{disk: true},
+		try: func() error { return open(os.Getenv("DEVICE"), unix.O_RDONLY) }},
 	{name: "shared memory, semaphores and pipes",
 		try: func() error {
 			must(os.WriteFile("/dev/shm/x", make([]byte, 4096), 0o600))

@@ -86,8 +86,8 @@ var truncateAttacks = []*attack{
 		}},
 	{name: "file below emptied by a handle of it", op: "write", reason: "guarded",
 		try: func() error {
-			must(execute("/bin/fortytwo"))
-			return byHandle("/image/bin/fortytwo", unix.O_RDONLY|unix.O_TRUNC)
+			volume, handle := aVolume(), handleOf("/image/bin/fortytwo")
+			return judgedBelow(func(name string) error { return byHandle(volume, handle, unix.O_RDONLY|unix.O_TRUNC) })
 		}},
 }
 
@@ -104,19 +104,27 @@ func emptied(name string, err error) error {
 	return nil
 }
 
-// byHandle opens a file of the host by a handle, which can be guessed, through
-// a volume on the same filesystem.
-func byHandle(name string, flags int) error {
-	volume, err := unix.Open("/data", unix.O_RDONLY|unix.O_DIRECTORY, 0)
-	must(err)
-	var handle unix.FileHandle
+// handleOf gives the handle of a file of the host, which can be guessed.
+func handleOf(name string) (handle unix.FileHandle) {
 	must(onHost(func() (err error) {
 		handle, _, err = unix.NameToHandleAt(unix.AT_FDCWD, name, 0)
 		return err
 	}))
+	return handle
+}
+
+// byHandle opens it through a volume on the same filesystem.
+func byHandle(volume int, handle unix.FileHandle, flags int) error {
 	fd, err := unix.OpenByHandleAt(volume, handle, flags)
 	if err == nil {
 		must(unix.Close(fd))
 	}
 	return err
+}
+
+// aVolume is open, and stays so where the host's files are.
+func aVolume() int {
+	fd, err := unix.Open("/data", unix.O_RDONLY|unix.O_DIRECTORY, 0)
+	must(err)
+	return fd
 }

@@ -15,6 +15,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/asm"
@@ -89,10 +90,11 @@ func TestBootFlags(t *testing.T) {
 	for _, c := range []struct{ name, flags, ability, why, remedy string }{
 		{"sha1", "ima_hash=sha1", "SHA-256 file hashes", "hashes files with sha1", "boot with ima_hash=sha256"},
 		{"sha512", "ima_hash=sha512 ima_policy=critical_data|fail_securely", "SHA-256 file hashes", "hashes files with sha512", "boot with ima_hash=sha256"},
+		{"lockdown", "lockdown=confidentiality", "programs load", "lockdown is in mode confidentiality", "boot with lockdown=integrity"},
 		{"tcb", "ima_policy=critical_data|tcb", "fresh file hashes", "boot flag ima_policy=critical_data|tcb", "boot without ima_policy=critical_data|tcb"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			vm.Test(t, []vm.Kernel{"6.12"}, vm.Config{Append: c.flags}, func(t *testing.T, _ vm.Kernel) {
+			vm.Test(t, []vm.Kernel{"6.12"}, vm.Config{Append: c.flags, Timeout: 10 * time.Minute}, func(t *testing.T, _ vm.Kernel) {
 				p := probe()
 				p.refused(t, c.ability, c.why, c.remedy)
 				for _, a := range p.Abilities {
@@ -109,7 +111,7 @@ func TestBootFlags(t *testing.T) {
 // that the probe makes of the active modules is booted, and helps: on 6.1 the
 // kernel panics if it lacks integrity.
 func TestLSMFlag(t *testing.T) {
-	vm.Test(t, []vm.Kernel{"6.1", "6.18"}, vm.Config{Host: func(t vm.TB, c *vm.Config) {
+	vm.Test(t, []vm.Kernel{"6.1", "6.18"}, vm.Config{Timeout: 10 * time.Minute, Host: func(t vm.TB, c *vm.Config) {
 		first := *c
 		first.Args, first.Env = nil, []string{"STAGE=probe"}
 		first.Append = "lsm=landlock,lockdown,yama,integrity,apparmor"
@@ -135,7 +137,7 @@ func TestLSMFlag(t *testing.T) {
 
 // What changes under way: IMA's policy, sysctls, skipped programs.
 func TestUnfit(t *testing.T) {
-	vm.Test(t, []vm.Kernel{"6.12"}, vm.Config{Host: func(t vm.TB, c *vm.Config) {
+	vm.Test(t, []vm.Kernel{"6.12"}, vm.Config{Timeout: 10 * time.Minute, Host: func(t vm.TB, c *vm.Config) {
 		for in, from := range guestFiles() {
 			c.Files[in] = from
 		}

@@ -19,11 +19,12 @@ import (
 const (
 	manyImages     = 10
 	manyFiles      = 100_000 // of each image
+	manySizes      = 23_000  // that these have: 100,000 files of a Debian's /usr have 23,425
 	manyContainers = 500
-	memoryLimit    = 256 << 10 // KiB
+	memoryLimit    = 288 << 10 // KiB
 )
 
-// 500 containers of ten images with 100,000 files each fit in 256 MiB, and all
+// 500 containers of ten images with 100,000 files each fit in 288 MiB, and all
 // of it is given back with the last of them.
 func TestCapacity(t *testing.T) {
 	vm.Test(t, []vm.Kernel{"7.3"}, vm.Config{Memory: 2048, Host: bringImage, Timeout: 10 * time.Minute}, capacity)
@@ -123,11 +124,11 @@ func capacity(t *testing.T, k vm.Kernel) {
 
 // largeSet lists the image's files, and others as a large image would have.
 func largeSet(n int, files []enforce.File) enforce.Set {
-	set := enforce.Set{Name: fmt.Sprintf("registry.example/app%d@sha256:%064x", n, n), Digest: fmt.Sprintf("sha256:%064x", n)}
+	set := enforce.Set{Name: fmt.Sprintf("registry.example/app%d@sha256:%064x", n, n), Digest: fmt.Sprintf("sha256:%064x", n), Sizes: true}
 	set.Files = append(set.Files, files...)
 	for i := len(files); i < manyFiles; i++ {
 		path := fmt.Sprintf("/usr/share/application/%d/module%d.so", n, i)
-		set.Files = append(set.Files, enforce.File{Path: path, SHA256: sha256.Sum256([]byte(path)), Package: "deb application 1.0-1"})
+		set.Files = append(set.Files, enforce.File{Path: path, SHA256: sha256.Sum256([]byte(path)), Package: "deb application 1.0-1", Size: uint64(i % manySizes)})
 	}
 	return set
 }

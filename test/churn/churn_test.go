@@ -68,7 +68,7 @@ func makeImage() (files []enforce.File, err error) {
 			return err
 		}
 		b, err := os.ReadFile(name)
-		files = append(files, enforce.File{Path: strings.TrimPrefix(name, image), SHA256: sha256.Sum256(b), Package: "deb test 1"})
+		files = append(files, enforce.File{Path: strings.TrimPrefix(name, image), SHA256: sha256.Sum256(b), Size: uint64(len(b)), Package: "deb test 1"})
 		return err
 	})
 	return files, errors.Join(err, changedCopy(image+unlisted))

@@ -90,11 +90,11 @@ var imageFiles = []file{
 const control = "/bin/control"
 
 // listed are the contents of the image's list.
-var listed = map[[32]byte][]byte{}
+var listed [][]byte
 
 // makeImage writes the lower layer, where the player is already, and lists it.
 func makeImage() (enforce.Set, error) {
-	set := enforce.Set{Name: fmt.Sprintf("registry.example/app@sha256:%064x", 1), Digest: fmt.Sprintf("sha256:%064x", 1)}
+	set := enforce.Set{Name: fmt.Sprintf("registry.example/app@sha256:%064x", 1), Digest: fmt.Sprintf("sha256:%064x", 1), Sizes: true}
 	for _, dir := range []string{"bin", "lib", "opt", "home", "data", "mnt", "proc", "sys/fs/cgroup"} {
 		if err := os.MkdirAll(filepath.Join(image, dir), 0o755); err != nil {
 			return set, err
@@ -109,8 +109,8 @@ func makeImage() (enforce.Set, error) {
 	}
 	add := func(name string, content []byte) {
 		sum := sha256.Sum256(content)
-		listed[sum] = content
-		set.Files = append(set.Files, enforce.File{Path: name, SHA256: sum, Package: "deb test 1"})
+		listed = append(listed, content)
+		set.Files = append(set.Files, enforce.File{Path: name, SHA256: sum, Size: uint64(len(content)), Package: "deb test 1"})
 	}
 	add("/bin/player", b)
 	// So that what is newer than the image is told from it by its time.

@@ -21,8 +21,9 @@ import (
 type plan struct {
 	seed    uint64
 	rules   enforce.Rules
-	options string // of the overlay
-	judged  []string
+	options string   // of the overlay
+	judged  []string // run before
+	actors  int
 	steps   []step
 }
 
@@ -55,6 +56,7 @@ var ruleSets = []enforce.Rules{
 	{Interpreters: true},
 	{GuardAll: true},
 	{Mounts: []string{"/data"}},
+	{Mounts: []string{"/data"}},
 	{Soft: true, Mounts: []string{"/data"}},
 	{JIT: true, Mounts: []string{"/data"}},
 	{Soft: true, Interpreters: true, GuardAll: true},
@@ -83,8 +85,8 @@ func newPlan(seed uint64) plan {
 	p.rules.Enforce = g.r.IntN(8) != 0
 	p.options = g.pick("", "", "", ",redirect_dir=on", ",metacopy=on")
 	g.fds, g.places = 1+g.r.IntN(3), 1+g.r.IntN(3)
-	g.actors = []int{1, 1, 1, 2, 2, actors}[g.r.IntN(6)]
-	g.spawned = 1
+	g.actors = []int{1, 1, 1, 2, 2, mostActors}[g.r.IntN(6)]
+	p.actors, g.spawned = g.actors, 1
 	g.owned = g.some(1+g.r.IntN(3), "/home/a", "/home/b", "/home/c.sh", "/data/a", "/data/b", "/data/upper/a", "/data/upper/true", "/mnt/2/a")
 	g.shipped = g.some(1+g.r.IntN(3), "/bin/true", "/bin/wait", "/bin/large", "/bin/set-id", "/bin/script.sh", "/lib/lib.so.1", "/lib/module.py",
 		"/opt/unlisted", "/opt/plain", "/bin/link", "/bin/true")
@@ -105,36 +107,33 @@ func runnable(name string) bool {
 	return name == "/bin/true" || name == "/bin/large" || name == "/bin/set-id"
 }
 
-// focus chooses the kinds of steps. Those that run code are in most sequences.
+// focus chooses the kinds of steps: of a few groups half.
 func (g *gen) focus() {
-	n := 5 + g.r.IntN(12)
-	left := slices.Clone(kinds)
-	take := func(i int) {
-		g.kinds = append(g.kinds, left[i])
-		g.weights += left[i].weight
-		left = slices.Delete(left, i, i+1)
-	}
-	for _, name := range []string{"put", "run", "map a file executable"} {
-		if g.r.IntN(4) != 0 {
-			take(slices.IndexFunc(left, func(k kind) bool { return k.name == name }))
+	take := func(in int, from []kind) {
+		for _, k := range from {
+			if g.r.IntN(in) != 0 {
+				g.kinds = append(g.kinds, k)
+				g.weights += k.weight
+			}
 		}
 	}
-	for len(g.kinds) < n {
-		sum := 0
-		for _, k := range left {
-			sum += k.weight
-		}
-		at := g.r.IntN(sum)
-		i := slices.IndexFunc(left, func(k kind) bool { at -= k.weight; return at < 0 })
-		take(i)
+	take(6, common)
+	for _, i := range g.r.Perm(len(groups))[:1+g.r.IntN(3)] {
+		take(2, groups[i])
 	}
+	g.kinds = append(g.kinds, kind{"put", 1, common[0].calls}) // so that there is one
+	g.weights++
 }
 
 func (g *gen) step() step {
-	at := g.r.IntN(g.weights)
-	k := g.kinds[slices.IndexFunc(g.kinds, func(k kind) bool { at -= k.weight; return at < 0 })]
-	actor := g.r.IntN(g.spawned)
-	return step{actor: actor, kind: k.name, calls: k.calls(g), must: k.must, look: g.r.IntN(6) == 0}
+	s := step{actor: g.r.IntN(g.spawned), look: g.r.IntN(6) == 0}
+	from, at := g.kinds, g.r.IntN(g.weights)
+	if g.r.IntN(12) == 0 {
+		from, at, s.must = harmless, g.r.IntN(len(harmless)), true
+	}
+	k := from[slices.IndexFunc(from, func(k kind) bool { at -= k.weight; return at < 0 })]
+	s.kind, s.calls = k.name, k.calls(g)
+	return s
 }
 
 // spawn gives the number of a new actor.

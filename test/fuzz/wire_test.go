@@ -25,13 +25,14 @@ const (
 	callJump                 // address
 	callRing                 // opcode, fd, addr, len, off, flags: done by io_uring
 	callPin                  // addr, len: io_uring holds the pages
+	callGrow                 // bytes: the heap by so many
 
 	runVfork = 1 // how: with vfork
 	runOn    = 2 // how: without waiting for the program's end
 
 	pipeOut, pipeIn, source = 40, 41, 42 // descriptors that every player has
 
-	actors = 4
+	mostActors = 4
 )
 
 // call is a system call: its arguments are numbers, or what the kernel gets
@@ -121,8 +122,8 @@ func (c call) line() string {
 type player struct {
 	cmd    *exec.Cmd
 	pid    int
-	to     [actors]*os.File
-	from   [actors]*os.File
+	to     []*os.File // of each actor
+	from   []*os.File
 	exited chan struct{}
 }
 
@@ -130,8 +131,8 @@ type player struct {
 // or of the kernel, never a finding about the verifier.
 var errPlayer = errors.New("player")
 
-// startPlayer starts the player in the container.
-func startPlayer(root, cgroup string) (*player, error) {
+// startPlayer starts the player in the container, for so many actors.
+func startPlayer(root, cgroup string, actors int) (*player, error) {
 	dir, err := os.Open(cgroup)
 	if err != nil {
 		return nil, err
@@ -139,7 +140,7 @@ func startPlayer(root, cgroup string) (*player, error) {
 	defer dir.Close()
 	p := &player{exited: make(chan struct{})}
 	var theirs []*os.File
-	for i := range actors {
+	for range actors {
 		r, to, err := os.Pipe()
 		if err != nil {
 			return nil, err
@@ -148,7 +149,7 @@ func startPlayer(root, cgroup string) (*player, error) {
 		if err != nil {
 			return nil, err
 		}
-		p.to[i], p.from[i] = to, from
+		p.to, p.from = append(p.to, to), append(p.from, from)
 		theirs = append(theirs, r, w)
 	}
 	p.cmd = exec.Command("/bin/player")
@@ -179,7 +180,7 @@ func (p *player) play(actor int, calls []call) ([]int64, error) {
 		return nil, p.gone(err)
 	}
 	b := make([]byte, 8*len(calls))
-	if err := p.from[actor].SetReadDeadline(time.Now().Add(20 * time.Second)); err != nil {
+	if err := p.from[actor].SetReadDeadline(time.Now().Add(time.Minute)); err != nil {
 		return nil, err
 	}
 	if _, err := io.ReadFull(p.from[actor], b); err != nil {
@@ -208,7 +209,7 @@ func (p *player) end() {
 		unix.Kill(pid, unix.SIGKILL)
 	}
 	<-p.exited
-	for i := range actors {
+	for i := range p.to {
 		p.to[i].Close()
 		p.from[i].Close()
 	}

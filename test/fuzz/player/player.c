@@ -29,6 +29,7 @@ enum {
 	CALL,	       /* address */
 	URING,	       /* opcode, fd, addr, len, off, flags */
 	PIN,	       /* addr, len */
+	GROW,	       /* bytes: the heap by so many */
 };
 
 enum { RUN_VFORK = 1, RUN_ON = 2 }; /* how: with vfork; without waiting for its end */
@@ -234,6 +235,9 @@ static long perform(long actor, struct call *c)
 		break;
 	case PIN:
 		return pin(rings + actor, a);
+	case GROW:
+		ret = sys(__NR_brk, 0, 0, 0, 0, 0, 0);
+		return sys(__NR_brk, ret + a[0], 0, 0, 0, 0, 0) == ret + (long)a[0] ? 0 : -12 /* ENOMEM */;
 	default:
 		ret = sys(c->nr, a[0], a[1], a[2], a[3], a[4], a[5]);
 	}
