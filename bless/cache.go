@@ -31,7 +31,7 @@ import (
 
 // recordVersion changes when the records, or what bless makes of a layer, change:
 // TestResultIsTheSameEverywhere tells.
-const recordVersion = 3
+const recordVersion = 4
 
 // Cache is a directory of blessed layers, shared by runs at the same time.
 type Cache struct{ dir string }

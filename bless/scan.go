@@ -18,6 +18,7 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"github.com/sbom-bless/sbom-bless/internal/code"
 	"github.com/sbom-bless/sbom-bless/tree"
 	"github.com/sbom-bless/sbom-bless/xattr"
 )
@@ -323,21 +324,12 @@ func (c *content) fill(f *tree.File) {
 	}
 }
 
-// codeSuffixes are those of files that an interpreter or a loader runs though
-// they need no x bit.
-var codeSuffixes = map[string]bool{
-	".so": true, ".ko": true, ".py": true, ".pyc": true, ".pyo": true, ".pl": true, ".pm": true, ".rb": true, ".php": true,
-	".js": true, ".mjs": true, ".cjs": true, ".node": true, ".wasm": true, ".lua": true, ".tcl": true, ".r": true,
-	".sh": true, ".bash": true, ".zsh": true, ".jar": true, ".war": true, ".class": true, ".dex": true,
-	".dll": true, ".exe": true, ".ps1": true, ".el": true, ".elc": true, ".beam": true,
-}
-
 // isCode tells whether f counts as code: an x bit, ELF, "#!", or a known
 // suffix, also with a version behind it (libc.so.6).
 func (c *content) isCode(f *tree.File) bool {
 	if f.Mode&0o111 != 0 || bytes.HasPrefix(c.head, []byte("\x7fELF")) || bytes.HasPrefix(c.head, []byte("#!")) {
 		return true
 	}
-	base := strings.ToLower(path.Base(f.Name))
-	return codeSuffixes[path.Ext(base)] || strings.Contains(base, ".so.")
+	base := path.Base(f.Name)
+	return code.IsSuffix(path.Ext(base)) || strings.Contains(strings.ToLower(base), ".so.")
 }

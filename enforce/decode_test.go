@@ -10,6 +10,8 @@ import (
 	"errors"
 	"strings"
 	"testing"
+
+	"github.com/sbom-bless/sbom-bless/internal/code"
 )
 
 func record(r blessEvent) []byte {
@@ -126,7 +128,7 @@ func TestNames(t *testing.T) {
 			t.Errorf("counter %d has no name", i)
 		}
 	}
-	for _, s := range Suffixes {
+	for _, s := range code.Suffixes() {
 		if len(s) > len(blessNameKey{}.Text) || s[0] != '.' {
 			t.Errorf("suffix %q does not fit", s)
 		}

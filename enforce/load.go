@@ -257,7 +257,7 @@ func (e *Enforcer) loadPinned(spec *ebpf.CollectionSpec) error {
 	defer unlock()
 	all, err := e.openMaps(spec)
 	if errors.Is(err, fs.ErrPermission) {
-		if err = e.takeOver(); err == nil {
+		if err = takeOver(o.Pins); err == nil {
 			all, err = e.openMaps(spec)
 		}
 	}
@@ -464,8 +464,8 @@ func (e *Enforcer) openMaps(spec *ebpf.CollectionSpec) (all bool, err error) {
 
 // takeOver makes this executable the agent in the place of an older version,
 // which the programs report.
-func (e *Enforcer) takeOver() error {
-	agents, err := ebpf.LoadPinnedMap(filepath.Join(e.options.Pins, "maps", "agents"), nil)
+func takeOver(pins string) error {
+	agents, err := ebpf.LoadPinnedMap(filepath.Join(pins, "maps", "agents"), nil)
 	if err != nil {
 		return fmt.Errorf("map agents: %w", err)
 	}

@@ -23,13 +23,9 @@ import (
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/link"
 	"golang.org/x/sys/unix"
-)
 
-// Suffixes of files that interpreters read; at most eight bytes with the dot.
-var Suffixes = []string{
-	".sh", ".bash", ".py", ".pyc", ".pl", ".pm", ".rb", ".js", ".mjs", ".cjs", ".php", ".phar",
-	".lua", ".jar", ".class", ".war", ".tcl", ".awk", ".R", ".so", ".ko",
-}
+	"github.com/sbom-bless/sbom-bless/internal/code"
+)
 
 // What the names of directories say to the guard of symbolic links (FHS 3.0, and what images
 // add to it): where programs and libraries are, and what is meant to change.
@@ -41,7 +37,7 @@ var (
 // fillNames tells the programs what names mean to the guard.
 func (e *Enforcer) fillNames() error {
 	for meaning, names := range map[blessNameMeaning][]string{
-		blessNameMeaningNAME_SUFFIX: Suffixes,
+		blessNameMeaningNAME_SUFFIX: code.Suffixes(),
 		blessNameMeaningNAME_CODE:   codeDirectories,
 		blessNameMeaningNAME_DATA:   dataDirectories,
 	} {

@@ -20,7 +20,7 @@ import (
 	"golang.org/x/sync/singleflight"
 
 	"github.com/sbom-bless/sbom-bless/attest"
-	"github.com/sbom-bless/sbom-bless/attest/embedded"
+	"github.com/sbom-bless/sbom-bless/attest/locate"
 	"github.com/sbom-bless/sbom-bless/enforce"
 	"github.com/sbom-bless/sbom-bless/policy"
 	"github.com/sbom-bless/sbom-bless/transport"
@@ -69,89 +69,108 @@ func (a *Attested) List(ctx context.Context, c *Container) (List, error) {
 	}
 }
 
-// list asks the store, then each source. The first attestation that counts wins;
-// without one, the reason is that of the source that knew most.
+// list asks what is kept, then each source, in the order of the policy.
 func (a *Attested) list(ctx context.Context, c *Container, subject v1.Hash) (List, error) {
 	kept := transport.OpenDir(filepath.Join(a.Store, "attestations", subject.Hex))
-	list, err := a.verify(ctx, kept, c.image(), subject)
-	if manifest, e := kept.Describe(subject); err != nil && e == nil {
-		list, err = a.open(ctx, kept, c.image(), manifest)
-	}
+	q := locate.Query{Image: v1.Descriptor{Digest: subject}, Trust: a.Trust, FilesOnly: true, Layers: true}
+	found, err := a.fromKept(ctx, kept, q)
 	if err == nil {
 		now := time.Now()
 		a.unkept(os.Chtimes(kept.Path(), now, now)) // by which clean finds those not in use
-		return list, nil
-	}
-	worst := &Unblessed{ReasonNoAttestation, fmt.Errorf("no place that the policy names has an attestation of %s", subject)}
-	if c.Image == "" {
-		worst.Err = fmt.Errorf("%w, and a digest alone says no registry\nhint: write NAME@%s in \"join\"", worst.Err, subject)
-	}
-	for _, s := range a.Sources {
-		list, err := a.from(ctx, s, c, subject, kept)
-		if err == nil {
-			return list, nil
+	} else {
+		var places []locate.Place
+		for _, s := range a.Sources {
+			places = append(places, source{a, s, c, kept})
 		}
-		if u := explain(err, s); slices.Index(severity, u.Reason) > slices.Index(severity, worst.Reason) {
-			worst = u
-		}
+		found, err = locate.First(ctx, places, q)
 	}
-	return List{}, worst
+	switch {
+	case err == nil:
+		return listOf(c.image(), found.Verified)
+	case locate.Rank(err) == locate.RankNone && c.Image == "":
+		err = fmt.Errorf("%w, and a digest alone says no registry\nhint: write NAME@%s in \"join\"", err, subject)
+	}
+	return List{}, &Unblessed{reasons[locate.Rank(err)], err}
 }
 
-// severity orders reasons by how much they tell.
-var severity = []string{ReasonNoAttestation, ReasonUnreachable, ReasonDamaged, ReasonUntrusted}
+// reasons are the codes of locate's ranks.
+var reasons = [...]string{
+	locate.RankNone: ReasonNoAttestation, locate.RankUnreachable: ReasonUnreachable,
+	locate.RankDamaged: ReasonDamaged, locate.RankUntrusted: ReasonUntrusted,
+}
 
-func explain(err error, s policy.Source) *Unblessed {
+// fromKept asks the directory that keeps what came from a registry or from the image itself.
+func (a *Attested) fromKept(ctx context.Context, kept *transport.Dir, q locate.Query) (locate.Found, error) {
+	places := locate.Places(kept.Path(), kept)
+	manifest, err := kept.Describe(q.Image.Digest)
+	if err == nil {
+		q.Image = manifest
+	} else {
+		places = places[:1] // nothing of the image is kept
+	}
+	return locate.First(ctx, places, q)
+}
+
+// source is a place that the policy names.
+type source struct {
+	*Attested
+	policy.Source
+	c    *Container
+	kept *transport.Dir
+}
+
+// Find asks the source, and says in an error which one it is.
+func (s source) Find(ctx context.Context, q locate.Query) (locate.Found, error) {
+	found, err := s.from(ctx, q)
+	if err == nil {
+		return found, nil
+	}
 	var network net.Error
-	reason := ReasonDamaged
-	switch {
-	case errors.Is(err, attest.ErrNone):
-		reason = ReasonNoAttestation
-	case errors.Is(err, attest.ErrUntrusted):
-		reason = ReasonUntrusted
-	case errors.Is(err, errNotConnected),
-		s.Kind == policy.Registry && (errors.As(err, &network) || errors.Is(err, errRegistry) || errors.Is(err, context.DeadlineExceeded)):
-		reason = ReasonUnreachable
+	if locate.Rank(err) == locate.RankDamaged && (errors.Is(err, errNotConnected) ||
+		s.Kind == policy.Registry && (errors.As(err, &network) || errors.Is(err, errRegistry) || errors.Is(err, context.DeadlineExceeded))) {
+		err = fmt.Errorf("%w: %w", locate.ErrUnreachable, err)
 	}
 	place := string(s.Kind)
 	if s.Path != "" {
 		place += " " + s.Path
 	}
-	return &Unblessed{reason, fmt.Errorf("%s: %w", place, err)}
+	return found, fmt.Errorf("%s: %w", place, err)
 }
 
 // errRegistry is wrapped by errors of a registry that answers, but not with what
 // was asked for.
 var errRegistry = errors.New("the registry does not give it")
 
-// from asks one source. What a registry or an image gives takes the place of what is kept
+// from asks the source. What a registry or an image gives takes the place of what is kept
 // when it is verified, not before.
-func (a *Attested) from(ctx context.Context, s policy.Source, c *Container, subject v1.Hash, kept *transport.Dir) (list List, err error) {
+func (s source) from(ctx context.Context, q locate.Query) (found locate.Found, err error) {
+	a, c, kept := s.Attested, s.c, s.kept
 	var k keeping
 	switch s.Kind {
 	case policy.Directory:
-		return a.verify(ctx, transport.OpenDir(s.Path), c.image(), subject)
+		return locate.Beside{Name: locate.Directory, Store: transport.OpenDir(s.Path)}.Find(ctx, q)
 	case policy.Embedded:
 		if c.content == nil && c.Runtime == "containerd" {
-			return List{}, errNotConnected // not yet, after a restart: the next scan brings it
+			return found, errNotConnected // not yet, after a restart: the next scan brings it
 		}
 		if c.content == nil {
 			who := c.Runtime + " does not keep images as they were"
 			if c.Runtime == "" {
 				who = "a joined image is not at hand"
 			}
-			return List{}, fmt.Errorf("%s: %w", who, attest.ErrNone)
+			return found, fmt.Errorf("%s: %w", who, attest.ErrNone)
 		}
 		k.Fetcher = c.content
 		k.err = a.fresh(&k)
-		list, err = a.open(ctx, &k, c.image(), c.manifest)
+		q.Image = c.manifest
+		found, err = locate.Within{Content: &k}.Find(ctx, q)
 	case policy.Registry:
 		k.err = a.fresh(&k)
-		list, err = a.ask(ctx, c, subject, &k)
+		found, err = askRegistry(ctx, c, q, &k)
 	}
 	if err != nil {
 		a.unkept(k.drop())
-		return List{}, err
+		return found, err
 	}
 	if k.err == nil {
 		k.err = errors.Join(k.to.Commit(ctx), k.to.Close())
@@ -161,10 +180,10 @@ func (a *Attested) from(ctx context.Context, s policy.Source, c *Container, subj
 	}
 	if k.err != nil {
 		a.unkept(errors.Join(k.err, k.drop()))
-		return list, nil
+		return found, nil
 	}
 	a.unkept(a.clean())
-	return list, nil
+	return found, nil
 }
 
 // fresh makes a directory to keep things in. One that a crash leaves goes with those that
@@ -187,45 +206,30 @@ func (a *Attested) unkept(err error) {
 	}
 }
 
-// ask asks the registry of the image.
-func (a *Attested) ask(ctx context.Context, c *Container, subject v1.Hash, k *keeping) (List, error) {
+// askRegistry asks the registry of the image.
+func askRegistry(ctx context.Context, c *Container, q locate.Query, k *keeping) (locate.Found, error) {
 	if c.Image == "" {
-		return List{}, fmt.Errorf("%s is joined without the name of a registry: %w", subject, attest.ErrNone)
+		return locate.Found{}, fmt.Errorf("%s is joined without the name of a registry: %w", q.Image.Digest, attest.ErrNone)
 	}
 	src, err := transport.Open(ctx, "docker://"+c.image(), transport.Options{})
 	if err != nil {
-		return List{}, fmt.Errorf("%w: %w", errRegistry, err)
+		return locate.Found{}, fmt.Errorf("%w: %w", errRegistry, err)
 	}
 	defer src.Close()
 	store, ok := src.(transport.ReadStore)
 	if !ok {
-		return List{}, fmt.Errorf("%s is in no registry", c.Image)
+		return locate.Found{}, fmt.Errorf("%s is in no registry", c.Image)
 	}
 	marked := registry{store}
 	k.Fetcher = marked
-	return a.verify(ctx, keepingStore{k, marked}, c.image(), subject)
+	return locate.Beside{Name: locate.Referrers, Store: keepingStore{k, marked}}.Find(ctx, q)
 }
 
-// verify reads attestations that are beside the image.
-func (a *Attested) verify(ctx context.Context, store transport.ReadStore, image string, subject v1.Hash) (List, error) {
-	v, err := attest.VerifyFiles(ctx, store, subject, a.Trust)
-	return listOf(image, v, err)
-}
-
-// open reads those that are in it.
-func (a *Attested) open(ctx context.Context, content transport.Fetcher, image string, manifest v1.Descriptor) (List, error) {
-	v, err := embedded.Files(ctx, content, manifest, a.Trust)
-	return listOf(image, v, err)
-}
-
-func listOf(image string, v *attest.Verified, err error) (List, error) {
-	if err != nil {
-		return List{}, err
-	}
-	list := List{Set: Set(image, v)}
+func listOf(image string, v *attest.Verified) (list List, err error) {
+	list.Set = Set(image, v)
 	if v.Blessing.Created != "" {
 		if list.Blessed, err = time.Parse(time.RFC3339, v.Blessing.Created); err != nil {
-			return List{}, fmt.Errorf("blessing: %w", err)
+			return List{}, &Unblessed{ReasonDamaged, fmt.Errorf("blessing: %w", err)}
 		}
 	}
 	return list, nil

@@ -200,7 +200,8 @@ func TestFromHook(t *testing.T) {
 			"io.container.manager": "cri-o", "io.kubernetes.cri-o.Labels": `{"io.kubernetes.pod.namespace":"shop","io.kubernetes.container.name":"front","team":"red"}`,
 		}, Container{Runtime: "cri-o", Name: "front", Namespace: "shop", Image: "registry.example/app:2", Digest: "sha256:1111"}},
 		{"plain", "rootfs", map[string]string{AnnotationImage: "r/app@sha256:22"}, Container{Runtime: "oci", Name: "plain", Image: "r/app", Digest: "sha256:22"}},
-		{"bare", "rootfs", nil, Container{Runtime: "oci", Name: "bare", Problem: "no image store knows it, and annotation org.sbom-bless.image does not name NAME@sha256:…"}},
+		{"old", "rootfs", map[string]string{annotationImageOld: "r/app@sha256:22"}, Container{Runtime: "oci", Name: "old", Image: "r/app", Digest: "sha256:22"}},
+		{"bare", "rootfs", nil, Container{Runtime: "oci", Name: "bare", Problem: "no image store knows it, and annotation dev.sbom-bless.image does not name NAME@sha256:…"}},
 	} {
 		state := &specs.State{ID: c.id, Pid: os.Getpid(), Bundle: bundle(t, c.rootfs, specs.Spec{Annotations: c.annotations})}
 		got, err := fromHook(t.Context(), state, nil)

@@ -5,6 +5,7 @@
 package node
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -21,7 +22,10 @@ import (
 
 // AnnotationImage names, in the config.json of a bundle that no image store knows, the
 // image that it was made of: NAME@sha256:….
-const AnnotationImage = "org.sbom-bless.image"
+const AnnotationImage = "dev.sbom-bless.image"
+
+// annotationImageOld is how it was named before; it is read for one release more.
+const annotationImageOld = "org.sbom-bless.image"
 
 // fromHook makes a container of what an OCI runtime tells a createRuntime hook (runtime
 // specification 1.0.2, "Creating" state): its state, and the bundle that names.
@@ -57,7 +61,7 @@ func fromHook(ctx context.Context, state *specs.State, containerd *Containerd) (
 		fromPod(root, &c)
 		return c, nil
 	}
-	c.Image, c.Digest, _ = strings.Cut(c.Labels[AnnotationImage], "@")
+	c.Image, c.Digest, _ = strings.Cut(cmp.Or(c.Labels[AnnotationImage], c.Labels[annotationImageOld]), "@")
 	if c.Digest == "" {
 		c.Problem = fmt.Sprintf("no image store knows it, and annotation %s does not name NAME@sha256:…", AnnotationImage)
 	}

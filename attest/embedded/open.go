@@ -146,21 +146,6 @@ func (a *Attestations) Check(p *attest.Predicate) error {
 	return nil
 }
 
-// Files is what a node asks: what does a trusted key say of the files of the image with this manifest, which
-// a runtime resolved? Content may be a registry or the runtime's own store. It is
-// Open, attest.VerifyFiles and Check.
-func Files(ctx context.Context, content transport.Fetcher, manifest v1.Descriptor, trust attest.Trust) (*attest.Verified, error) {
-	a, err := Open(ctx, content, manifest)
-	if err != nil {
-		return nil, err
-	}
-	v, err := attest.VerifyFiles(ctx, a, a.Image.Digest, trust)
-	if err != nil {
-		return nil, err
-	}
-	return v, a.Check(&v.Blessing)
-}
-
 // unpacked is the layer as its tar tells it. It is the xattr.Handler of the scan.
 type unpacked struct {
 	diffID v1.Hash

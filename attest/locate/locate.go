@@ -28,7 +28,7 @@ const (
 )
 
 // ErrUnreachable is wrapped by errors of a place that gives no answer now and may give one later.
-var ErrUnreachable = errors.New("the place gives no answer")
+var ErrUnreachable = errors.New("no answer")
 
 // Query is what is asked of each place.
 type Query struct {
@@ -140,7 +140,7 @@ func First(ctx context.Context, places []Place, q Query) (Found, error) {
 		switch {
 		case err == nil:
 			return f, nil
-		case ctx.Err() != nil:
+		case errors.Is(ctx.Err(), context.Canceled):
 			return Found{}, ctx.Err()
 		case Rank(err) > Rank(worst):
 			worst = err

@@ -32,11 +32,20 @@ static __always_inline __u32 listed(struct facts *f)
 }
 
 /*
+ * evidence is what signature_of hands to the kernel. It lives as long as the hook, so that no
+ * other variable takes its place on the stack: 6.12 and 6.18 let no helper write where a
+ * dynptr was.
+ */
+struct evidence {
+	struct bpf_dynptr room, value, statement;
+};
+
+/*
  * signature_of has the kernel verify the file's security.bpf.bless over its
  * digest. What was verified once with a keyring is good for every file of
  * that content.
  */
-static __always_inline __u32 signature_of(struct facts *f, struct file *file, __s32 serial)
+static __always_inline __u32 signature_of(struct facts *f, struct file *file, struct evidence *e, __s32 serial)
 {
 	struct signed_digest key = { .keyring = serial };
 	struct signature *s;
@@ -58,25 +67,25 @@ static __always_inline __u32 signature_of(struct facts *f, struct file *file, __
 		f->error = -ENOMEM;
 		return REASON_NOT_SIGNED;
 	}
-	bpf_dynptr_from_mem(s->value, sizeof(s->value), 0, &f->room);
-	n = bpf_get_file_xattr(file, "security.bpf.bless", &f->room);
+	bpf_dynptr_from_mem(s->value, sizeof(s->value), 0, &e->room);
+	n = bpf_get_file_xattr(file, "security.bpf.bless", &e->room);
 	if (n <= 0 || n > SIGNATURE_LEN) {
 		f->error = n;
 		return REASON_NOT_SIGNED;
 	}
-	bpf_dynptr_from_mem(s->value, n, 0, &f->value);
+	bpf_dynptr_from_mem(s->value, n, 0, &e->value);
 	__builtin_memset(&s->statement, 0, sizeof(s->statement));
 	__builtin_memcpy(s->statement.magic, "sbom-bless file", sizeof(s->statement.magic));
 	s->statement.version = 1;
 	s->statement.hash_algo = HASH_ALGO_SHA256;
 	__builtin_memcpy(s->statement.digest, f->digest, sizeof(f->digest));
-	bpf_dynptr_from_mem(&s->statement, sizeof(s->statement), 0, &f->statement);
+	bpf_dynptr_from_mem(&s->statement, sizeof(s->statement), 0, &e->statement);
 	keys = bpf_lookup_user_key(serial, 0);
 	if (!keys) {
 		f->error = -ENOKEY;
 		return REASON_BAD_SIGNATURE;
 	}
-	f->error = bpf_verify_pkcs7_signature(&f->statement, &f->value, keys);
+	f->error = bpf_verify_pkcs7_signature(&e->statement, &e->value, keys);
 	bpf_key_put(keys);
 	if (f->error)
 		return REASON_BAD_SIGNATURE;
@@ -95,14 +104,14 @@ static __always_inline bool expected(struct facts *f, __u64 size)
 }
 
 /* decide says whether content of this digest is good; f->digest is known. */
-static __always_inline __u32 decide(struct facts *f, struct file *file, struct judged *now)
+static __always_inline __u32 decide(struct facts *f, struct file *file, struct evidence *e, struct judged *now)
 {
 	__u32 reason = REASON_ALLOWED;
 
 	if (f->domain->flags & DOMAIN_LISTED)
 		reason = listed(f);
 	if (!reason && f->domain->flags & DOMAIN_SIGNED)
-		reason = signature_of(f, file, now->keyring);
+		reason = signature_of(f, file, e, now->keyring);
 	return reason;
 }
 
@@ -133,7 +142,7 @@ static __always_inline __u32 measure(struct facts *f, struct file *file, struct 
  * what came of it for as long as the rules and lists are the same: so a file is hashed
  * once, a bad one too.
  */
-static __always_inline __u32 judge(struct facts *f, struct file *file)
+static __always_inline __u32 judge(struct facts *f, struct file *file, struct evidence *e)
 {
 	struct inode *inode = file->f_inode;
 	struct settings *set = settings();
@@ -183,7 +192,7 @@ static __always_inline __u32 judge(struct facts *f, struct file *file)
 	else
 		reason = measure(f, file, &s, &now);
 	if (!reason) {
-		now.reason = decide(f, file, &now);
+		now.reason = decide(f, file, e, &now);
 		now.file = f->file;
 		/* Who wrote while it was hashed, or got in before the guard, is seen here. */
 		reason = provenance(f, inode, &s);

@@ -23,6 +23,7 @@ import (
 
 	"github.com/sbom-bless/sbom-bless/attest"
 	"github.com/sbom-bless/sbom-bless/attest/embedded"
+	"github.com/sbom-bless/sbom-bless/attest/locate"
 	"github.com/sbom-bless/sbom-bless/internal/testimage"
 	"github.com/sbom-bless/sbom-bless/key"
 	"github.com/sbom-bless/sbom-bless/transport"
@@ -252,7 +253,7 @@ func TestEmbeddedAttestationsHoldForNothingElse(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			v, err := embedded.Files(context.Background(), transport.OpenDir(dir), manifest, trust)
+			v, err := locate.Within{Content: transport.OpenDir(dir)}.Find(context.Background(), locate.Query{Image: manifest, Trust: trust, FilesOnly: true, Layers: true})
 			switch {
 			case c.want == "" && (err != nil || v.Files.Len() != 5):
 				t.Errorf("%v", err)
@@ -264,7 +265,7 @@ func TestEmbeddedAttestationsHoldForNothingElse(t *testing.T) {
 			}
 		})
 	}
-	if _, err := embedded.Files(context.Background(), transport.OpenDir("blessed"), describeTop(t, "blessed"), attest.Trust{}); !errors.Is(err, attest.ErrUntrusted) {
+	if _, err := (locate.Within{Content: transport.OpenDir("blessed")}).Find(context.Background(), locate.Query{Image: describeTop(t, "blessed")}); !errors.Is(err, attest.ErrUntrusted) {
 		t.Errorf("without a key: %v", err)
 	}
 }

@@ -282,7 +282,7 @@ func withHook(t *testing.T, c *containers, a *agent, digest string) {
 		process := spec["process"].(map[string]any)
 		process["terminal"] = false
 		process["args"] = []string{"/usr/bin/dash", "-c", intrusions[0].command + "; " + control}
-		spec["annotations"] = map[string]string{"org.sbom-bless.image": image}
+		spec["annotations"] = map[string]string{"dev.sbom-bless.image": image}
 		spec["hooks"] = map[string]any{"createRuntime": []any{map[string]any{"path": product, "args": []string{"sbom-bless", "enforce", "hook"}}}}
 		b, err := json.Marshal(spec)
 		must(err)
