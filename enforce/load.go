@@ -198,6 +198,9 @@ func (e *Enforcer) attach(spec *ebpf.CollectionSpec, maps map[string]*ebpf.Map, 
 			e.maps[name] = coll.DetachMap(name)
 		}
 	}
+	if err := e.fillNames(); err != nil {
+		return err
+	}
 	for name, p := range coll.Programs {
 		if p.Type() != ebpf.LSM {
 			continue
@@ -283,7 +286,11 @@ func (e *Enforcer) loadPinned(spec *ebpf.CollectionSpec) error {
 		if m.IsPinned() {
 			continue
 		}
-		if err := m.Pin(filepath.Join(maps, name)); err != nil {
+		pin := filepath.Join(maps, name)
+		if err := os.Remove(pin); err != nil && !errors.Is(err, fs.ErrNotExist) { // one of another version
+			return err
+		}
+		if err := m.Pin(pin); err != nil {
 			return fmt.Errorf("pin %s: %w", name, err)
 		}
 	}
@@ -296,7 +303,22 @@ func (e *Enforcer) loadPinned(spec *ebpf.CollectionSpec) error {
 	if err := e.arm(); err != nil {
 		return err
 	}
-	return e.dropOthers(progs)
+	return errors.Join(e.dropOthers(progs), e.dropMaps(spec))
+}
+
+// dropMaps unpins the maps that only another version had.
+func (e *Enforcer) dropMaps(spec *ebpf.CollectionSpec) error {
+	maps, err := os.ReadDir(filepath.Join(e.options.Pins, "maps"))
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for _, m := range maps {
+		if spec.Maps[m.Name()] == nil {
+			errs = append(errs, os.Remove(filepath.Join(e.options.Pins, "maps", m.Name())))
+		}
+	}
+	return errors.Join(errs...)
 }
 
 // openLinks takes the links that are pinned, so that they stay when their pins go.
@@ -399,8 +421,15 @@ func (e *Enforcer) guardMap(m *ebpf.Map, object blessObject) error {
 	return nil
 }
 
+// passing are the maps whose content a version with another shape of them does without: files
+// are judged again, counters begin anew, the rest the agent fills at each start.
+var passing = []string{
+	"near", "inodes", "copies", "signed_digests", "verdicts", "recent", "budgets", "events", "counters", "names", "places",
+}
+
 // openMaps opens the pinned maps and checks that they have the shape that the
-// programs expect. all tells that none is missing: an older version may have fewer.
+// programs expect. all tells that none is missing: an older version may have fewer, or
+// others in their place.
 func (e *Enforcer) openMaps(spec *ebpf.CollectionSpec) (all bool, err error) {
 	all = true
 	for name, ms := range spec.Maps {
@@ -417,8 +446,16 @@ func (e *Enforcer) openMaps(spec *ebpf.CollectionSpec) (all bool, err error) {
 		case err != nil:
 			return false, fmt.Errorf("map %s: %w", name, err)
 		}
+		err = ms.Compatible(m)
+		if err != nil && slices.Contains(passing, name) {
+			all = false
+			if err := m.Close(); err != nil {
+				return false, err
+			}
+			continue
+		}
 		e.maps[name] = m
-		if err := ms.Compatible(m); err != nil {
+		if err != nil {
 			return false, fmt.Errorf("map %s is of another version: %w\nhint: run `sbom-bless enforce unload` with the version that loaded it", name, err)
 		}
 	}

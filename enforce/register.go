@@ -34,6 +34,26 @@ var (
 	dataDirectories = []string{"etc", "var", "run", "srv", "tmp", "dev", "mnt", "media", "home", "root", "data"}
 )
 
+// fillNames tells the programs what names mean to the guard.
+func (e *Enforcer) fillNames() error {
+	for meaning, names := range map[blessNameMeaning][]string{
+		blessNameMeaningNAME_SUFFIX: code.Suffixes(),
+		blessNameMeaningNAME_CODE:   codeDirectories,
+		blessNameMeaningNAME_DATA:   dataDirectories,
+	} {
+		for _, s := range names {
+			var key blessNameKey
+			for i := range s {
+				key.Text[i] = int8(s[i])
+			}
+			if err := e.maps["names"].Put(key, uint8(meaning)); err != nil {
+				return fmt.Errorf("names: %w", err)
+			}
+		}
+	}
+	return nil
+}
+
 // Add puts the container d under the set and gives its id; with trust keyring
 // no file of the set counts, only its name. The tasks that are
 // in its cgroup already are labelled; what they have mapped is not judged again.
@@ -89,21 +109,6 @@ func (e *Enforcer) register(d *Domain, rules blessDomain, mounts []uint32) error
 	for _, dev := range mounts {
 		if err := e.maps["mounts"].Put(blessMountKey{Domain: d.ID, Dev: dev}, uint8(1)); err != nil {
 			return fmt.Errorf("mounts: %w", err)
-		}
-	}
-	for meaning, names := range map[blessNameMeaning][]string{
-		blessNameMeaningNAME_SUFFIX: code.Suffixes(),
-		blessNameMeaningNAME_CODE:   codeDirectories,
-		blessNameMeaningNAME_DATA:   dataDirectories,
-	} {
-		for _, s := range names {
-			var key blessNameKey
-			for i := range s {
-				key.Text[i] = int8(s[i])
-			}
-			if err := e.maps["names"].Put(key, uint8(meaning)); err != nil {
-				return fmt.Errorf("names: %w", err)
-			}
 		}
 	}
 	if err := e.remember(*d); err != nil {

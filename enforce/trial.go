@@ -127,8 +127,11 @@ func tryHooks() (lsm, hash error) {
 	if asked == 0 {
 		return notAsked(ran), errNotTried
 	}
-	if !errors.Is(ran, unix.EPERM) {
-		lsm = fmt.Errorf("a program's denial is not heeded (%v): %w", ran, ErrNotSupported)
+	switch {
+	case ran == nil:
+		lsm = fmt.Errorf("a program's denial is not heeded: %w", ErrNotSupported)
+	case !errors.Is(ran, unix.EPERM):
+		lsm = fmt.Errorf("a program's denial gives another error: %w: %w", ran, ErrNotSupported)
 	}
 	return lsm, hashError(algorithm)
 }

@@ -52,7 +52,11 @@ var operations = []operation{
 	{"stat", "/opt/plain", 500},
 	{"write", "/home/file", 500},
 	{"create", "/home/new", 200},
+	{"refused", refused, 20},
 }
+
+// refused is a program of 1 MiB that is in no list.
+const refused = "/opt/refused"
 
 // guest measures one scenario: the same operations in one boot, before and
 // after something is put in force.
@@ -114,6 +118,10 @@ func makeImage(sets []string) error {
 		}
 	}
 	if err := os.WriteFile(image+"/opt/plain", make([]byte, 65536), 0o644); err != nil {
+		return err
+	}
+	unlisted := append(bytes.Clone(program), make([]byte, 1<<20-len(program))...)
+	if err := os.WriteFile(image+refused, unlisted, 0o755); err != nil {
 		return err
 	}
 	for _, dir := range []string{"/run/upper", "/run/work", root} {
@@ -192,6 +200,13 @@ func verifier() error {
 			return err
 		}
 	}
+	// As on a node, where /run is a filesystem of its own.
+	if err := os.MkdirAll(enforce.DefaultState, 0o700); err != nil {
+		return err
+	}
+	if err := unix.Mount("tmpfs", enforce.DefaultState, "tmpfs", 0, ""); err != nil {
+		return err
+	}
 	e, err := enforce.Load(enforce.Options{Pins: enforce.DefaultPins, State: enforce.DefaultState})
 	if err != nil {
 		return err
@@ -201,7 +216,7 @@ func verifier() error {
 	}
 	set := enforce.Set{Name: "registry.example/app@sha256:" + strings.Repeat("0", 64), Sizes: true}
 	err = filepath.WalkDir(image, func(name string, d fs.DirEntry, err error) error {
-		if err != nil || !d.Type().IsRegular() {
+		if err != nil || !d.Type().IsRegular() || name == image+refused {
 			return err
 		}
 		b, err := os.ReadFile(name)

@@ -55,7 +55,7 @@ func parse(r io.Reader) (results, error) {
 var titles = map[string]string{
 	"exec": "fork, execve, wait of /usr/bin/true", "mmap": "mmap PROT_EXEC, munmap", "read4k": "open, read 4 KiB, close",
 	"read64k": "open, read 64 KiB, close", "stat": "stat", "write": "write 4 KiB", "create": "create, write 4 KiB, close, unlink",
-	"first": "first fork, execve, wait of a program",
+	"first": "first fork, execve, wait of a program", "refused": "fork, execve, wait of a program of 1 MiB that is in no list",
 }
 
 // printTable prints, for each phase after a "none", what it adds to each

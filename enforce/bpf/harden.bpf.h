@@ -78,13 +78,26 @@ static __always_inline bool closed(struct facts *f, struct inode *inode, struct 
 	return raw_device(f, inode);
 }
 
-/* disk_command tells whether an ioctl hands a disk a command of its own, which any descriptor can. */
+/*
+ * disk_command tells whether an ioctl hands a disk a command of its own, or changes what lies
+ * below one. Any descriptor can, one that was opened for reading, too.
+ */
 static __always_inline bool disk_command(unsigned int cmd)
 {
-	unsigned int type = cmd >> 8 & 0xff, nr = cmd & 0xff;
+	unsigned int nr = cmd & 0xff;
 
-	/* 0x40 to 0x9f of 'N' are NVMe's: include/uapi/linux/nvme_ioctl.h */
-	return cmd == SG_IO || cmd == SCSI_IOCTL_SEND_COMMAND || (type == 'N' && nr >= 0x40 && nr < 0xa0);
+	switch (cmd >> 8 & 0xff) {
+	case 'N': /* include/uapi/linux/nvme_ioctl.h */
+		return nr >= 0x40 && nr < 0xa0;
+	case 'L': /* include/uapi/linux/loop.h */
+		return cmd != LOOP_GET_STATUS && cmd != LOOP_GET_STATUS64;
+	case 0xfd: /* include/uapi/linux/dm-ioctl.h */
+	case 0xab: /* include/uapi/linux/nbd.h */
+		return true;
+	case 9: /* include/uapi/linux/raid/md_u.h: from 0x20 on, arrays are changed */
+		return nr >= 0x20;
+	}
+	return cmd == SG_IO || cmd == SCSI_IOCTL_SEND_COMMAND || cmd == BLKPG || cmd == BLKROSET;
 }
 
 static __always_inline int harden_ioctl(struct file *file, unsigned int cmd)

@@ -38,7 +38,7 @@ static __always_inline bool changes_nothing(struct inode *inode, struct iattr *a
 {
 	unsigned int valid = attr->ia_valid;
 
-	if (valid & ~(ATTR_MODE | ATTR_UID | ATTR_GID | ATTR_CTIME | ATTR_KILL_PRIV))
+	if (valid & ~(ATTR_MODE | ATTR_UID | ATTR_GID | ATTR_CTIME | ATTR_KILL_SUID | ATTR_KILL_SGID | ATTR_KILL_PRIV))
 		return false;
 	return !(valid & ATTR_MODE && (attr->ia_mode ^ inode->i_mode) & S_IALLUGO) &&
 	       !(valid & ATTR_UID && attr->ia_uid.val != inode->i_uid.val) &&

@@ -55,6 +55,17 @@ static __always_inline __u32 read_reason(struct facts *f, struct file *file)
 	return reason;
 }
 
+/*
+ * copying_up tells whether the kernel reads in the name of whoever mounted the overlay, to
+ * copy a file up (ovl_override_creds, fs/overlayfs/util.c).
+ */
+static __always_inline bool copying_up(void)
+{
+	struct task_struct *task = bpf_get_current_task_btf();
+
+	return task->cred != task->real_cred;
+}
+
 SEC("lsm.s/file_open")
 int BPF_PROG(open, struct file *file)
 {
@@ -89,7 +100,7 @@ int BPF_PROG(open, struct file *file)
 		f.op = OP_WRITE;
 		return verdict(&f, write_reason(&f, file), file->f_inode, file, NULL);
 	}
-	if (!f.domain || !(f.domain->flags & DOMAIN_INTERPRETERS) || kind(file->f_inode) == S_IFDIR ||
+	if (!f.domain || !(f.domain->flags & DOMAIN_INTERPRETERS) || copying_up() || kind(file->f_inode) == S_IFDIR ||
 	    !code_suffix(file->f_path.dentry))
 		return 0;
 	return verdict(&f, read_reason(&f, file), file->f_inode, file, NULL);

@@ -103,7 +103,7 @@ static __always_inline __u32 place_of(struct dentry *dentry)
 /* placed gives the flags that hold for what the dentry names. */
 static __always_inline __u32 placed(struct dentry *dentry)
 {
-	__u32 flags = place_of(dentry);
+	__u32 dev = BPF_CORE_READ(dentry, d_sb, s_dev), flags = place_of(dentry);
 
 	for (int i = 0; i < PLACE_DEPTH; i++) {
 		struct dentry *parent = BPF_CORE_READ(dentry, d_parent);
@@ -114,7 +114,7 @@ static __always_inline __u32 placed(struct dentry *dentry)
 				flags |= PLACE_UNKNOWN;
 			break;
 		}
-		above = place_of(parent);
+		above = place(PLACE_INODE, dev, BPF_CORE_READ(parent, d_inode, i_ino));
 		if (!i || above & PLACE_TREE)
 			flags |= above & (PLACE_AGENT | PLACE_STATE);
 		dentry = parent;

@@ -140,7 +140,14 @@ func testAgent(t *testing.T, k vm.Kernel) {
 		dirs, err := filepath.Glob(enforce.DefaultPins + "/*/complete")
 		must(err)
 		must(os.Rename(filepath.Dir(dirs[0]), enforce.DefaultPins+"/older"))
-		must(os.Remove(enforce.DefaultPins + "/maps/budgets")) // it had no such map
+		must(os.Remove(enforce.DefaultPins + "/maps/budgets")) // it had no such map,
+		for _, name := range []string{"verdicts", "below"} {   // this one in another shape, and one that is no more
+			must(os.RemoveAll(enforce.DefaultPins + "/maps/" + name))
+			m, err := ebpf.NewMap(&ebpf.MapSpec{Type: ebpf.Hash, KeySize: 4, ValueSize: 4, MaxEntries: 1})
+			must(err)
+			must(m.Pin(enforce.DefaultPins + "/maps/" + name))
+			must(m.Close())
+		}
 		must(e.Close())
 		if e, err = enforce.Load(pinned); err != nil {
 			t.Fatal(err)
@@ -153,6 +160,9 @@ func testAgent(t *testing.T, k vm.Kernel) {
 		}
 		if _, err := os.Stat(enforce.DefaultPins + "/maps/budgets"); err != nil {
 			t.Error(err)
+		}
+		if _, err := os.Stat(enforce.DefaultPins + "/maps/below"); !errors.Is(err, os.ErrNotExist) {
+			t.Errorf("a map that is no more is still pinned: %v", err)
 		}
 		denied(t, c)
 	})

@@ -62,7 +62,7 @@ const (
 // makeImage completes the lower layer.
 func makeImage() error {
 	for _, dir := range []string{
-		"bin", "opt/data", "opt/code", "home", "tmp", "proc", "data", "run", "etc", "var", "usr/share/zoneinfo",
+		"bin", "opt/data", "opt/code", "home", "tmp", "proc", "data", "run", "etc", "var", "srv", "usr/share/zoneinfo",
 		"dev/shm", "sys/fs/bpf", "sys/fs/cgroup", "sys/fs/cgroup1",
 	} {
 		if err := os.MkdirAll(filepath.Join(image, dir), 0o755); err != nil {
@@ -82,7 +82,6 @@ func makeImage() error {
 		"/opt/owned.sh":   []byte("#!/bin/dash\nexit 0\n"),
 		"/opt/core":       tiny(0), // named as the kernel names a dump
 		"/opt/code/x":     tiny(0),
-		stackCode:         program{text: onStack}.elf(),
 		execStack:         program{text: onStack, stack: 7}.elf(),
 		writableCode:      program{text: changesItself, segment: 7}.elf(),
 		tmpLoader:         program{text: exiting(0), loader: "/tmp/loader"}.elf(),
@@ -100,7 +99,7 @@ func makeImage() error {
 	for name, to := range map[string]string{
 		"/bin/sh": "dash", "/bin/python3": "/bin/fortytwo", "/opt/tool": "../bin/fortytwo",
 		linkedLibrary:    "libm.so.6",
-		"/etc/localtime": "/usr/share/zoneinfo/UTC", "/var/run": "/run", "/opt/current": "data",
+		"/etc/localtime": "/usr/share/zoneinfo/UTC", "/var/run": "/run", "/srv/current": "data",
 	} {
 		if err := os.Symlink(to, image+name); err != nil {
 			return err

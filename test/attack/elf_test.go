@@ -78,7 +78,6 @@ var changesItself = append([]byte{0xc6, 0x05, 1, 0, 0, 0, evil}, exiting(0)...) 
 
 // Programs of the image that ask for code in writable memory.
 const (
-	stackCode    = "/bin/stackcode" // says nothing of its stack
 	execStack    = "/bin/execstack"
 	writableCode = "/bin/selfmodifying"
 	tmpLoader    = "/bin/tmp-loader"

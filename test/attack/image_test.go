@@ -25,13 +25,6 @@ var imageAttacks = []*attack{
 		try: func() error {
 			return loadedAnd(`while read -r line; do case $line in *rwxp*stack*) exit 42;; esac; done </proc/self/maps`, "LD_PRELOAD="+stackLibrary)
 		}},
-	{name: "listed program that runs code on its stack, started under READ_IMPLIES_EXEC", op: "mmap", reason: "write-exec",
-		try: func() error {
-			return apart(func() error {
-				personality(readImpliesExec)
-				return execute(stackCode)
-			})
-		}},
 	{name: "heap grown under READ_IMPLIES_EXEC", op: "mmap", reason: "anonymous", errno: unix.ENOMEM,
 		try: func() error {
 			end, _, _ := unix.Syscall(unix.SYS_BRK, 0, 0, 0)

@@ -162,8 +162,8 @@ var permitted = []*attack{
 	{name: "/var/run and a link to data replaced",
 		try: func() error {
 			must(os.Symlink("/run/other", "/var/run.new"))
-			must(os.Symlink("data2", "/opt/current.new"))
-			return errors.Join(os.Rename("/var/run.new", "/var/run"), os.Rename("/opt/current.new", "/opt/current"))
+			must(os.Symlink("data2", "/srv/current.new"))
+			return errors.Join(os.Rename("/var/run.new", "/var/run"), os.Rename("/srv/current.new", "/srv/current"))
 		}},
 	{name: "directory of data moved", op: "rename", reason: "guarded", layout: layout{overlay: "redirect_dir=on"},
 		try: func() error { return move("/opt/data", "/opt/moved") }},

@@ -197,15 +197,15 @@ func readByAIO(fd int, to []byte) (int, error) {
 	_, _, errno := unix.Syscall(unix.SYS_IO_SETUP, 1, addressOf(&context), 0)
 	must(errnoError(errno))
 	type iocb struct {
-		data                uint64
-		key, flags          uint32
-		opcode, priority    uint16
-		fd                  uint32
-		buf, nbytes, offset uint64
-		_                   uint64
-		_, _                uint32
+		_           uint64 // aio_data
+		_, _        uint32 // aio_key, aio_rw_flags
+		_, _        uint16 // aio_lio_opcode 0, IOCB_CMD_PREAD; aio_reqprio
+		fd          uint32
+		buf, nbytes uint64
+		_, _        uint64 // aio_offset, aio_reserved2
+		_, _        uint32 // aio_flags, aio_resfd
 	}
-	block := &iocb{fd: uint32(fd), buf: uint64(pointer(to)), nbytes: 4096} // opcode IOCB_CMD_PREAD
+	block := &iocb{fd: uint32(fd), buf: uint64(pointer(to)), nbytes: 4096}
 	_, _, errno = unix.Syscall(unix.SYS_IO_SUBMIT, uintptr(context), 1, addressOf(&block))
 	must(errnoError(errno))
 	var event struct {

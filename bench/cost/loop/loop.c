@@ -59,6 +59,20 @@ static void execute(const char *path)
 		errx(1, "%s: status %d", path, status);
 }
 
+/* try_program is the same of a program that may be refused. */
+static void try_program(const char *path)
+{
+	char *argv[] = { (char *)path, NULL };
+	pid_t pid = fork();
+
+	if (!pid) {
+		execve(path, argv, argv + 1);
+		_exit(127);
+	}
+	if (waitpid(pid, NULL, 0) != pid)
+		err(1, "%s", path);
+}
+
 static void map(const char *path)
 {
 	static int fd = -1;
@@ -114,6 +128,8 @@ static void operate(const char *op, const char *path, long n)
 		execute(numbered);
 	} else if (!strcmp(op, "exec"))
 		execute(path);
+	else if (!strcmp(op, "refused"))
+		try_program(path);
 	else if (!strcmp(op, "mmap"))
 		map(path);
 	else if (!strcmp(op, "read4k"))
