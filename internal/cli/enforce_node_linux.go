@@ -16,7 +16,6 @@ import (
 	"os/signal"
 	"slices"
 	"strings"
-	"sync"
 	"syscall"
 	"time"
 
@@ -99,81 +98,29 @@ func startAgent(ctx context.Context, c *cli.Context, e *enforce.Enforcer, notify
 	return a, a.Start(ctx)
 }
 
-// serveAgent brings containers to the agent until ctx is done. What it gives waits
-// for the end.
-func serveAgent(ctx context.Context, c *cli.Context, a *node.Agent, notify func(error)) (wait func(), err error) {
-	var wg sync.WaitGroup
-	containerd := &node.Containerd{Agent: a, Address: c.String("containerd")}
-	server := &node.Server{Agent: a, Containerd: containerd, State: c.String("state")}
-	socket, err := server.Listen()
-	if err != nil {
-		return nil, err
-	}
-	storage := &node.Storage{Agent: a, Root: c.String("storage"), Cgroups: "/sys/fs/cgroup"}
-	run := func(f func(context.Context) error) {
-		wg.Go(func() {
-			if err := f(ctx); err != nil {
-				notify(err)
-			}
-		})
-	}
-	run(func(ctx context.Context) error { return server.Serve(ctx, socket) })
-	run(containerd.Run)
-	starting := func(ctx context.Context, runtime, id string) error {
-		if runtime == node.CRIO {
-			return storage.AdmitCreated(ctx, id)
-		}
-		return containerd.AdmitStarting(ctx, id)
-	}
-	sandbox := func(ctx context.Context, runtime, id string) (*node.Container, error) {
-		if runtime == node.CRIO { // most pods have no sandbox there, and the OCI hook asks for each container
-			return nil, nil
-		}
-		return containerd.Sandbox(ctx, id)
-	}
-	run((&node.NRI{Agent: a, Admit: starting, Sandbox: sandbox, Socket: c.String("nri")}).Run)
-	run(func(ctx context.Context) error { // waits for nothing that the other loop waits for
-		second := time.NewTicker(time.Second)
-		defer second.Stop()
+// serveAgent brings containers to the agent until ctx is done. SIGHUP reloads its policy. What it
+// gives waits for the end.
+func serveAgent(ctx context.Context, c *cli.Context, a *node.Agent, failed func(error)) (wait func(), err error) {
+	hangup, reload := make(chan os.Signal, 1), make(chan struct{}, 1)
+	signal.Notify(hangup, syscall.SIGHUP)
+	go func() {
+		defer signal.Stop(hangup)
 		for {
 			select {
 			case <-ctx.Done():
-				return nil
-			case <-second.C:
-				if err := errors.Join(a.Glass(), a.Begin()); err != nil {
-					notify(err)
+				return
+			case <-hangup:
+				select {
+				case reload <- struct{}{}:
+				default: // one is on its way
 				}
 			}
 		}
+	}()
+	return a.Serve(ctx, node.Config{
+		Containerd: c.String("containerd"), NRI: c.String("nri"), Storage: c.String("storage"),
+		Reload: reload, Failed: failed,
 	})
-	run(func(ctx context.Context) error {
-		hangup := make(chan os.Signal, 1)
-		signal.Notify(hangup, syscall.SIGHUP)
-		defer signal.Stop(hangup)
-		ten, minute := time.NewTicker(10*time.Second), time.NewTicker(time.Minute)
-		defer ten.Stop()
-		defer minute.Stop()
-		if err := storage.Admit(ctx); err != nil {
-			notify(err)
-		}
-		for {
-			var err error
-			select {
-			case <-ctx.Done():
-				return a.Save()
-			case <-hangup:
-				err = a.Reload(ctx, 0)
-			case <-ten.C:
-				err = a.Save()
-			case <-minute.C:
-				err = errors.Join(containerd.Scan(ctx), storage.Admit(ctx), a.Sweep(ctx))
-			}
-			if err != nil && ctx.Err() == nil {
-				notify(err)
-			}
-		}
-	})
-	return wg.Wait, nil
 }
 
 // preparePolicy loads what a policy names. The kernel must be able to do what it asks.
