@@ -101,22 +101,34 @@ const (
 )
 
 type blessJudged struct {
-	_          structs.HostLayout
-	Size       uint64
-	Ctime      uint64
-	Writes     uint32
+	_       structs.HostLayout
+	Content struct {
+		_      structs.HostLayout
+		Size   uint64
+		Ctime  uint64
+		Writes uint64
+	}
 	Set        uint32
 	Generation uint32
 	Keyring    int32
-	File       uint32
 	Reason     uint32
-	Digest     [32]uint8
 }
 
 type blessKnownInode struct {
 	_      structs.HostLayout
 	Flags  uint32
 	Writes uint32
+}
+
+type blessMeasured struct {
+	_       structs.HostLayout
+	Content struct {
+		_      structs.HostLayout
+		Size   uint64
+		Ctime  uint64
+		Writes uint64
+	}
+	Digest [32]uint8
 }
 
 type blessMountKey struct {
@@ -287,6 +299,7 @@ const (
 	blessMapCgroups         = "cgroups"
 	blessMapCopies          = "copies"
 	blessMapCounters        = "counters"
+	blessMapDigests         = "digests"
 	blessMapDomains         = "domains"
 	blessMapEvents          = "events"
 	blessMapInodes          = "inodes"
@@ -465,6 +478,7 @@ type blessMapSpecs struct {
 	Cgroups       *ebpf.MapSpec `ebpf:"cgroups"`
 	Copies        *ebpf.MapSpec `ebpf:"copies"`
 	Counters      *ebpf.MapSpec `ebpf:"counters"`
+	Digests       *ebpf.MapSpec `ebpf:"digests"`
 	Domains       *ebpf.MapSpec `ebpf:"domains"`
 	Events        *ebpf.MapSpec `ebpf:"events"`
 	Inodes        *ebpf.MapSpec `ebpf:"inodes"`
@@ -523,6 +537,7 @@ type blessMaps struct {
 	Cgroups       *ebpf.Map `ebpf:"cgroups"`
 	Copies        *ebpf.Map `ebpf:"copies"`
 	Counters      *ebpf.Map `ebpf:"counters"`
+	Digests       *ebpf.Map `ebpf:"digests"`
 	Domains       *ebpf.Map `ebpf:"domains"`
 	Events        *ebpf.Map `ebpf:"events"`
 	Inodes        *ebpf.Map `ebpf:"inodes"`
@@ -548,6 +563,7 @@ func (m *blessMaps) Close() error {
 		m.Cgroups,
 		m.Copies,
 		m.Counters,
+		m.Digests,
 		m.Domains,
 		m.Events,
 		m.Inodes,

@@ -257,7 +257,7 @@ func (e *Enforcer) loadPinned(spec *ebpf.CollectionSpec) error {
 	defer unlock()
 	all, err := e.openMaps(spec)
 	if errors.Is(err, fs.ErrPermission) {
-		if err = e.takeOver(); err == nil {
+		if err = takeOver(o.Pins); err == nil {
 			all, err = e.openMaps(spec)
 		}
 	}
@@ -424,7 +424,7 @@ func (e *Enforcer) guardMap(m *ebpf.Map, object blessObject) error {
 // passing are the maps whose content a version with another shape of them does without: files
 // are judged again, counters begin anew, the rest the agent fills at each start.
 var passing = []string{
-	"near", "inodes", "copies", "signed_digests", "verdicts", "recent", "budgets", "events", "counters", "names", "places",
+	"near", "inodes", "copies", "digests", "signed_digests", "verdicts", "recent", "budgets", "events", "counters", "names", "places",
 }
 
 // openMaps opens the pinned maps and checks that they have the shape that the
@@ -464,8 +464,8 @@ func (e *Enforcer) openMaps(spec *ebpf.CollectionSpec) (all bool, err error) {
 
 // takeOver makes this executable the agent in the place of an older version,
 // which the programs report.
-func (e *Enforcer) takeOver() error {
-	agents, err := ebpf.LoadPinnedMap(filepath.Join(e.options.Pins, "maps", "agents"), nil)
+func takeOver(pins string) error {
+	agents, err := ebpf.LoadPinnedMap(filepath.Join(pins, "maps", "agents"), nil)
 	if err != nil {
 		return fmt.Errorf("map agents: %w", err)
 	}

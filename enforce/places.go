@@ -399,7 +399,13 @@ func (e *Enforcer) takeUp(kept *os.File) (bool, error) {
 	if _, err := os.Stat(filepath.Join(pins, "maps", "agents")); err == nil { // these, or those of a verifier loaded since
 		return false, nil
 	}
-	return true, attach(kept, where)
+	err := attach(kept, where)
+	if errors.Is(err, fs.ErrPermission) { // another version was the agent
+		if err = takeOver(below(kept, where, pins)); err == nil {
+			err = attach(kept, where)
+		}
+	}
+	return true, err
 }
 
 // Released tells whether the verifier was unloaded since, by another process.

@@ -140,23 +140,26 @@ struct name_key {
 	char text[NAME_KEY_LEN]; /* padded with NUL */
 };
 
-/*
- * What the inode storage remembers of a file that was hashed: its content, and
- * what came of it. On an overlay ctime and writes are those of the inode that
- * has the data.
- */
-struct judged {
-	/* While these hold, the digest does. */
+/* A file's content, as far as can be told without reading it: while this is the same, its digest is. */
+struct content {
 	__u64 size;
 	__u64 ctime;
-	__u32 writes;
-	/* While these do, too, so does the reason. */
+	__u64 writes; /* known_inode.writes */
+};
+
+/* The digest of an inode's content, for all the overlays above it: a layer is hashed once on a node. */
+struct measured {
+	struct content content;
+	__u8 digest[32];
+};
+
+/* What came of a file, by the inode that is above. While content and rules are the same, so is the reason. */
+struct judged {
+	struct content content; /* of the inode that has the data */
 	__u32 set;
 	__u32 generation;
 	__s32 keyring; /* 0: its signature did not count */
-	__u32 file;
 	__u32 reason;
-	__u8 digest[32];
 };
 
 /* What a domain reported since a time, ns. */

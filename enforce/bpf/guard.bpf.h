@@ -145,7 +145,7 @@ static __always_inline bool loader_file(struct dentry *dentry)
 }
 
 /* guarded tells whether the object is one that the domain runs code from, or by. */
-static __always_inline bool guarded(struct facts *f, struct inode *inode, struct dentry *dentry)
+static __noinline bool guarded(struct facts *f, struct inode *inode, struct dentry *dentry)
 {
 	struct source s;
 

@@ -100,7 +100,7 @@ static __always_inline bool disk_command(unsigned int cmd)
 	return cmd == SG_IO || cmd == SCSI_IOCTL_SEND_COMMAND || cmd == BLKPG || cmd == BLKROSET;
 }
 
-static __always_inline int harden_ioctl(struct file *file, unsigned int cmd)
+static __noinline int harden_ioctl(struct file *file, unsigned int cmd)
 {
 	struct inode *inode = file->f_inode;
 	struct facts f = {};

@@ -9,7 +9,7 @@
  * another domain, for that one: a container that is only watched does not run what that one
  * forbids. Returns the hook's result.
  */
-static __always_inline int judge_here(struct facts *f, struct file *file, bool enter)
+static __always_inline int judge_here(struct facts *f, struct file *file, struct evidence *e, bool enter)
 {
 	struct inode *inode = file->f_inode;
 	__u32 other = owner(f, inode), reason;
@@ -22,7 +22,7 @@ static __always_inline int judge_here(struct facts *f, struct file *file, bool e
 		f->id = other;
 		f->domain = bpf_map_lookup_elem(&domains, &f->id);
 	}
-	reason = judge(f, file);
+	reason = judge(f, file, e);
 	if (enter && !reason && !set_label(bpf_get_current_task_btf(), f->id))
 		reason = REASON_NO_DOMAIN;
 	return verdict(f, reason, inode, file, NULL);
@@ -38,17 +38,19 @@ int BPF_PROG(creds_for_exec, struct linux_binprm *bprm)
 	if (!bpf_core_field_exists(bprm->is_check) || !BPF_CORE_READ_BITFIELD(bprm, is_check))
 		return 0;
 	struct facts f = {};
-	return entering(&f, file, &enter) ? judge_here(&f, file, false) : 0;
+	struct evidence e = {};
+	return entering(&f, file, &enter) ? judge_here(&f, file, &e, false) : 0;
 }
 
 SEC("lsm.s/bprm_check_security")
 int BPF_PROG(check_security, struct linux_binprm *bprm)
 {
 	struct facts f = {};
+	struct evidence e = {};
 	struct file *file = bprm->file;
 	bool enter = false;
 
-	return entering(&f, file, &enter) ? judge_here(&f, file, enter) : 0;
+	return entering(&f, file, &enter) ? judge_here(&f, file, &e, enter) : 0;
 }
 
 static long is_executable(struct task_struct *task, struct vm_area_struct *vma, bool *executable)
@@ -69,8 +71,8 @@ static __always_inline bool executable_stack(void)
 
 	if (!task->mm || task->mm->start_code)
 		return false;
-	bpf_find_vma(task, task->mm->arg_start, is_executable, &executable, 0);
-	return executable;
+	/* A stack that cannot be looked at counts as executable. */
+	return bpf_find_vma(task, task->mm->arg_start, is_executable, &executable, 0) < 0 || executable;
 }
 
 static __always_inline bool jit(struct facts *f)
@@ -120,7 +122,8 @@ int BPF_PROG(mmap, struct file *file, unsigned long reqprot, unsigned long prot,
 	} else if (prot & PROT_WRITE || executable_stack()) {
 		return verdict(&f, REASON_WRITE_EXEC, file->f_inode, file, NULL);
 	}
-	return judge_here(&f, file, false);
+	struct evidence e = {};
+	return judge_here(&f, file, &e, false);
 }
 
 /*

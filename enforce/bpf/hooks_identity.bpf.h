@@ -72,8 +72,10 @@ int BPF_PROG(inode_free, struct inode *inode)
 {
 	__u64 address = (__u64)inode;
 
-	if (bpf_map_lookup_elem(&inodes, &address))
+	if (bpf_map_lookup_elem(&inodes, &address)) {
 		bpf_map_delete_elem(&inodes, &address);
+		bpf_map_delete_elem(&digests, &address);
+	}
 	return 0;
 }
 

@@ -32,11 +32,20 @@ static __always_inline __u32 listed(struct facts *f)
 }
 
 /*
+ * evidence is what signature_of hands to the kernel. It lives as long as the hook, so that no
+ * other variable takes its place on the stack: 6.12 and 6.18 let no helper write where a
+ * dynptr was.
+ */
+struct evidence {
+	struct bpf_dynptr room, value, statement;
+};
+
+/*
  * signature_of has the kernel verify the file's security.bpf.bless over its
  * digest. What was verified once with a keyring is good for every file of
  * that content.
  */
-static __always_inline __u32 signature_of(struct facts *f, struct file *file, __s32 serial)
+static __always_inline __u32 signature_of(struct facts *f, struct file *file, struct evidence *e, __s32 serial)
 {
 	struct signed_digest key = { .keyring = serial };
 	struct signature *s;
@@ -58,25 +67,25 @@ static __always_inline __u32 signature_of(struct facts *f, struct file *file, __
 		f->error = -ENOMEM;
 		return REASON_NOT_SIGNED;
 	}
-	bpf_dynptr_from_mem(s->value, sizeof(s->value), 0, &f->room);
-	n = bpf_get_file_xattr(file, "security.bpf.bless", &f->room);
+	bpf_dynptr_from_mem(s->value, sizeof(s->value), 0, &e->room);
+	n = bpf_get_file_xattr(file, "security.bpf.bless", &e->room);
 	if (n <= 0 || n > SIGNATURE_LEN) {
 		f->error = n;
 		return REASON_NOT_SIGNED;
 	}
-	bpf_dynptr_from_mem(s->value, n, 0, &f->value);
+	bpf_dynptr_from_mem(s->value, n, 0, &e->value);
 	__builtin_memset(&s->statement, 0, sizeof(s->statement));
 	__builtin_memcpy(s->statement.magic, "sbom-bless file", sizeof(s->statement.magic));
 	s->statement.version = 1;
 	s->statement.hash_algo = HASH_ALGO_SHA256;
 	__builtin_memcpy(s->statement.digest, f->digest, sizeof(f->digest));
-	bpf_dynptr_from_mem(&s->statement, sizeof(s->statement), 0, &f->statement);
+	bpf_dynptr_from_mem(&s->statement, sizeof(s->statement), 0, &e->statement);
 	keys = bpf_lookup_user_key(serial, 0);
 	if (!keys) {
 		f->error = -ENOKEY;
 		return REASON_BAD_SIGNATURE;
 	}
-	f->error = bpf_verify_pkcs7_signature(&f->statement, &f->value, keys);
+	f->error = bpf_verify_pkcs7_signature(&e->statement, &e->value, keys);
 	bpf_key_put(keys);
 	if (f->error)
 		return REASON_BAD_SIGNATURE;
@@ -95,25 +104,46 @@ static __always_inline bool expected(struct facts *f, __u64 size)
 }
 
 /* decide says whether content of this digest is good; f->digest is known. */
-static __always_inline __u32 decide(struct facts *f, struct file *file, struct judged *now)
+static __always_inline __u32 decide(struct facts *f, struct file *file, struct evidence *e, __s32 keyring)
 {
 	__u32 reason = REASON_ALLOWED;
 
 	if (f->domain->flags & DOMAIN_LISTED)
 		reason = listed(f);
 	if (!reason && f->domain->flags & DOMAIN_SIGNED)
-		reason = signature_of(f, file, now->keyring);
+		reason = signature_of(f, file, e, keyring);
 	return reason;
 }
 
+static __always_inline bool same(struct content *a, struct content *b)
+{
+	return a->size == b->size && a->ctime == b->ctime && a->writes == b->writes;
+}
+
+/* recall gives the digest of an inode's content, if it was hashed and is the same, in whatever container. */
+static __always_inline bool recall(struct facts *f, struct inode *data, struct content *now)
+{
+	__u64 address = (__u64)data;
+	struct measured *m = bpf_map_lookup_elem(&digests, &address);
+
+	if (!m || !same(&m->content, now))
+		return false;
+	__builtin_memcpy(f->digest, m->digest, sizeof(f->digest));
+	return true;
+}
+
 /* measure has the kernel hash the file, which nobody in a container can write to while it does. */
-static __always_inline __u32 measure(struct facts *f, struct file *file, struct source *s, struct judged *now)
+static __always_inline __u32 measure(struct facts *f, struct file *file, struct source *s, struct content *now)
 {
 	struct inode *inode = file->f_inode;
+	__u64 address = (__u64)s->data;
+	struct measured fresh;
 	__u32 reason;
 
 	if (f->domain->max_size && now->size > f->domain->max_size)
 		return REASON_TOO_LARGE;
+	if (recall(f, s->data, now))
+		return REASON_ALLOWED;
 	if (f->domain->flags & DOMAIN_LISTED && f->domain->flags & DOMAIN_SIZES && !expected(f, now->size))
 		return REASON_NOT_LISTED;
 	/* Who has it open by now is seen here; who opens it later sees the guard. */
@@ -123,7 +153,14 @@ static __always_inline __u32 measure(struct facts *f, struct file *file, struct 
 	if (writable(s->data))
 		return REASON_WRITER;
 	count(REASON_HASHED);
-	return hash(f, file);
+	reason = hash(f, file);
+	if (reason)
+		return reason;
+	/* Who wrote meanwhile made the content another one. */
+	fresh.content = *now;
+	__builtin_memcpy(fresh.digest, f->digest, sizeof(fresh.digest));
+	bpf_map_update_elem(&digests, &address, &fresh, BPF_ANY);
+	return REASON_ALLOWED;
 }
 
 /*
@@ -133,12 +170,12 @@ static __always_inline __u32 measure(struct facts *f, struct file *file, struct 
  * what came of it for as long as the rules and lists are the same: so a file is hashed
  * once, a bad one too.
  */
-static __always_inline __u32 judge(struct facts *f, struct file *file)
+static __always_inline __u32 judge(struct facts *f, struct file *file, struct evidence *e)
 {
 	struct inode *inode = file->f_inode;
 	struct settings *set = settings();
 	struct known_inode *above, *below;
-	struct judged *cached, now = {};
+	struct judged *before, now = {};
 	struct source s;
 	__u32 reason;
 
@@ -155,19 +192,16 @@ static __always_inline __u32 judge(struct facts *f, struct file *file)
 		now.keyring = set->keyring;
 	now.set = f->domain->set;
 	now.generation = f->domain->generation;
-	now.size = inode->i_size;
-	now.ctime = change_time(s.data);
-	now.writes = below ? below->writes : 0;
-	cached = below ? bpf_inode_storage_get(&verdicts, inode, NULL, 0) : NULL;
-	if (cached && cached->size == now.size && cached->ctime == now.ctime && cached->writes == now.writes) {
-		if (cached->set == now.set && cached->generation == now.generation && cached->keyring == now.keyring) {
-			if (!cached->reason)
-				return REASON_ALLOWED;
-			__builtin_memcpy(f->digest, cached->digest, sizeof(f->digest));
-			return cached->reason;
-		}
-	} else if (cached) {
-		cached = NULL;
+	now.content.size = inode->i_size;
+	now.content.ctime = change_time(s.data);
+	now.content.writes = below ? below->writes : 0;
+	before = below ? bpf_inode_storage_get(&verdicts, inode, NULL, 0) : NULL;
+	if (before && same(&before->content, &now.content) && before->set == now.set &&
+	    before->generation == now.generation && before->keyring == now.keyring) {
+		reason = before->reason;
+		if (reason)
+			recall(f, s.data, &now.content); /* for the event */
+		return reason;
 	}
 	if (!(f->domain->flags & (DOMAIN_LISTED | DOMAIN_SIGNED)))
 		return REASON_NO_SET;
@@ -177,17 +211,13 @@ static __always_inline __u32 judge(struct facts *f, struct file *file)
 		f->error = -ENOMEM;
 		return REASON_NO_DIGEST;
 	}
-	now.writes = below->writes;
-	if (cached)
-		__builtin_memcpy(f->digest, cached->digest, sizeof(f->digest));
-	else
-		reason = measure(f, file, &s, &now);
+	now.content.writes = below->writes;
+	reason = measure(f, file, &s, &now.content);
 	if (!reason) {
-		now.reason = decide(f, file, &now);
-		now.file = f->file;
+		now.reason = decide(f, file, e, now.keyring);
 		/* Who wrote while it was hashed, or got in before the guard, is seen here. */
 		reason = provenance(f, inode, &s);
-		if (!reason && (writable(s.data) || below->writes != now.writes))
+		if (!reason && (writable(s.data) || below->writes != now.content.writes))
 			reason = REASON_WRITER;
 	}
 	if (!reason) {
@@ -198,7 +228,6 @@ static __always_inline __u32 judge(struct facts *f, struct file *file)
 			f->fresh = true;
 		}
 		/* Replaced whole, never in place: another CPU must not read half of it. */
-		__builtin_memcpy(now.digest, f->digest, sizeof(now.digest));
 		bpf_inode_storage_delete(&verdicts, inode);
 		/* Whether the attribute can be read depends on the task, so that is asked again. */
 		if (reason != REASON_NOT_SIGNED)

@@ -115,7 +115,15 @@ struct { /* room to verify a signature in: a task that sleeps can be overtaken o
 	__type(value, struct signature);
 } signatures SEC(".maps");
 
-struct { /* files that were hashed */
+struct { /* address of an inode -> digest of its content; gone when the inode is */
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, __u64);
+	__type(value, struct measured);
+	__uint(max_entries, 1 << 20);
+} digests SEC(".maps");
+
+struct { /* files that were judged */
 	__uint(type, BPF_MAP_TYPE_INODE_STORAGE);
 	__uint(map_flags, BPF_F_NO_PREALLOC);
 	__type(key, int);

@@ -23,6 +23,14 @@ static __always_inline bool is_agent(struct task_struct *task)
 	return a && a->armed == ARMED && runs_agent(task, a);
 }
 
+/* contained tells whether the current task is a container's. */
+static __always_inline bool contained(void)
+{
+	__u32 *label = bpf_task_storage_get(&labels, bpf_get_current_task_btf(), NULL, 0);
+
+	return label && *label && !released();
+}
+
 /*
  * agent tells whether the current program is the one that loaded us. Who runs it
  * in a container is not, nor who traces it from its start.
@@ -30,13 +38,12 @@ static __always_inline bool is_agent(struct task_struct *task)
 static __always_inline bool agent(void)
 {
 	struct task_struct *task = bpf_get_current_task_btf();
-	struct facts f = {};
 	__u32 zero = 0;
 	struct agent *a = bpf_map_lookup_elem(&agents, &zero);
 
 	if (!a || a->armed != ARMED)
 		return true;
-	return runs_agent(task, a) && !BPF_CORE_READ(task, ptrace) && !labelled(&f, 0);
+	return runs_agent(task, a) && !BPF_CORE_READ(task, ptrace) && !contained();
 }
 
 /* init tells whether the first process acts, as at shutdown, or the kernel itself. */
@@ -123,27 +130,38 @@ static __always_inline __u32 placed(struct dentry *dentry)
 }
 
 /*
- * keep denies a change of what the dentry names, if that is the agent's. way
- * is PLACE_WAY where the name itself goes.
+ * kept tells why the current task may not change what the dentry names, which is
+ * the agent's. way is PLACE_WAY where the name itself goes. A function of its own,
+ * with little on the stack: the verifier adds that to its caller's, 512 bytes at most.
  */
-static __noinline int keep(__u32 op, struct dentry *dentry, __u32 way)
+static __noinline __u32 kept(struct dentry *dentry, __u32 way)
 {
-	__u32 any = place(PLACE_FILESYSTEM, BPF_CORE_READ(dentry, d_sb, s_dev), 0);
-	struct facts f = { .op = op };
-	__u32 kept = PLACE_STATE, found;
+	__u32 any = place(PLACE_FILESYSTEM, BPF_CORE_READ(dentry, d_sb, s_dev), 0), found, asked = PLACE_STATE;
+	bool container;
 
 	if (!any)
-		return 0;
-	if (labelled(&f, op))
-		kept |= PLACE_AGENT | way;
-	if (!(any & kept))
-		return 0;
+		return REASON_ALLOWED;
+	container = contained();
+	if (container)
+		asked |= PLACE_AGENT | way;
+	if (!(any & asked))
+		return REASON_ALLOWED;
 	found = placed(dentry);
-	if (found & kept && !agent())
-		return verdict(&f, REASON_SELF, named_by(dentry), NULL, dentry);
-	if (found & PLACE_UNKNOWN && f.id && any & PLACE_TREE)
-		return verdict(&f, REASON_HARDENED, named_by(dentry), NULL, dentry);
-	return 0;
+	if (found & asked && !agent())
+		return REASON_SELF;
+	return found & PLACE_UNKNOWN && container && any & PLACE_TREE ? REASON_HARDENED : REASON_ALLOWED;
+}
+
+/* keep denies that. */
+static __always_inline int keep(__u32 op, struct dentry *dentry, __u32 way)
+{
+	__u32 reason = kept(dentry, way);
+
+	if (!reason)
+		return 0;
+	struct facts f = { .op = op };
+	labelled(&f, op);
+	return verdict(&f, reason, named_by(dentry), NULL, dentry);
 }
 
 /* ---- Mounts of the host ---- */

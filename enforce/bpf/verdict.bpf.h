@@ -13,12 +13,6 @@ struct facts {
 	__s32 error;
 	bool fresh; /* allowed after a look at the data, not from the cache */
 	__u8 digest[32];
-	/*
-	 * What signature_of hands to the kernel. They live as long as the hook, so
-	 * that no other variable takes their place on the stack: 6.12 and 6.18 let
-	 * no helper write where a dynptr was.
-	 */
-	struct bpf_dynptr room, value, statement;
 };
 
 /* repeated tells whether the same was reported less than a second ago. */

@@ -75,6 +75,21 @@ func TestAgent(t *testing.T) {
 	}}, testAgent)
 }
 
+// inhabit starts a process of the host's in the container's cgroup, so that no sweep forgets
+// the container, however slow the machine is.
+func inhabit(t *testing.T, c *container) {
+	cgroup, err := os.Open(c.cgroup)
+	must(err)
+	defer cgroup.Close()
+	cmd := exec.Command("/bin/program")
+	cmd.Env = []string{"STAGE=child"}
+	cmd.SysProcAttr = &syscall.SysProcAttr{UseCgroupFD: true, CgroupFD: int(cgroup.Fd())}
+	in, err := cmd.StdinPipe()
+	must(err)
+	must(cmd.Start())
+	t.Cleanup(func() { in.Close(); cmd.Wait() })
+}
+
 func testAgent(t *testing.T, k vm.Kernel) {
 	must(makeImage())
 	set, err := imageSet()
@@ -88,6 +103,7 @@ func testAgent(t *testing.T, k vm.Kernel) {
 	}
 	rules := enforce.Rules{Enforce: true}
 	c := newContainer(t)
+	inhabit(t, c)
 
 	t.Run("killed", func(t *testing.T) {
 		cmd := exec.Command("/proc/self/exe")

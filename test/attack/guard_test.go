@@ -139,15 +139,15 @@ var guardAttacks = []*attack{
 		}},
 	{name: "loop device over a listed file", op: "write", reason: "guarded",
 		try: func() error {
-			control, err := unix.Open("/dev/loop-control", unix.O_RDWR, 0)
-			must(err)
-			n, err := unix.IoctlRetInt(control, unix.LOOP_CTL_GET_FREE)
-			must(err)
-			device, err := unix.Open(fmt.Sprint("/dev/loop", n), unix.O_RDWR, 0)
-			must(err)
 			return into("/opt/large", func(_, to int) error {
+				control, err := unix.Open("/dev/loop-control", unix.O_RDWR, 0)
+				must(err)
+				n, err := unix.IoctlRetInt(control, unix.LOOP_CTL_GET_FREE)
+				must(err)
+				device, err := unix.Open(fmt.Sprint("/dev/loop", n), unix.O_RDWR, 0)
+				must(err)
 				must(unix.IoctlSetInt(device, unix.LOOP_SET_FD, to))
-				_, err := unix.Write(device, make([]byte, 4096))
+				_, err = unix.Write(device, make([]byte, 4096))
 				return errors.Join(err, unix.IoctlSetInt(device, unix.LOOP_CLR_FD, 0))
 			})
 		}},

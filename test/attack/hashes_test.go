@@ -99,7 +99,9 @@ func testHashes(t *testing.T, e *enforce.Enforcer, set enforce.Set, events *watc
 		const name = "/opt/odd"
 		must(os.WriteFile(image+name, append(tiny(evil), make([]byte, 12345)...), 0o755))
 		defer os.Remove(image + name)
-		c, _ := add(t, set)
+		sized := set
+		sized.Name, sized.Sizes = set.Name[:len(set.Name)-1]+"4", true
+		c, _ := add(t, sized)
 		if err := c.execute("/bin/fortytwo"); err != nil { // all else is hashed then
 			t.Error(err)
 		}
@@ -121,7 +123,7 @@ func testHashes(t *testing.T, e *enforce.Enforcer, set enforce.Set, events *watc
 		for n := range manySize {
 			name, content := fmt.Sprint(manyFiles, "/x", n), fmt.Append(nil, "program ", n)
 			must(os.WriteFile(image+name, content, 0o755))
-			many.Files = append(many.Files, enforce.File{Path: name, SHA256: sha256.Sum256(content)})
+			many.Files = append(many.Files, enforce.File{Path: name, SHA256: sha256.Sum256(content), Size: uint64(len(content))})
 		}
 		c, id := add(t, many)
 		before, err := e.Counters()

@@ -36,7 +36,7 @@ var hostAttacks = []*attack{
 		}},
 	{name: "io_uring opens the disk for writing", op: "write", reason: "hardened", layout: layout{disk: true},
 		try: func() error { return openByRing(0, os.Getenv("DEVICE"), unix.O_RDWR) }},
-	{name: "loop device over the disk below a judged file", op: "write", reason: "hardened", layout: layout{disk: true},
+	{name: "loop device over the disk below a judged file", op: "ioctl", reason: "hardened", layout: layout{disk: true},
 		try: func() error {
 			name, err := loopDevice(os.Getenv("DEVICE"), os.O_RDWR)
 			if err != nil {
@@ -180,7 +180,7 @@ func writeRaw(fd int) {
 	old := tiny(0)
 	for at := 0; at+len(old) <= n; at += 512 {
 		if string(b[at:at+len(old)]) == string(old) {
-			_, err := unix.Pwrite(fd, tiny(evil), int64(at))
+			_, err := unix.Pwrite(fd, changedProgram(), int64(at))
 			must(err)
 			must(unix.Fsync(fd))
 			return

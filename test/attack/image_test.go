@@ -50,7 +50,7 @@ var imageAttacks = []*attack{
 			personality(0)
 			return executableAt(start)
 		}},
-	{name: "shared memory attached under READ_IMPLIES_EXEC", op: "mmap", reason: "foreign-fs",
+	{name: "shared memory attached under READ_IMPLIES_EXEC", op: "mmap", reason: "write-exec",
 		try: func() error {
 			id, err := unix.SysvShmGet(0 /* IPC_PRIVATE */, 4096, 0o700|unix.IPC_CREAT)
 			must(err)

@@ -22,7 +22,7 @@ var openerAttacks = []*attack{
 			must(unix.Mount("overlay", "/data", "overlay", 0, "lowerdir=/opt,upperdir=/run/upper,workdir=/run/work"))
 			return open("/data/x", unix.O_WRONLY)
 		}},
-	{name: "judged file of a volume emptied through an overlay of one's own", op: "write", reason: "guarded", layout: layout{volume: true},
+	{name: "judged file of a volume emptied through an overlay of one's own", op: "setattr", reason: "guarded", layout: layout{volume: true},
 		try: func() error {
 			judgedInVolume()
 			must(unix.Mount("overlay", "/data", "overlay", 0, "lowerdir=/opt,upperdir=/run/upper,workdir=/run/work"))
@@ -45,7 +45,7 @@ var openerAttacks = []*attack{
 			must(unix.Mount("overlay", "/data", "overlay", 0, "lowerdir=/opt,upperdir=/run/upper,workdir=/run/work"))
 			return unix.Truncate("/data/x", 0)
 		}},
-	{name: "layer as the upper directory of an overlay, from the host's mount namespace", op: "write", reason: "guarded",
+	{name: "layer as the upper directory of an overlay, from the host's mount namespace", op: "mount", reason: "hardened",
 		try: func() error {
 			must(execute("/bin/fortytwo"))
 			return onHost(func() error {
@@ -53,13 +53,15 @@ var openerAttacks = []*attack{
 				for _, name := range []string{"lower", "work", "merged"} {
 					must(os.Mkdir(dir+name, 0o755))
 				}
-				must(unix.Mount("overlay", dir+"merged", "overlay", 0,
-					"lowerdir="+dir+"lower,upperdir=/image,workdir="+dir+"work"))
+				if err := unix.Mount("overlay", dir+"merged", "overlay", 0,
+					"lowerdir="+dir+"lower,upperdir=/image,workdir="+dir+"work"); err != nil {
+					return err
+				}
 				defer unix.Unmount(dir+"merged", unix.MNT_DETACH)
 				return open(dir+"merged/bin/fortytwo", unix.O_WRONLY)
 			})
 		}},
-	{name: "writable layer as the upper directory of an overlay, from the host's mount namespace (soft)", op: "write", reason: "guarded",
+	{name: "writable layer as the upper directory of an overlay, from the host's mount namespace (soft)", op: "mount", reason: "hardened",
 		rules: soft,
 		try: func() error {
 			must(execute(copyOf("/bin/fortytwo", "/home/x")))
@@ -68,13 +70,15 @@ var openerAttacks = []*attack{
 				for _, name := range []string{"lower", "work2", "merged"} {
 					must(os.Mkdir(dir+name, 0o755))
 				}
-				must(unix.Mount("overlay", dir+"merged", "overlay", 0,
-					"lowerdir="+dir+"lower,upperdir="+dir+"upper,workdir="+dir+"work2"))
+				if err := unix.Mount("overlay", dir+"merged", "overlay", 0,
+					"lowerdir="+dir+"lower,upperdir="+dir+"upper,workdir="+dir+"work2"); err != nil {
+					return err
+				}
 				defer unix.Unmount(dir+"merged", unix.MNT_DETACH)
 				return open(dir+"merged/home/x", unix.O_WRONLY)
 			})
 		}},
-	{name: "FUSE passthrough onto a listed script", op: "write", reason: "guarded",
+	{name: "FUSE passthrough onto a listed script", op: "write", reason: "guarded", errno: unix.EIO,
 		refused: map[vm.Kernel]string{"6.1": "the kernel has no FUSE passthrough"},
 		try: func() error {
 			server := newFuse("/tmp/fuse")
@@ -82,7 +86,7 @@ var openerAttacks = []*attack{
 			server.start()
 			return writeThrough(server.file(), "/bin/lib.py")
 		}},
-	{name: "FUSE passthrough onto a judged file of a volume", op: "write", reason: "guarded", layout: layout{volume: true},
+	{name: "FUSE passthrough onto a judged file of a volume", op: "write", reason: "guarded", errno: unix.EIO, layout: layout{volume: true},
 		refused: map[vm.Kernel]string{"6.1": "the kernel has no FUSE passthrough"},
 		try: func() error {
 			judgedInVolume()
@@ -110,7 +114,7 @@ var openerAttacks = []*attack{
 			must(err)
 			return nil
 		}},
-	{name: "core dump onto a listed file", op: "write", reason: "guarded",
+	{name: "core dump onto a listed file", op: "unlink", reason: "guarded",
 		try: func() error {
 			had, err := os.ReadFile("/opt/core")
 			must(err)

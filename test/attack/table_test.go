@@ -20,9 +20,9 @@ const tableHead = `# Attacks
 
 What was tried against the verifier, on Debian's cloud kernels. In each cell: the operation that was
 denied and the reason in the event (see [enforce.md](enforce.md)). Every attack works in the same
-container without the verifier, and a file of the image still runs after it. A dash: the kernel itself
-refuses the attack, as said there. [mechanisms.md](mechanisms.md) orders the attacks by kind and names the
-hook that decides about each.
+container without the verifier, and a file of the image still runs after it. A dash: the kernel
+itself refuses the attack, as said there. [mechanisms.md](mechanisms.md) orders the attacks by kind
+and names the hook that decides about each.
 
 These tables are made by the tests that try them: ` + "`SBOM_BLESS_UPDATE=1 go test ./test/attack`" + `.
 
@@ -33,15 +33,16 @@ const othersTitle = "## The same attacks, judged by others\n"
 const othersHead = othersTitle + `
 The same files in the same containers on the same kernel, without our verifier.
 
-- *IMA appraisal* is the kernel's own. It demands a signature (` + "`appraise_type=imasig`" + `) of everything that
-  is executed, or mapped executable, on any filesystem. Every file that the image lists has one.
-- *fapolicyd* is 2.0 of Debian's unstable suite with ` + "`integrity=sha256`" + ` and the known-libs rules. It
-  trusts the files that the image lists.
+- *IMA appraisal* is the kernel's own. It demands a signature (` + "`appraise_type=imasig`" + `)
+  of everything that is executed, or mapped executable, on any filesystem. Every file that the image
+  lists has one.
+- *fapolicyd* is 2.0 of Debian's unstable suite with ` + "`integrity=sha256`" + ` and the known-libs
+  rules. It trusts the files that the image lists.
 
 Neither claims to deny all of this. *denied*: what the attack asks for was refused. **works**: it was
-not. For changes of a listed file under IMA that means: the file is changed, and refused when it is next
-executed. A dash: the attack cannot be tried, because the kernel refuses it anyway or because a step
-before it was denied.
+not. For changes of a listed file under IMA that means: the file is changed, and refused when it is
+next executed. A dash: the attack cannot be tried, because the kernel refuses it anyway or because a
+step before it was denied.
 
 `
 
