@@ -4,6 +4,11 @@ package key
 
 // Encrypted PKCS#8 (RFC 5958 section 3) with PBES2 (RFC 8018 section 6.2), as
 // `openssl pkcs8 -topk8` writes it.
+//
+// github.com/youmark/pkcs8 (a2c0da244d78), which sigstore links, does not take its place: it knows
+// HMAC-SHA-1 and HMAC-SHA-256 alone, where openssl writes SHA-384 and SHA-512 too; it reads the
+// optional key length of PBKDF2 as absent and then takes the default hash; it panics on an
+// initialisation vector or data of the wrong length; and it does not look at the padding.
 
 import (
 	"bytes"
