@@ -20,9 +20,6 @@ import (
 )
 
 // memoryAttacks make code of memory.
-// noexecRings: from 6.17 on the kernel's own files of rings and sockets cannot be mapped executable.
-var noexecRings = map[vm.Kernel]string{"6.18": "the kernel gives EPERM", "7.3": "the kernel gives EPERM"}
-
 var memoryAttacks = []*attack{
 	{name: "mmap of a dropped file under READ_IMPLIES_EXEC", op: "mmap", reason: "writable-layer",
 		try: func() error {
@@ -245,12 +242,14 @@ var memoryAttacks = []*attack{
 			_, _, errno := unix.Syscall(unix.SYS_MPROTECT, start, 4096, unix.PROT_READ|unix.PROT_EXEC)
 			return errnoError(errno)
 		}},
-	{name: "ring of an io_uring mapped executable", op: "mmap", reason: "foreign-fs", refused: noexecRings,
+	{name: "ring of an io_uring mapped executable", op: "mmap", reason: "foreign-fs",
+		refused: map[vm.Kernel]string{"6.18": "the kernel gives EPERM", "7.3": "the kernel gives EPERM"},
 		try: func() error {
 			_, err := unix.Mmap(newRing(0).fd, offSQRing, 4096, unix.PROT_READ|unix.PROT_EXEC, unix.MAP_SHARED)
 			return err
 		}},
-	{name: "ring of a packet socket mapped executable", op: "mmap", reason: "foreign-fs", refused: noexecRings,
+	{name: "ring of a packet socket mapped executable", op: "mmap", reason: "foreign-fs",
+		refused: map[vm.Kernel]string{"7.3": "the kernel gives EPERM"},
 		try: func() error {
 			fd, err := unix.Socket(unix.AF_PACKET, unix.SOCK_RAW, 0)
 			must(err)
