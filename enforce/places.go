@@ -116,7 +116,11 @@ func (p *places) addCgroups() error {
 		return err
 	}
 	for ; strings.HasPrefix(dir, cgroupRoot+"/"); dir = filepath.Dir(dir) { // the root cannot be frozen
-		if err := p.addFile(dir, container); err != nil {
+		err := p.addFile(dir, container)
+		if errors.Is(err, fs.ErrNotExist) { // out of sight: what hides it hides it from a container, too
+			return nil
+		}
+		if err != nil {
 			return err
 		}
 	}
