@@ -3,7 +3,7 @@
 GOFLAGS_BUILD = -trimpath -ldflags=-buildid=
 GOLANGCI      = github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 
-.PHONY: all build demo test bench soak lint vm generate tools clean
+.PHONY: all build demo test test-all bench soak lint vm generate tools clean
 
 all: build
 
@@ -22,6 +22,11 @@ test: tools
 	go vet ./...
 	go test -timeout 85m ./...
 	go test -race ./node
+
+# test-all runs also what takes too long for each change: the attacks judged by IMA and
+# fapolicyd, kernels booted otherwise, races on more processors.
+test-all: tools
+	SBOM_BLESS_ALL=1 go test -timeout 3h ./...
 
 # bench prints tables: our time, memory and size against other ways of blessing;
 # what enforcement costs, in instructions; the time to load a list of files.

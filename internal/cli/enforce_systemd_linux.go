@@ -44,7 +44,19 @@ func notifySystemd(lines string, files ...*os.File) error {
 		}
 		rights = syscall.UnixRights(fds...)
 	}
-	_, _, err = conn.WriteMsgUnix([]byte(lines), rights, nil)
+	// Go's own WriteMsgUnix refuses a datagram socket that is connected.
+	raw, err := conn.SyscallConn()
+	if err != nil {
+		return errors.Join(fmt.Errorf("systemd: %w", err), conn.Close())
+	}
+	var sent error
+	err = raw.Write(func(fd uintptr) bool {
+		sent = syscall.Sendmsg(int(fd), []byte(lines), rights, nil, 0)
+		return !errors.Is(sent, syscall.EAGAIN)
+	})
+	if err = errors.Join(err, sent); err != nil {
+		err = fmt.Errorf("systemd: %w", err)
+	}
 	return errors.Join(err, conn.Close())
 }
 

@@ -105,7 +105,9 @@ func (s *fuse) reply(request []byte) {
 	case fuseOpen: // struct fuse_open_out
 		id := uint32(0)
 		if s.backing != "" {
-			id = s.backingID()
+			if id, errno = s.backingID(); errno != 0 {
+				break // no passthrough before 6.9
+			}
 		}
 		put(uint64(0), s.open, id)
 	case fuseRead:
@@ -126,12 +128,11 @@ func (s *fuse) reply(request []byte) {
 }
 
 // backingID registers the file that takes reads and writes; it is open for reading only.
-func (s *fuse) backingID() uint32 {
+func (s *fuse) backingID() (uint32, unix.Errno) {
 	fd, err := unix.Open(s.backing, unix.O_RDONLY, 0)
 	must(err)
 	arg := binary.NativeEndian.AppendUint32(nil, uint32(fd))
 	arg = append(arg, make([]byte, 12)...)
 	id, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(s.fd), fuseBackingOpen, pointer(arg))
-	must(errnoError(errno))
-	return uint32(id)
+	return uint32(id), errno
 }

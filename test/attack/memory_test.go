@@ -243,11 +243,13 @@ var memoryAttacks = []*attack{
 			return errnoError(errno)
 		}},
 	{name: "ring of an io_uring mapped executable", op: "mmap", reason: "foreign-fs",
+		refused: map[vm.Kernel]string{"6.18": "the kernel gives EPERM", "7.3": "the kernel gives EPERM"},
 		try: func() error {
 			_, err := unix.Mmap(newRing(0).fd, offSQRing, 4096, unix.PROT_READ|unix.PROT_EXEC, unix.MAP_SHARED)
 			return err
 		}},
 	{name: "ring of a packet socket mapped executable", op: "mmap", reason: "foreign-fs",
+		refused: map[vm.Kernel]string{"7.3": "the kernel gives EPERM"},
 		try: func() error {
 			fd, err := unix.Socket(unix.AF_PACKET, unix.SOCK_RAW, 0)
 			must(err)

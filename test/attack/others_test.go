@@ -22,6 +22,7 @@ import (
 // files. The image itself must still work: what denies everything denies
 // nothing. What came of it goes to the second table of docs/attacks.md.
 func TestOthers(t *testing.T) {
+	vm.OnlyInAll(t)
 	outputs := newOutputs()
 	if vm.Guest() == "" {
 		t.Cleanup(func() { checkOthers(t, outputs) })

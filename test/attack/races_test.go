@@ -26,6 +26,9 @@ import (
 func TestRaces(t *testing.T) {
 	for _, n := range []int{2, 4} {
 		t.Run(fmt.Sprint(n, " processors"), func(t *testing.T) {
+			if n > 2 {
+				vm.OnlyInAll(t)
+			}
 			vm.Test(t, nil, vm.Config{Memory: 1536, CPUs: n, Modules: guestModules, Host: func(t vm.TB, c *vm.Config) {
 				for in, from := range guestFiles() {
 					c.Files[in] = from

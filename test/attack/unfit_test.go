@@ -123,6 +123,7 @@ func TestBootFlags(t *testing.T) {
 // that the probe makes of the active modules is booted, and helps: on 6.1 the
 // kernel panics if it lacks integrity.
 func TestLSMFlag(t *testing.T) {
+	vm.OnlyInAll(t)
 	vm.Test(t, []vm.Kernel{"6.1", "6.18"}, vm.Config{Timeout: 10 * time.Minute, Host: func(t vm.TB, c *vm.Config) {
 		first := *c
 		first.Args, first.Env = nil, []string{"STAGE=probe"}

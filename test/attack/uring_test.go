@@ -9,6 +9,7 @@ import (
 	"errors"
 	"sync/atomic"
 	"syscall"
+	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -110,6 +111,12 @@ func (r *ring) do(e sqe) (int, error) {
 		return 0, untried{errno}
 	}
 	head := r.at(r.cq, cqHead)
+	// A signal, of which the Go runtime sends many, ends the wait.
+	for end := time.Now().Add(10 * time.Second); *head == atomic.LoadUint32(r.at(r.cq, cqTail)) && time.Now().Before(end); {
+		if _, _, errno := unix.Syscall6(unix.SYS_IO_URING_ENTER, uintptr(r.fd), 0, 1, flags, 0, 0); errno != 0 && errno != unix.EINTR {
+			return 0, untried{errno}
+		}
+	}
 	if *head == atomic.LoadUint32(r.at(r.cq, cqTail)) {
 		return 0, untried{errors.New("io_uring: no completion")}
 	}
