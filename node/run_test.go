@@ -14,7 +14,7 @@ import (
 // TestServe runs an agent as `enforce run` does, on a host without container runtimes.
 func TestServe(t *testing.T) {
 	r := newRig(t)
-	r.start("keys: [k]\n")
+	r.start("keys: [k]\nmode: enforce\n")
 	if err := r.Admit(t.Context(), r.container("a", "blessed"), Starting); err != nil {
 		t.Fatal(err)
 	}
@@ -37,6 +37,9 @@ func TestServe(t *testing.T) {
 			}
 		}
 	}
+	if state := r.kernel.state("a"); state != "enforce 2" {
+		t.Fatalf("before: %s", state)
+	}
 	if err := os.WriteFile(r.dir+"/glass", nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -48,7 +51,7 @@ func TestServe(t *testing.T) {
 	r.write("keys: [k]\nmode: audit\n")
 	reload <- struct{}{}
 	until("another policy", func() bool { return r.kernel.state("a") == "audit 2" })
-	r.write("keys: [k]\n")
+	r.write("keys: [k]\nmode: enforce\n")
 	if err := AskReload(t.Context(), r.dir+"/state", 0); err != nil {
 		t.Fatal(err)
 	}
