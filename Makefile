@@ -23,8 +23,8 @@ test: tools
 	go test -timeout 85m ./...
 	go test -race ./node
 
-# test-all runs also what takes too long for each change: the attacks judged by IMA and
-# fapolicyd, kernels booted otherwise, races on more processors.
+# test-all runs also what takes too long for each change: every test on each of the four
+# kernels, the attacks judged by IMA and fapolicyd, races on more processors.
 test-all: tools
 	SBOM_BLESS_ALL=1 go test -timeout 3h ./...
 

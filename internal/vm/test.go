@@ -35,6 +35,14 @@ func OnlyInAll(t *testing.T) {
 	}
 }
 
+// Some gives the kernels that a test takes for each change; make test-all takes all.
+func Some(kernels ...Kernel) []Kernel {
+	if os.Getenv(EnvAll) != "" || os.Getenv(EnvKernel) != "" {
+		return nil
+	}
+	return kernels
+}
+
 // Guest tells the kernel's name inside a guest, and "" on the host.
 func Guest() Kernel { return Kernel(os.Getenv(EnvGuest)) }
 

@@ -68,7 +68,7 @@ var blind = &attack{name: "blind", try: func() error { return open("/proc/sys/ke
 // The agent may be killed, started again and replaced, and containers may be
 // older than it.
 func TestAgent(t *testing.T) {
-	vm.Test(t, nil, vm.Config{Memory: 1536, Host: func(t vm.TB, c *vm.Config) {
+	vm.Test(t, vm.Some("6.1", "7.3"), vm.Config{Memory: 1536, Host: func(t vm.TB, c *vm.Config) {
 		for in, from := range guestFiles() {
 			c.Files[in] = from
 		}

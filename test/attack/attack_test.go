@@ -101,7 +101,7 @@ func TestAttacks(t *testing.T) {
 	if vm.Guest() == "" {
 		t.Cleanup(func() { checkTable(t, outputs.all()) })
 	}
-	vm.Test(t, nil, vm.Config{
+	vm.Test(t, vm.Some("6.12", "7.3"), vm.Config{
 		Memory:  1536,
 		Modules: guestModules,
 		Timeout: 30 * time.Minute,

@@ -292,7 +292,7 @@ func holdFiles(t *testing.T) {
 
 // TestHold attacks what keeps the verifier in force.
 func TestHold(t *testing.T) {
-	vm.Test(t, nil, vm.Config{Memory: 1536, Timeout: 20 * time.Minute, Host: func(t vm.TB, c *vm.Config) {
+	vm.Test(t, vm.Some("6.12"), vm.Config{Memory: 1536, Timeout: 20 * time.Minute, Host: func(t vm.TB, c *vm.Config) {
 		for in, from := range guestFiles() {
 			c.Files[in] = from
 		}

@@ -29,7 +29,7 @@ func TestRaces(t *testing.T) {
 			if n > 2 {
 				vm.OnlyInAll(t)
 			}
-			vm.Test(t, nil, vm.Config{Memory: 1536, CPUs: n, Modules: guestModules, Host: func(t vm.TB, c *vm.Config) {
+			vm.Test(t, vm.Some("6.12"), vm.Config{Memory: 1536, CPUs: n, Modules: guestModules, Host: func(t vm.TB, c *vm.Config) {
 				for in, from := range guestFiles() {
 					c.Files[in] = from
 				}

@@ -35,7 +35,7 @@ const (
 
 // TestUnit is about systemd and the agent; the kernel has no part in it.
 func TestUnit(t *testing.T) {
-	vm.Test(t, []vm.Kernel{"6.12"}, vm.Config{Memory: 3072, Host: prepare}, underSystemd)
+	vm.Test(t, []vm.Kernel{"6.12"}, vm.Config{Memory: 3072, Timeout: 15 * time.Minute, Host: prepare}, underSystemd)
 }
 
 // prepare brings systemd and the product.
