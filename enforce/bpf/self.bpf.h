@@ -14,13 +14,24 @@ static __always_inline bool runs_agent(struct task_struct *task, struct agent *a
 	return exe && BPF_CORE_READ(exe, i_ino) == a->inode && BPF_CORE_READ(exe, i_sb, s_dev) == a->dev;
 }
 
-/* is_agent tells whether the task is one of the agent. */
-static __always_inline bool is_agent(struct task_struct *task)
+/* agent_runs tells whether the task runs the agent's executable, be it in a container. */
+static __always_inline bool agent_runs(struct task_struct *task)
 {
 	__u32 zero = 0;
 	struct agent *a = bpf_map_lookup_elem(&agents, &zero);
 
 	return a && a->armed == ARMED && runs_agent(task, a);
+}
+
+/* is_agent tells whether the task is one of the agent. One of a container never is, whatever it runs. */
+static __always_inline bool is_agent(struct task_struct *task)
+{
+	__u32 *label;
+
+	if (!agent_runs(task))
+		return false;
+	label = bpf_task_storage_get(&labels, task, NULL, 0);
+	return !label || !*label;
 }
 
 /* contained tells whether the current task is a container's. */
@@ -75,13 +86,18 @@ static __always_inline int on_task(__u32 op, struct task_struct *task)
 	return is_agent(task) ? self(op) : 0;
 }
 
-/* of_agent tells whether the inode of procfs is of the agent's process: its oom_score_adj, say. */
+/*
+ * of_agent tells whether the inode of procfs is of the agent's process: its
+ * oom_score_adj, say. The label of that process cannot be asked for here; but a
+ * process may always write its own.
+ */
 static __always_inline bool of_agent(struct inode *inode)
 {
 	struct proc_inode *proc = (void *)((__u64)inode - bpf_core_field_offset(struct proc_inode, vfs_inode));
 	__u64 first = (__u64)BPF_CORE_READ(proc, pid, tasks[0].first);
+	struct task_struct *task = (void *)(first - bpf_core_field_offset(struct task_struct, pid_links));
 
-	return first && is_agent((void *)(first - bpf_core_field_offset(struct task_struct, pid_links)));
+	return first && BPF_CORE_READ(task, tgid) != bpf_get_current_pid_tgid() >> 32 && agent_runs(task);
 }
 
 /* ---- Places: the directories and files of the agent ---- */

@@ -479,7 +479,7 @@ func testHold(t *testing.T, k vm.Kernel) {
 			}
 		}
 		must(unix.Unmount("/sys/fs/bpf", unix.MNT_DETACH))
-		must(unix.Unmount("/sys/fs", 0))
+		must(unix.Unmount("/sys/fs", unix.MNT_DETACH)) // the enforcer has its directories open
 		// What was put back first is still there, below the tmpfs.
 		if restored, err := e.Restore(); err != nil || restored {
 			t.Fatalf("%v %v", restored, err)
