@@ -178,8 +178,9 @@ func writeThrough(through, name string) error {
 	if err != nil {
 		return err
 	}
-	_, err = unix.Pwrite(fd, []byte("exit(42)\n"), 0)
-	must(err)
+	if _, err = unix.Pwrite(fd, []byte("exit(42)\n"), 0); err != nil {
+		return err
+	}
 	b, err := os.ReadFile(name)
 	must(err)
 	if string(b[:4]) != "exit" {
