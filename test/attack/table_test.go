@@ -24,7 +24,7 @@ container without the verifier, and a file of the image still runs after it. A d
 itself refuses the attack, as said there. [mechanisms.md](mechanisms.md) orders the attacks by kind
 and names the hook that decides about each.
 
-These tables are made by the tests that try them: ` + "`SBOM_BLESS_ALL=1 SBOM_BLESS_ALL=1 SBOM_BLESS_UPDATE=1 go test ./test/attack`" + `.
+These tables are made by the tests that try them: ` + "`SBOM_BLESS_ALL=1 SBOM_BLESS_UPDATE=1 go test ./test/attack`" + `.
 
 `
 
