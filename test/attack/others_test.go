@@ -37,7 +37,7 @@ func TestOthers(t *testing.T) {
 			prepare(t, c)
 		}
 	}
-	config := vm.Config{Memory: 1536, Modules: guestModules, Timeout: 10 * time.Minute}
+	config := vm.Config{Memory: 1536, Modules: guestModules, Timeout: 30 * time.Minute}
 	t.Run("ima", func(t *testing.T) {
 		c := config
 		c.Append = "ima_appraise=enforce"
