@@ -20,6 +20,7 @@ import (
 // A program that is put in from outside, on a volume, as docker --init, Tekton and injected
 // agents do, runs once the list of the image that it is from is joined, and no longer than that.
 func TestJoin(t *testing.T) {
+	vm.OnlyInAll(t)
 	// No kernel does anything special here.
 	vm.Test(t, []vm.Kernel{"6.12"}, vm.Config{Memory: 512, Timeout: 10 * time.Minute, Host: func(t vm.TB, c *vm.Config) {
 		for in, from := range guestFiles() {

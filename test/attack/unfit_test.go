@@ -99,6 +99,7 @@ func (p probed) notLoaded(t *testing.T, why, remedy string) {
 // A kernel that was booted otherwise than the verifier needs is refused, and
 // the flag that helps is named.
 func TestBootFlags(t *testing.T) {
+	vm.OnlyInAll(t)
 	for _, c := range []struct{ name, flags, ability, why, remedy string }{
 		{"sha1", "ima_hash=sha1", "SHA-256 file hashes", "hashes files with sha1", "boot with ima_hash=sha256"},
 		{"sha512", "ima_hash=sha512 ima_policy=critical_data|fail_securely", "SHA-256 file hashes", "hashes files with sha512", "boot with ima_hash=sha256"},
@@ -149,6 +150,7 @@ func TestLSMFlag(t *testing.T) {
 
 // What changes under way: IMA's policy, sysctls, skipped programs.
 func TestUnfit(t *testing.T) {
+	vm.OnlyInAll(t)
 	vm.Test(t, []vm.Kernel{"6.12"}, vm.Config{Timeout: 10 * time.Minute, Host: func(t vm.TB, c *vm.Config) {
 		for in, from := range guestFiles() {
 			c.Files[in] = from

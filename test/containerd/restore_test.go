@@ -24,6 +24,7 @@ var restorePrograms = []string{"criu", "tar", "gzip", "dash"}
 // TestRestore has CRIU restore a container: its tasks come into its cgroup by a fork of CRIU's, and execute
 // nothing there. What they do is judged all the same.
 func TestRestore(t *testing.T) {
+	vm.OnlyInAll(t)
 	config := vm.Config{
 		Memory: 3072, Timeout: 20 * time.Minute,
 		Modules: []string{"tcp_diag", "udp_diag", "unix_diag", "af_packet_diag", "netlink_diag", "nf_tables", "veth"},
