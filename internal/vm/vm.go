@@ -125,7 +125,7 @@ func run(ctx context.Context, c Config) (*Result, error) {
 	}
 	defer leave()
 	if c.Timeout == 0 {
-		c.Timeout = 5 * time.Minute
+		c.Timeout = 10 * time.Minute
 	}
 	ctx, cancel := context.WithTimeoutCause(ctx, c.Timeout, fmt.Errorf("no end after %s", c.Timeout))
 	defer cancel()
