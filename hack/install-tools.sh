@@ -12,7 +12,7 @@ set -eu
 
 demo='ca-certificates debian-archive-keyring mmdebstrap xz-utils'
 test="$demo
-	attr bpftool buildah clang clang-format cpio criu crun docker-registry fuse-overlayfs
+	attr bpftool buildah clang clang-format cpio crun docker-registry fuse-overlayfs
 	gcc git ima-evm-utils isal keyutils libarchive-tools libbpf-dev libc6-dev
 	libcap2-bin libdeflate-tools llvm mount opensc openssl pigz podman python3
 	qemu-system-x86 skopeo softhsm2 systemd time umoci zstd"

@@ -47,7 +47,7 @@ type Config struct {
 	Memory  int               // MiB; 1024 when zero
 	CPUs    int               // 2 when zero
 	Icount  bool              // one CPU whose clock counts instructions: costs repeat, wall time does not matter
-	Timeout time.Duration     // 5 minutes when zero
+	Timeout time.Duration     // 10 minutes when zero
 	Output  io.Writer         // also gets the program's output as it comes; may be nil
 
 	// Host, if set, is called by [Test] on the host before each boot, to add

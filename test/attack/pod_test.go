@@ -22,7 +22,6 @@ import (
 // TestPod has containers start whose runtime did not announce them, and tasks come into a container
 // without an execve.
 func TestPod(t *testing.T) {
-	vm.OnlyInAll(t)
 	vm.Test(t, []vm.Kernel{"6.1", "7.3"}, vm.Config{Memory: 1536, Host: func(t vm.TB, c *vm.Config) {
 		for in, from := range guestFiles() {
 			c.Files[in] = from
