@@ -229,7 +229,7 @@ func (m mapping) read(pid int, limit int64) (sum [32]byte, size int64, err error
 		return sum, 0, errBudget
 	}
 	h := sha256.New()
-	// A file that grows meanwhile is read no further: then its digest is of no file.
+	// A file that grows while it is read is read no further; its digest then matches no file.
 	if size, err = io.Copy(h, io.LimitReader(f, min(maxHashed, limit))); err != nil {
 		return sum, size, err
 	}

@@ -66,7 +66,7 @@ func (a *Agent) Close(ctx context.Context, sandbox Container, pod *api.PodSandbo
 		return nil
 	}
 	delete(a.pods, dir)
-	if id != 0 { // it ended meanwhile
+	if id != 0 { // the pod ended while it was being closed
 		err = a.o.Verifier.Remove(enforce.Domain{ID: id, Cgroup: dir})
 	}
 	return err

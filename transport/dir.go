@@ -2,7 +2,7 @@
 
 package transport
 
-// Layouts that hold what is said of images, and not the images: a directory of attestations,
+// Layouts that hold attestations about images, and not the images: a directory of attestations,
 // and the same in memory.
 
 import (

@@ -16,7 +16,10 @@
  * Hooks that close ways around: ptrace_access_check, ptrace_traceme, kernel_load_data,
  *   kernel_read_file, socket_create, sb_kern_mount, inode_init_security_anon,
  *   uring_cmd.
- * Hooks that protect these programs: bpf, bpf_map, bpf_prog, sb_mount, move_mount, sb_umount.
+ * Hooks that protect these programs and the agent: bpf, bpf_map, bpf_prog, sb_mount, move_mount,
+ *   sb_umount, sb_remount, sb_pivotroot, inode_create, inode_mkdir, inode_mknod, inode_symlink,
+ *   inode_rmdir, task_kill, task_setrlimit, task_setnice, task_setscheduler, task_setioprio,
+ *   task_movememory.
  *
  * A hook filters and extracts; judge() finds the reason; verdict() alone says -EPERM.
  * Rooms, from the ground up: maps, verdict, domain, provenance, judge and guard, hooks_*.

@@ -156,7 +156,7 @@ static __always_inline __u32 measure(struct facts *f, struct file *file, struct 
 	reason = hash(f, file);
 	if (reason)
 		return reason;
-	/* Who wrote meanwhile made the content another one. */
+	/* A write during the hash changes the content key: the entry is then void. */
 	fresh.content = *now;
 	__builtin_memcpy(fresh.digest, f->digest, sizeof(fresh.digest));
 	bpf_map_update_elem(&digests, &address, &fresh, BPF_ANY);

@@ -18,7 +18,7 @@ import (
 	"github.com/urfave/cli/v2"
 )
 
-// Exit codes, as the README documents them.
+// Exit codes, as docs/output.md documents them.
 const (
 	exitDone  = 0
 	exitError = 1

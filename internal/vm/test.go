@@ -23,15 +23,14 @@ import (
 // EnvKernel names the variable that picks kernels: "7.3", or "6.1,7.3".
 const EnvKernel = "SBOM_BLESS_KERNEL"
 
-// EnvAll names the variable by which `make test-all` asks for the tests that take too long to be
-// run for each change.
+// EnvAll names the variable by which `make test-all` asks for the tests that `make test` leaves out.
 const EnvAll = "SBOM_BLESS_ALL"
 
 // OnlyInAll skips such a test unless it was asked for.
 func OnlyInAll(t *testing.T) {
 	t.Helper()
 	if Guest() == "" && os.Getenv(EnvAll) == "" {
-		t.Skip("takes long: make test-all runs it")
+		t.Skip("not part of make test: make test-all runs it")
 	}
 }
 
