@@ -269,11 +269,14 @@ func enforceRun(c *cli.Context) error {
 		case err := <-failed:
 			return err
 		case <-tick.C:
-			if released, err := e.Released(); err != nil || released {
+			// Asked after it: whoever unloads may do so meanwhile, and then the verifier is rightly gone.
+			err := lookAfter(e, out, c.String("pins"))
+			released, failed := e.Released()
+			if released {
 				fmt.Fprintln(c.App.ErrWriter, "the verifier was unloaded")
-				return errors.Join(err, dropFromSystemd())
+				return dropFromSystemd()
 			}
-			if err := lookAfter(e, out, c.String("pins")); err != nil {
+			if err = errors.Join(err, failed); err != nil {
 				return err
 			}
 		}

@@ -8,6 +8,7 @@ import (
 	"bufio"
 	"bytes"
 	"encoding/json"
+	"fmt"
 	"os/exec"
 	"slices"
 	"strings"
@@ -99,7 +100,7 @@ func (a *agent) said(container, operation, reason string) bool {
 
 // saw waits for an event with these fields, where they are not empty.
 func (a *agent) saw(want event) bool {
-	for end := time.Now().Add(30 * time.Second); time.Now().Before(end); time.Sleep(50 * time.Millisecond) {
+	for end := time.Now().Add(2 * time.Minute); time.Now().Before(end); time.Sleep(50 * time.Millisecond) {
 		if a.has(want) {
 			return true
 		}
@@ -126,7 +127,7 @@ func (a *agent) must(t *testing.T, want event) {
 		defer a.mu.Unlock()
 		var had []string
 		for _, e := range a.events[max(0, len(a.events)-40):] {
-			had = append(had, e.Container+" "+e.Operation+" "+e.Action+" "+e.Reason+" "+e.Path)
+			had = append(had, fmt.Sprintf("%+v", e))
 		}
 		t.Errorf("no event %+v\nthe last were:\n%s\nstderr: %v", want, strings.Join(had, "\n"), a.errors)
 	}
