@@ -36,14 +36,15 @@ func TestApplyKeepsWhatItDoesNotOwn(t *testing.T) {
 
 func TestApplyRefuses(t *testing.T) {
 	for name, raw := range map[string]string{
-		"a key that stands twice":               `{"layers":[],"layers":[1]}`,
-		"a key that stands twice, escaped":      `{"layers":[],"l\u0061yers":[1]}`,
-		"a key that stands twice, but for case": `{"layers":[],"Layers":[1]}`,
-		"data behind the value":                 `{"layers":[]}{}`,
-		"a truncated value":                     `{"layers":[`,
-		"no value":                              ``,
-		"an array where an object belongs":      `[]`,
-		"a value where an object belongs":       `1`,
+		"a key that stands twice":                        `{"layers":[],"layers":[1]}`,
+		"a key that stands twice, escaped":               `{"layers":[],"l\u0061yers":[1]}`,
+		"a key that stands twice, but for what Go folds": "{\"layers\":[],\"layer\u017f\":[1]}",
+		"a key that stands twice, but for case":          `{"layers":[],"Layers":[1]}`,
+		"data behind the value":                          `{"layers":[]}{}`,
+		"a truncated value":                              `{"layers":[`,
+		"no value":                                       ``,
+		"an array where an object belongs":               `[]`,
+		"a value where an object belongs":                `1`,
 	} {
 		t.Run(name, func(t *testing.T) {
 			if got, err := Apply([]byte(raw), Set(1, "layers")); err == nil {
