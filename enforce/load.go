@@ -52,6 +52,7 @@ type Enforcer struct {
 	places  *places
 	bpffs   *os.File      // a copy of the mount that the pins are on
 	updates atomic.Uint32 // counts what Update did
+	records records
 	// Adopted tells that the verifier was in force before this Load.
 	Adopted bool
 	// Restored tells that its pins were out of sight, and that this Load put them back.
