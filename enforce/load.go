@@ -59,8 +59,11 @@ type Enforcer struct {
 	Restored bool
 }
 
+// prefix is what all names in the kernel start with. Within our own pins it would say nothing.
+const prefix = "bless_"
+
 // labelProgram is an iterator that the agent runs, not a hook.
-const labelProgram = "label_tasks"
+const labelProgram = prefix + "label_tasks"
 
 // object names the generation of programs that this package carries.
 func object() string {
@@ -188,15 +191,19 @@ func newSpec() (*ebpf.CollectionSpec, error) {
 // attach loads the programs around the maps given and attaches them; dir is
 // where they get pinned, unless it is empty.
 func (e *Enforcer) attach(spec *ebpf.CollectionSpec, maps map[string]*ebpf.Map, dir ...string) (err error) {
-	coll, err := ebpf.NewCollectionWithOptions(spec, ebpf.CollectionOptions{MapReplacements: maps})
+	replacements := map[string]*ebpf.Map{}
+	for name, m := range maps {
+		replacements[prefix+name] = m
+	}
+	coll, err := ebpf.NewCollectionWithOptions(spec, ebpf.CollectionOptions{MapReplacements: replacements})
 	if err != nil {
 		return lockdownError(fmt.Errorf("load programs: %w", err))
 	}
 	defer coll.Close()
 	e.label = coll.DetachProgram(labelProgram)
-	for name := range coll.Maps {
-		if !strings.HasPrefix(name, ".") && e.maps[name] == nil {
-			e.maps[name] = coll.DetachMap(name)
+	for full := range coll.Maps {
+		if name, ours := strings.CutPrefix(full, prefix); ours && e.maps[name] == nil {
+			e.maps[name] = coll.DetachMap(full)
 		}
 	}
 	if err := e.fillNames(); err != nil {
@@ -258,8 +265,12 @@ func (e *Enforcer) loadPinned(spec *ebpf.CollectionSpec) error {
 	defer unlock()
 	all, err := e.openMaps(spec)
 	if errors.Is(err, fs.ErrPermission) {
-		if err = takeOver(o.Pins); err == nil {
-			all, err = e.openMaps(spec)
+		var before blessAgent
+		if before, err = takeOver(o.Pins); err != nil {
+			return err
+		}
+		if all, err = e.openMaps(spec); err != nil { // its maps are not for us: only that version can unload them
+			return errors.Join(err, setAgent(o.Pins, before))
 		}
 	}
 	if err != nil {
@@ -315,7 +326,7 @@ func (e *Enforcer) dropMaps(spec *ebpf.CollectionSpec) error {
 	}
 	var errs []error
 	for _, m := range maps {
-		if spec.Maps[m.Name()] == nil {
+		if spec.Maps[prefix+m.Name()] == nil {
 			errs = append(errs, os.Remove(filepath.Join(e.options.Pins, "maps", m.Name())))
 		}
 	}
@@ -434,7 +445,8 @@ var passing = []string{
 func (e *Enforcer) openMaps(spec *ebpf.CollectionSpec) (all bool, err error) {
 	all = true
 	for name, ms := range spec.Maps {
-		if strings.HasPrefix(name, ".") {
+		name, ours := strings.CutPrefix(name, prefix)
+		if !ours { // of the compiler: read-only data
 			continue
 		}
 		m, err := ebpf.LoadPinnedMap(filepath.Join(e.options.Pins, "maps", name), nil)
@@ -463,18 +475,30 @@ func (e *Enforcer) openMaps(spec *ebpf.CollectionSpec) (all bool, err error) {
 	return all, nil
 }
 
-// takeOver makes this executable the agent in the place of an older version,
-// which the programs report.
-func takeOver(pins string) error {
+// takeOver makes this executable the agent in the place of an older version, which the
+// programs report, and gives that one.
+func takeOver(pins string) (before blessAgent, err error) {
+	agents, err := ebpf.LoadPinnedMap(filepath.Join(pins, "maps", "agents"), nil)
+	if err != nil {
+		return before, fmt.Errorf("map agents: %w", err)
+	}
+	self, err := thisExecutable()
+	if err == nil {
+		err = agents.Lookup(uint32(0), &before)
+	}
+	if err == nil {
+		err = agents.Put(uint32(0), self)
+	}
+	return before, errors.Join(err, agents.Close())
+}
+
+// setAgent names the executable that is the agent.
+func setAgent(pins string, a blessAgent) error {
 	agents, err := ebpf.LoadPinnedMap(filepath.Join(pins, "maps", "agents"), nil)
 	if err != nil {
 		return fmt.Errorf("map agents: %w", err)
 	}
-	self, err := thisExecutable()
-	if err == nil {
-		err = agents.Put(uint32(0), self)
-	}
-	return errors.Join(err, agents.Close())
+	return errors.Join(agents.Put(uint32(0), a), agents.Close())
 }
 
 // arm names this executable as the only one that may change maps and pins, and has the

@@ -405,7 +405,7 @@ func (e *Enforcer) takeUp(kept *os.File) (bool, error) {
 	}
 	err := attach(kept, where)
 	if errors.Is(err, fs.ErrPermission) { // another version was the agent
-		if err = takeOver(below(kept, where, pins)); err == nil {
+		if _, err = takeOver(below(kept, where, pins)); err == nil {
 			err = attach(kept, where)
 		}
 	}

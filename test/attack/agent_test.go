@@ -434,7 +434,7 @@ func programsByID() error {
 		defer p.Close()
 		info, err := p.Info()
 		return info.Name, err
-	}, "label_tasks")
+	}, "bless_label_tas") // 15 characters is what the kernel keeps
 }
 
 // refuseAll opens every object by its id; EPERM if all refused but those of a name.
