@@ -392,7 +392,7 @@ func (e *Enforcer) addSet(set Set) (id uint32, list string, err error) {
 	}
 	keys, values := set.kernel()
 	m, err := ebpf.NewMap(&ebpf.MapSpec{
-		Name: "set", Type: ebpf.Hash, KeySize: 32, ValueSize: 4, MaxEntries: uint32(len(keys)),
+		Name: prefix + "set", Type: ebpf.Hash, KeySize: 32, ValueSize: 4, MaxEntries: uint32(len(keys)),
 	})
 	if err != nil {
 		return 0, "", err

@@ -482,7 +482,7 @@ func writeByProgram() error {
 			return err
 		}
 		defer m.Close()
-		if info, err := m.Info(); err != nil || info.Name != "agents" {
+		if info, err := m.Info(); err != nil || info.Name != "bless_agents" {
 			if err != nil {
 				return err
 			}
