@@ -113,10 +113,12 @@ func (l Limits) withDefaults() Limits {
 		l.ZstdWindow = 128 << 20
 	}
 	if l.XattrBytes == 0 {
-		l.XattrBytes = 3900
+		l.XattrBytes = defaultXattrBytes
 	}
 	return l
 }
+
+const defaultXattrBytes = 3900
 
 // scanner makes a scanner that keeps to the limits.
 func (l Limits) scanner(h xattr.Handler) *xattr.Scanner {

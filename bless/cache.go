@@ -110,13 +110,19 @@ func decodeRecord(r io.Reader) (*record, error) {
 	return rec, nil
 }
 
-// cacheOptions names all that the blessed bytes depend on, beside the layer.
+// cacheOptions names all that the blessed bytes depend on, beside the layer, and what they were held
+// against: a layer that was blessed under another limit of attributes must be read again. The other
+// limits are for reading alone.
 func (r *run) cacheOptions() string {
 	key := "digests"
 	if r.signer != nil {
 		key = publicSum(r.signer.Public()) + r.signer.KeyID().String()
 	}
-	return fmt.Sprintf("%d %s %s %d %t %s %t %v %t", recordVersion, key, r.hash, r.imaVersion, r.evm, r.bpfFiles, r.replace, r.recompress, r.sha1)
+	options := fmt.Sprintf("%d %s %s %d %t %s %t %v %t", recordVersion, key, r.hash, r.imaVersion, r.evm, r.bpfFiles, r.replace, r.recompress, r.sha1)
+	if r.limits.XattrBytes != defaultXattrBytes {
+		options += fmt.Sprintf(" %d", r.limits.XattrBytes)
+	}
+	return options
 }
 
 // publicSum is the SHA-256 of the key as PKIX has it.
