@@ -22,6 +22,7 @@ package bless
 
 import (
 	"fmt"
+	"sync"
 	"time"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
@@ -181,13 +182,16 @@ func (quiet) Layer(v1.Descriptor) (func(int64), func(string)) {
 }
 func (quiet) Notice(string) {}
 
-// noticing keeps the notices for the result as well.
+// noticing keeps the notices for the result as well, from several layers at a time.
 type noticing struct {
 	Progress
 	result *Result
+	mu     sync.Mutex
 }
 
-func (n noticing) Notice(text string) {
+func (n *noticing) Notice(text string) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
 	n.result.Notices = append(n.result.Notices, text)
 	n.Progress.Notice(text)
 }
