@@ -95,6 +95,14 @@ type block struct {
 
 func (b *block) end() int64 { return b.off + int64(len(b.data)) }
 
+// memory is about how many bytes b takes as long as it is not released.
+func (b *block) memory() int64 {
+	if b.gz != nil {
+		return b.gz.Memory()
+	}
+	return plainBlock
+}
+
 func (b *block) release() {
 	if b.gz != nil {
 		b.gz.Release()
