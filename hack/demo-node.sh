@@ -25,8 +25,7 @@ echo "2. a tool that the attacker brings along:"
 	cp /bin/echo /tmp/tool; printf x >>/tmp/tool
 	/tmp/tool "   it runs, and nobody knows"
 echo "3. a library of the image, changed by one byte:"
-	printf x >>/lib/x86_64-linux-gnu/libselinux.so.1
-	files=$(ls /) && echo "   ls runs with it, and nobody knows"
+	printf x >>/lib/x86_64-linux-gnu/libselinux.so.1 && files=$(ls /) && echo "   ls runs with it, and nobody knows"
 echo "4. a program of the image, again:"
 	/usr/bin/env echo "   it runs"
 '
