@@ -3,7 +3,7 @@
 GOFLAGS_BUILD = -trimpath -ldflags=-buildid=
 GOLANGCI      = github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 
-.PHONY: all build demo test test-all bench soak lint vm generate tools clean
+.PHONY: all build node-image demo test test-all bench soak lint vm generate tools clean
 
 all: build
 
@@ -11,6 +11,14 @@ build: sbom-bless
 
 sbom-bless: FORCE
 	CGO_ENABLED=0 go build $(GOFLAGS_BUILD) -o $@ .
+
+# node-image makes the image of the Helm chart, for both architectures: out/node-image, an OCI layout. With
+# KEY=bless.key it is blessed and attested, too: out/node-image-blessed.
+node-image: build
+	for arch in amd64 arm64; do CGO_ENABLED=0 GOARCH=$$arch go build $(GOFLAGS_BUILD) -o out/sbom-bless-$$arch . || exit; done
+	rm -rf out/node-image
+	go run ./packaging/nodeimage out/node-image out/sbom-bless-amd64 out/sbom-bless-arm64
+	$(if $(KEY),rm -rf out/node-image-blessed && ./sbom-bless bless oci:out/node-image -t oci:out/node-image-blessed --key $(KEY))
 
 # demo blesses a real Debian image, or IMAGE=any/reference.
 demo:
