@@ -95,6 +95,14 @@ type block struct {
 
 func (b *block) end() int64 { return b.off + int64(len(b.data)) }
 
+// memory is about how many bytes b takes as long as it is not released.
+func (b *block) memory() int64 {
+	if b.gz != nil {
+		return b.gz.Memory()
+	}
+	return plainBlock
+}
+
 func (b *block) release() {
 	if b.gz != nil {
 		b.gz.Release()
@@ -119,24 +127,23 @@ type encoder interface {
 	close() error
 }
 
-// newDecoder decodes the layer in src, which must be packed as its media type
-// says.
-func newDecoder(src io.ReaderAt, size int64, p packing, maxWindow uint64) (decoder, error) {
+// newDecoder decodes the layer in src by what its bytes are, and tells what that is. Media types
+// that say something else are in use, and containerd unpacks such layers; the DiffID holds what
+// was read against what the image means.
+func newDecoder(src io.ReaderAt, size int64, maxWindow uint64) (decoder, packing, error) {
 	var head [4]byte
 	n, err := src.ReadAt(head[:], 0)
 	if err != nil && err != io.EOF {
-		return nil, err
+		return nil, "", err
 	}
-	if found := packingByMagic(head[:n]); found != p {
-		return nil, fmt.Errorf("its media type says %s, its bytes are %s", p, found)
-	}
-	switch p {
+	switch p := packingByMagic(head[:n]); p {
 	case packGzip:
-		return gzipDecoder{deflate.NewReader(src, size)}, nil
+		return gzipDecoder{deflate.NewReader(src, size)}, p, nil
 	case packZstd:
-		return newZstdDecoder(src, size, maxWindow)
+		d, err := newZstdDecoder(src, size, maxWindow)
+		return d, p, err
 	}
-	return &plainDecoder{r: io.NewSectionReader(src, 0, size), src: src, size: size}, nil
+	return &plainDecoder{r: io.NewSectionReader(src, 0, size), src: src, size: size}, packNone, nil
 }
 
 // ---- gzip: spliced ----
@@ -254,6 +261,11 @@ func (scoutDecoder) close() {}
 type recompression struct {
 	packing packing
 	level   int
+}
+
+// packedAs packs a layer as its media type says.
+func packedAs(p packing) recompression {
+	return recompression{p, map[packing]int{packGzip: 6, packZstd: 3}[p]}
 }
 
 // parseRecompress reads "gzip", "zstd", "gzip:9", "zstd:19".

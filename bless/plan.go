@@ -53,8 +53,9 @@ type image struct {
 	layers   []*layerJob // in the order of the manifest; a layer that stands twice is one job
 	embedded *layerJob   // taken off layers, see withoutEmbedded
 	platform string
-	tree     *tree.Tree // once the layers are read
-	draft    *drafted   // once they are blessed
+	tree     *tree.Tree    // once the layers are read
+	results  []LayerResult // once they are blessed, as this manifest describes them
+	draft    *drafted      // once they are blessed
 }
 
 // layerJob is a layer to be blessed, once.

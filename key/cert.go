@@ -14,20 +14,20 @@ import (
 )
 
 // LoadCertificate reads the certificate that a kernel's keyring takes: the file
-// PREFIX.crt or PREFIX.der of keygen, PEM or DER.
+// PREFIX.crt or PREFIX.der of keygen, PEM or DER, or env://NAME.
 func LoadCertificate(path string) (*x509.Certificate, error) {
 	cert, err := readCert(path)
 	if err == nil && len(cert.SubjectKeyId) == 0 {
 		err = errors.New("has no subject key identifier, by which signatures name their key")
 	}
 	if err != nil {
-		return nil, fmt.Errorf("certificate %s: %w\nhint: the kernel takes certificates, as `sbom-bless keygen` makes them: PREFIX.crt", path, err)
+		return nil, fmt.Errorf("certificate %s: %w\nhint: the kernel takes certificates, as `sbom-bless keygen` makes them: PREFIX.crt", shown(path), err)
 	}
 	return cert, nil
 }
 
 func readCert(path string) (*x509.Certificate, error) {
-	data, err := readFile(path)
+	data, err := readRef(path)
 	if err != nil {
 		return nil, err
 	}

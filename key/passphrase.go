@@ -10,8 +10,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
+	"path/filepath"
 
+	"golang.org/x/sys/unix"
 	"golang.org/x/term"
 )
 
@@ -72,6 +75,10 @@ func NewPassphrase(ctx context.Context, path, file string) ([]byte, error) {
 // readPassphrase reads a file of one line.
 func readPassphrase(file string) ([]byte, error) {
 	data, err := readFile(file)
+	if errors.Is(err, fs.ErrNotExist) && !filepath.IsAbs(file) || errors.Is(err, unix.ENAMETOOLONG) {
+		// It may be the passphrase itself, by mistake.
+		return nil, fmt.Errorf("passphrase file (its name is not shown): %w\nhint: "+envPassphrase+" is for a passphrase itself", err)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("passphrase file %s: %w", file, err)
 	}

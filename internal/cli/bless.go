@@ -45,7 +45,7 @@ func newBless() *cli.Command {
 		Description: blessUsage,
 		Flags: append([]cli.Flag{
 			&cli.StringFlag{Name: "to", Aliases: []string{"t"}, Usage: "where the blessed image goes"},
-			&cli.StringFlag{Name: "key", Usage: "private key: a PEM file, awskms:// gcpkms:// azurekms:// hashivault:// or pkcs11: URI"},
+			&cli.StringFlag{Name: "key", Usage: "private key: a PEM file, env://NAME, - for stdin, awskms:// gcpkms:// azurekms:// hashivault:// or pkcs11: URI"},
 			&cli.StringFlag{Name: "cert", Usage: "certificate of the key (default: the .crt file beside the key)"},
 			&cli.StringFlag{Name: "passphrase-file", Usage: "file with the passphrase of the key"},
 			&cli.BoolFlag{Name: "delegate", Usage: "sign with a fresh key that KEY certifies: one signature of KEY per run"},
@@ -299,7 +299,7 @@ func blessKey(ctx context.Context, c *cli.Context) (k runKey, err error) {
 	if c.Bool("hash-only") {
 		return k, nil
 	}
-	k.Key, err = key.Load(ctx, c.String("key"), key.Options{Cert: c.String("cert"), PassphraseFile: c.String("passphrase-file")})
+	k.Key, err = key.Load(ctx, c.String("key"), key.Options{Cert: c.String("cert"), PassphraseFile: c.String("passphrase-file"), Stdin: c.App.Reader})
 	if err != nil {
 		return k, err
 	}

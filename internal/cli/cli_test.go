@@ -25,8 +25,12 @@ import (
 
 func TestMain(m *testing.M) {
 	testscript.Main(m, map[string]func(){
-		"sbom-bless": func() { os.Exit(Main(os.Args, os.Stdin, os.Stdout, os.Stderr)) },
-		"mkimage":    func() { os.Exit(testimage.Main(os.Args[1:], os.Stdout, os.Stderr)) },
+		"sbom-bless": func() {
+			code := Main(os.Args, os.Stdin, os.Stdout, os.Stderr)
+			reportPeak()
+			os.Exit(code)
+		},
+		"mkimage": func() { os.Exit(testimage.Main(os.Args[1:], os.Stdout, os.Stderr)) },
 	})
 }
 
