@@ -21,14 +21,15 @@ var layers = map[string]struct {
 	"":                     {"internal/cli", "main only starts the command line"},
 	"internal/cli":         {"attest/... bless chain enforce key node policy transport xattr", "flags, printing and exit codes: the one package that knows all verbs, and that none may know"},
 	"chain":                {"attest/... bless key sbom transport tree xattr", "from source image to statements and back; it knows nothing of nodes or flags"},
-	"node":                 {"attest/... enforce key policy transport", "the agent is audited alone: it links neither what blesses images nor what scans them"},
+	"node":                 {"attest/... enforce key policy transport internal/refname", "the agent is audited alone: it links neither what blesses images nor what scans them"},
 	"enforce":              {"xattr internal/atomicfile internal/code", "what runs on a node as root; it shares the format of attributes with bless, and no code"},
 	"bless":                {"deflate transport tree xattr internal/...", "files and layers; statements about them are made of its result, by others"},
-	"sbom":                 {"attest/filelist deflate tree internal/jsonedit", "packages and files; it knows no signatures"},
+	"sbom":                 {"attest/filelist deflate tree internal/jsonedit internal/magic", "packages and files; it knows no signatures"},
 	"attest":               {"attest/filelist transport tree internal/digest internal/jsonedit", "statements; the facts in them come from the caller"},
 	"attest/embedded":      {"attest transport xattr internal/digest internal/imageconfig internal/magic", "read by nodes, so it must not know bless"},
 	"attest/locate":        {"attest attest/embedded transport", "where statements are; what they say of an image is for others"},
-	"transport":            {"internal/atomicfile internal/jsonedit internal/magic", "places and bytes; it knows nothing of what they hold"},
+	"transport":            {"internal/atomicfile internal/filelock internal/jsonedit internal/magic internal/refname", "places and bytes; it knows nothing of what they hold"},
+	"policy":               {"internal/refname", "a policy file; it knows no kernel and no keys"},
 	"internal/imageconfig": {"internal/jsonedit", "marks in image configs, for bless and for nodes"},
 }
 

@@ -320,7 +320,7 @@ var refusals = map[string]string{
 	"truncated-zstd": "layer 1: unexpected EOF",
 	"gzip-crc":       "wrong CRC-32 of the content",
 	"gzip-trailing":  "gzip byte 100597: not a gzip member",
-	"not-gzip":       "its media type says gzip, its bytes are none",
+	"not-gzip":       "layer 1: its DiffID is sha256:",
 
 	"wrong-diffid":    "layer 2: its DiffID is sha256:",
 	"swapped-diffids": "layer 2: its DiffID is sha256:",
@@ -339,7 +339,7 @@ var refusals = map[string]string{
 	"schema1":       "is a schema 1 manifest",
 	"nested-index":  "nested",
 	"huge-manifest": "33555010 bytes, more than the limit of 4194304",
-	"huge-config":   "33554847 bytes, more than 8388608",
+	"huge-config":   "33554847 bytes, more than the limit of 8388608",
 }
 
 func TestHostileImagesAreRefusedAndLeaveNothing(t *testing.T) {

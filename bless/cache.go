@@ -14,10 +14,8 @@ import (
 	"crypto/sha256"
 	"crypto/x509"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
-	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"time"
@@ -25,6 +23,7 @@ import (
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/types"
 
+	"github.com/sbom-bless/sbom-bless/internal/atomicfile"
 	"github.com/sbom-bless/sbom-bless/internal/digest"
 	"github.com/sbom-bless/sbom-bless/tree"
 )
@@ -51,7 +50,7 @@ func OpenCache(dir string) (*Cache, error) {
 // sweep takes away what runs left that were killed.
 func (c *Cache) sweep() {
 	for _, d := range []string{c.blobDir(), c.recordDir()} {
-		left, _ := filepath.Glob(filepath.Join(d, "sbom-bless-*.tmp")) // the pattern is right
+		left, _ := filepath.Glob(filepath.Join(d, atomicfile.Pattern)) // the pattern is right
 		for _, name := range left {
 			if st, err := os.Stat(name); err == nil && time.Since(st.ModTime()) > 24*time.Hour {
 				os.Remove(name)
@@ -232,7 +231,7 @@ func (r *run) remember(ctx context.Context, j *layerJob) error {
 	if r.opts.Cache == nil {
 		return nil
 	}
-	return writeFileAtomic(r.recordFile(j), rec.encode)
+	return atomicfile.Write(r.recordFile(j), 0o600, rec.encode)
 }
 
 // keep makes the file name a blob of the cache as well: one file of two names,
@@ -240,7 +239,7 @@ func (r *run) remember(ctx context.Context, j *layerJob) error {
 // blob was damaged all the same finds out when it is used.
 func (c *Cache) keep(name string, digest v1.Hash) error {
 	blob := filepath.Join(c.blobDir(), digest.Hex)
-	temp := fmt.Sprintf("%s/sbom-bless-%016x.tmp", c.blobDir(), rand.Uint64())
+	temp := filepath.Join(c.blobDir(), atomicfile.TempName())
 	err := os.Link(name, temp)
 	if err == nil {
 		err = os.Rename(temp, blob)
@@ -260,25 +259,8 @@ func copyFile(from, to string) error {
 		return err
 	}
 	defer f.Close()
-	return writeFileAtomic(to, func(w io.Writer) error {
+	return atomicfile.Write(to, 0o600, func(w io.Writer) error {
 		_, err := io.Copy(w, f)
 		return err
 	})
-}
-
-// writeFileAtomic writes a file that is there whole or not at all.
-func writeFileAtomic(name string, write func(io.Writer) error) error {
-	f, err := os.CreateTemp(filepath.Dir(name), "sbom-bless-*.tmp")
-	if err != nil {
-		return err
-	}
-	w := bufio.NewWriterSize(f, 64<<10)
-	err = errors.Join(write(w), w.Flush(), f.Close())
-	if err == nil {
-		err = os.Rename(f.Name(), name)
-	}
-	if err != nil {
-		os.Remove(f.Name())
-	}
-	return err
 }

@@ -19,6 +19,7 @@ import (
 	"github.com/klauspost/compress/zstd"
 
 	"github.com/sbom-bless/sbom-bless/deflate"
+	"github.com/sbom-bless/sbom-bless/internal/magic"
 	"github.com/sbom-bless/sbom-bless/xattr"
 )
 
@@ -77,10 +78,9 @@ func (p packing) mediaType(like types.MediaType) (types.MediaType, error) {
 // packingByMagic tells how data that begins with head is packed.
 func packingByMagic(head []byte) packing {
 	switch {
-	case len(head) >= 2 && head[0] == 0x1f && head[1] == 0x8b:
+	case magic.Gzip(head):
 		return packGzip
-	case len(head) >= 4 && head[0] == 0x28 && head[1] == 0xb5 && head[2] == 0x2f && head[3] == 0xfd,
-		len(head) >= 4 && head[0]&0xf0 == 0x50 && head[1] == 0x2a && head[2] == 0x4d && head[3] == 0x18:
+	case magic.Zstd(head):
 		return packZstd
 	}
 	return packNone
