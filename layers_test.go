@@ -3,8 +3,13 @@
 package main
 
 import (
+	"go/ast"
+	"go/parser"
+	"go/token"
 	"os/exec"
 	"path"
+	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -73,6 +78,40 @@ func TestLinked(t *testing.T) {
 			if matches(rule.not, pkg) || ours && matches(rule.not, own) || rule.not == "modules" && strings.Contains(host, ".") {
 				t.Errorf("%s links %s: %s", name, pkg, rule.why)
 			}
+		}
+	}
+}
+
+// TestErrorsNameNoFlags: a package that any program may import knows no command line. internal/cli adds
+// the flag that helps (hints.go). Flags of other tools may be named.
+func TestErrorsNameNoFlags(t *testing.T) {
+	flag := regexp.MustCompile(`(^|[^a-z-])--[a-z]`)
+	others := regexp.MustCompile(`pkcs11-tool |tar -|openssl `)
+	for pkg, files := range list(t, "list", "-f", "{{.Dir}} {{join .GoFiles \" \"}}", "./...") {
+		if dir := filepath.ToSlash(pkg); strings.Contains(dir, "/internal/") || strings.Contains(dir, "/test/") || strings.Contains(dir, "/bench") {
+			continue
+		}
+		for _, name := range files {
+			f, err := parser.ParseFile(token.NewFileSet(), filepath.Join(pkg, name), nil, 0)
+			if err != nil {
+				t.Fatal(err)
+			}
+			ast.Inspect(f, func(n ast.Node) bool {
+				call, ok := n.(*ast.CallExpr)
+				if !ok {
+					return true
+				}
+				if of, ok := call.Fun.(*ast.SelectorExpr); !ok || of.Sel.Name != "Errorf" && of.Sel.Name != "New" {
+					return true
+				}
+				ast.Inspect(call, func(n ast.Node) bool {
+					if text, ok := n.(*ast.BasicLit); ok && text.Kind == token.STRING && flag.MatchString(text.Value) && !others.MatchString(text.Value) {
+						t.Errorf("%s: %s", filepath.Join(pkg, name), text.Value)
+					}
+					return true
+				})
+				return true
+			})
 		}
 	}
 }

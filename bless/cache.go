@@ -14,6 +14,7 @@ import (
 	"crypto/sha256"
 	"crypto/x509"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -35,12 +36,15 @@ const recordVersion = 4
 // Cache is a directory of blessed layers, shared by runs at the same time.
 type Cache struct{ dir string }
 
+// ErrCache is wrapped by errors about the directory of a cache.
+var ErrCache = errors.New("cache")
+
 // OpenCache makes the directory ready.
 func OpenCache(dir string) (*Cache, error) {
 	c := &Cache{dir: dir}
 	for _, d := range []string{c.blobDir(), c.recordDir()} {
 		if err := os.MkdirAll(d, 0o700); err != nil {
-			return nil, fmt.Errorf("cache: %w\nhint: --cache DIR chooses another directory, --no-cache none", err)
+			return nil, fmt.Errorf("%w: %w", ErrCache, err)
 		}
 	}
 	c.sweep()

@@ -8,8 +8,10 @@ package bless
 
 import (
 	"bufio"
+	"errors"
 	"fmt"
 	"io"
+	"math"
 	"strconv"
 	"strings"
 	"sync"
@@ -220,11 +222,27 @@ type zstdDecoder struct {
 
 func newZstdDecoder(src io.ReaderAt, size int64, maxWindow uint64) (*zstdDecoder, error) {
 	z, err := zstd.NewReader(bufio.NewReaderSize(io.NewSectionReader(src, 0, size), plainBlock),
-		zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true), zstd.WithDecoderMaxWindow(maxWindow))
+		zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true), zstd.WithDecoderMaxWindow(maxWindow),
+		zstd.WithDecoderMaxMemory(math.MaxInt64)) // Limits.LayerBytes counts what comes out
 	if err != nil {
 		return nil, err
 	}
-	return &zstdDecoder{plainDecoder: plainDecoder{r: z, src: src, size: size}, z: z, maxWindow: maxWindow}, nil
+	return &zstdDecoder{plainDecoder: plainDecoder{r: windowReader{z, maxWindow}, src: src, size: size}, z: z, maxWindow: maxWindow}, nil
+}
+
+// windowReader says which limit a frame exceeds. A frame of a single segment has its content for a
+// window, and the decoder another error for it.
+type windowReader struct {
+	z   *zstd.Decoder
+	max uint64
+}
+
+func (r windowReader) Read(p []byte) (int, error) {
+	n, err := r.z.Read(p)
+	if errors.Is(err, zstd.ErrWindowSizeExceeded) || errors.Is(err, zstd.ErrDecoderSizeExceeded) {
+		err = exceeds("ZstdWindow", "a zstd frame with a window of more than %d bytes", r.max)
+	}
+	return n, err
 }
 
 func (d *zstdDecoder) fork() (decoder, error) {
