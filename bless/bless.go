@@ -129,6 +129,22 @@ func (l Limits) scanner(h xattr.Handler) *xattr.Scanner {
 	return s
 }
 
+// LimitError says which of the [Limits] a layer exceeds: a caller that trusts the image may raise it.
+type LimitError struct {
+	Limit string // the name of the field
+	text  string
+}
+
+func (e *LimitError) Error() string { return e.text }
+
+func exceeds(limit, format string, a ...any) error {
+	return &LimitError{limit, fmt.Sprintf(format, a...)}
+}
+
+// ErrForeign is wrapped by errors about attributes of ours that somebody else set, which
+// Options.Replace would exchange.
+var ErrForeign = errors.New("does not verify under this key")
+
 // A meter holds one layer against the limits.
 type meter struct {
 	limits Limits
@@ -141,10 +157,10 @@ type meter struct {
 func (m *meter) unpacked(n int64) error {
 	n += m.holes
 	if n > m.limits.LayerBytes {
-		return fmt.Errorf("more than %d bytes when unpacked\nhint: --max-layer-size raises the limit", m.limits.LayerBytes)
+		return exceeds("LayerBytes", "more than %d bytes when unpacked", m.limits.LayerBytes)
 	}
 	if n > ratioFloor && n/m.limits.Ratio > m.packed {
-		return fmt.Errorf("more than %d times its packed size: looks like a decompression bomb\nhint: --max-ratio raises the limit", m.limits.Ratio)
+		return exceeds("Ratio", "more than %d times its packed size: looks like a decompression bomb", m.limits.Ratio)
 	}
 	return nil
 }
@@ -156,10 +172,10 @@ const ratioFloor = 1 << 30
 // unpacked bytes: they are hashed too.
 func (m *meter) entry(s *LayerStats, e *xattr.Entry, f *tree.File) error {
 	if s.Entries++; s.Entries > m.limits.Entries {
-		return fmt.Errorf("more than %d entries\nhint: --max-entries raises the limit", m.limits.Entries)
+		return exceeds("Entries", "more than %d entries", m.limits.Entries)
 	}
 	if f.Size > m.limits.LayerBytes-s.FileBytes {
-		return fmt.Errorf("more than %d bytes in its files\nhint: --max-layer-size raises the limit", m.limits.LayerBytes)
+		return exceeds("LayerBytes", "more than %d bytes in its files", m.limits.LayerBytes)
 	}
 	if e.Sparse {
 		m.holes += max(0, e.Size-e.Stored())

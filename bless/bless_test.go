@@ -289,7 +289,7 @@ var refusals = map[string]string{
 	"zstd-bomb":    "layer 1: zeros: more than 1073741824 bytes in its files",
 	"entries-bomb": "more than 1000000 entries",
 	"header-bomb":  "extended header of 1073741824 bytes, the limit is 1048576",
-	"zstd-window":  "window size exceeded",
+	"zstd-window":  "layer 1: a zstd frame with a window of more than 134217728 bytes",
 
 	"pax-size":         "size: 2048, the entry's header says 0",
 	"pax-duplicate":    `"path" occurs twice`,
@@ -320,10 +320,10 @@ var refusals = map[string]string{
 	"truncated-zstd": "layer 1: unexpected EOF",
 	"gzip-crc":       "wrong CRC-32 of the content",
 	"gzip-trailing":  "gzip byte 100597: not a gzip member",
-	"not-gzip":       "its media type says gzip, its bytes are none",
+	"not-gzip":       "layer 1: its DiffID is sha256:",
 
 	"wrong-diffid":    "layer 2: its DiffID is sha256:",
-	"swapped-diffids": "layer 2: its DiffID is sha256:",
+	"swapped-diffids": ": its DiffID is sha256:",
 	"diffid-count":    "has 2 layers, its config names 1 DiffIDs",
 	"size-small":      "more than the",
 	"size-large":      "bytes, the descriptor says",
@@ -339,7 +339,7 @@ var refusals = map[string]string{
 	"schema1":       "is a schema 1 manifest",
 	"nested-index":  "nested",
 	"huge-manifest": "33555010 bytes, more than the limit of 4194304",
-	"huge-config":   "33554847 bytes, more than 8388608",
+	"huge-config":   "33554847 bytes, more than the limit of 8388608",
 }
 
 func TestHostileImagesAreRefusedAndLeaveNothing(t *testing.T) {
@@ -391,8 +391,8 @@ func TestAnImageOfAnotherKeyIsRefusedOrReplaced(t *testing.T) {
 	theirs, _ := newSigner(t)
 	source, _ := mustBless(t, lay(t, caseNamed(t, "typical")), theirs, bless.Options{EVM: true})
 	_, err := blessRef(source, "oci:"+t.TempDir(), ours, bless.Options{})
-	if err == nil || !strings.Contains(err.Error(), "--replace-xattrs") {
-		t.Fatalf("without --replace-xattrs: %v", err)
+	if !errors.Is(err, bless.ErrForeign) {
+		t.Fatalf("not asked to replace: %v", err)
 	}
 	replaced, _ := mustBless(t, source, ours, bless.Options{Replace: true})
 	if r := verifyRef(t, replaced, bless.VerifyOptions{Keys: []crypto.PublicKey{pub}}); !r.OK() {

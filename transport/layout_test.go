@@ -21,6 +21,8 @@ import (
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/types"
+
+	"github.com/sbom-bless/sbom-bless/internal/filelock"
 )
 
 // TestLayoutKeepsWhatIsThere: entries, annotations and fields of others stay as
@@ -203,7 +205,7 @@ func TestLockOfALayoutMadeAgain(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := flock(t.Context(), first); err != nil {
+	if err := filelock.Lock(t.Context(), first); err != nil {
 		t.Fatal(err)
 	}
 	d, err := createLayout(reference{place: Layout, path: dir}, Options{}.withDefaults())

@@ -56,7 +56,7 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 		fmt.Fprintln(stderr, "sbom-bless: interrupted")
 		return exitInt
 	}
-	fmt.Fprintln(stderr, "sbom-bless:", key.Hide(err.Error()))
+	fmt.Fprintln(stderr, "sbom-bless:", key.Hide(err.Error()+hintFor(err)))
 	var coder cli.ExitCoder
 	switch {
 	case errors.Is(err, errWrong):
