@@ -131,7 +131,11 @@ func runBless(ctx context.Context, c *cli.Context) error {
 		return err
 	}
 	defer src.Close()
-	dst, err := transport.Create(ctx, o.Dest, common.transport())
+	place := o.Dest
+	if repository := transport.Repository(place); o.Detached && repository != "" {
+		place = repository // of an image that may be named by digest: no tag is written
+	}
+	dst, err := transport.Create(ctx, place, common.transport())
 	if err != nil {
 		return err
 	}
