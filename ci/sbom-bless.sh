@@ -211,8 +211,9 @@ trust() {
 		identity=$CI_SERVER_URL/$CI_PROJECT_PATH//$CI_CONFIG_PATH@refs/$ref
 		issuer=${issuer:-$CI_SERVER_URL}
 	fi
-	[ -n "$identity" ] && [ -n "$issuer" ] ||
+	if [ -z "$identity" ] || [ -z "$issuer" ]; then
 		die 'verify: whose identity signs in this job?' 'certificate-identity and certificate-oidc-issuer say it; or verify: false'
+	fi
 }
 
 # run shows what a command says and keeps it in $tmp. GitHub takes lines that begin with "::" for commands:

@@ -335,6 +335,13 @@ func TestTheScriptIsInlinedWordForWord(t *testing.T) {
 	}
 }
 
+// TestShellcheckIsSilent holds the script, which has to run in every sh.
+func TestShellcheckIsSilent(t *testing.T) {
+	if out, err := exec.Command("shellcheck", filepath.Join(root, "ci/sbom-bless.sh")).CombinedOutput(); err != nil {
+		t.Errorf("%v (make tools installs shellcheck)\n%s", err, out)
+	}
+}
+
 // TestTheRecipesForOthers holds the recipes for GitLab and Tekton against what they include, and those for nodes against the policy's reader.
 func TestTheRecipesForOthers(t *testing.T) {
 	spec, _ := gitlab(t)
