@@ -12,10 +12,10 @@ set -eu
 
 demo='ca-certificates debian-archive-keyring mmdebstrap mount qemu-system-x86 xz-utils'
 test="$demo
-	attr bpftool buildah clang clang-format cpio crun docker-registry fuse-overlayfs
+	attr bpftool buildah busybox clang clang-format cpio crun docker-registry fuse-overlayfs
 	gcc git ima-evm-utils isal keyutils libarchive-tools libbpf-dev libc6-dev
 	libcap2-bin libdeflate-tools llvm opensc openssl pigz podman python3
-	skopeo softhsm2 systemd time umoci zstd"
+	shellcheck skopeo softhsm2 systemd time umoci zstd"
 # These often come from elsewhere, in packages that conflict with Debian's.
 for tool in containerd=containerd runc=runc dockerd=docker.io node=nodejs npm=npm; do
 	command -v "${tool%=*}" >/dev/null || test="$test ${tool#*=}"
