@@ -370,7 +370,7 @@ func TestValuesAreUsed(t *testing.T) {
 		"affinity":                      {map[string]any{"nodeAffinity": map[string]any{}}, "nodeAffinity: {}"},
 		"tolerations":                   {[]any{map[string]any{"key": "dedicated", "operator": "Exists"}}, "key: dedicated"},
 		"priorityClassName":             {"lower", `priorityClassName: "lower"`},
-		"updateStrategy":                {map[string]any{"type": "OnDelete", "rollingUpdate": nil}, "type: OnDelete"},
+		"updateStrategy":                {map[string]any{"type": "OnDelete"}, "type: OnDelete"},
 		"minReadySeconds":               {77, "minReadySeconds: 77"},
 		"terminationGracePeriodSeconds": {78, "terminationGracePeriodSeconds: 78"},
 		"resources":                     {map[string]any{"limits": map[string]any{"memory": "1Gi"}}, "limits:\n              memory: 1Gi"},
