@@ -132,11 +132,11 @@ func imageOf(program, version string) (v1.Image, v1.Platform, error) {
 func architectureOf(content []byte) (string, error) {
 	f, err := elf.NewFile(bytes.NewReader(content))
 	if err != nil {
-		return "", err
+		return "", fmt.Errorf("it is no ELF program: %w", err)
 	}
 	architecture, ok := architectures[f.Machine]
 	if !ok {
-		return "", fmt.Errorf("no program for amd64 or arm64, but for %s", f.Machine)
+		return "", fmt.Errorf("it is a program for %s, not for amd64 or arm64", f.Machine)
 	}
 	for _, p := range f.Progs {
 		if p.Type == elf.PT_INTERP {

@@ -4,6 +4,7 @@ package main
 
 import (
 	"archive/tar"
+	"debug/elf"
 	"io"
 	"os"
 	"os/exec"
@@ -34,7 +35,7 @@ func build(t *testing.T, architecture, dir, pkg string) string {
 func standIn(t *testing.T, architecture string) string {
 	t.Helper()
 	dir := t.TempDir()
-	for name, text := range map[string]string{"go.mod": "module standin\n", "main.go": "package main\n\nfun" + "c main() { println(\"here\") }\n"} {
+	for name, text := range map[string]string{"go.mod": "module standin\n", "main.go": "package main\n\nfunc main() { println(\"here\") }\n"} {
 		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
@@ -145,8 +146,13 @@ func TestRefused(t *testing.T) {
 	if err := os.WriteFile(script, []byte("#!/bin/sh\n"), 0o700); err != nil {
 		t.Fatal(err)
 	}
-	sh, err := filepath.EvalSymlinks("/bin/sh")
+	other := filepath.Join(t.TempDir(), "other")
+	content, err := os.ReadFile(amd64)
 	if err != nil {
+		t.Fatal(err)
+	}
+	content[18] = byte(elf.EM_S390) // e_machine
+	if err := os.WriteFile(other, content, 0o700); err != nil {
 		t.Fatal(err)
 	}
 	for name, c := range map[string]struct {
@@ -154,9 +160,9 @@ func TestRefused(t *testing.T) {
 		want     string
 	}{
 		"two for one platform": {[]string{amd64, amd64}, "a second program for linux/amd64"},
-		"no program":           {[]string{script}, "bad magic number"},
-		"not static":           {[]string{sh}, "hint: build it with CGO_ENABLED=0"},
-		"another machine's":    {[]string{standIn(t, "386")}, "EM_386"},
+		"no program":           {[]string{script}, "no ELF program"},
+		"not static":           {[]string{"/bin/sh"}, "hint: build it with CGO_ENABLED=0"},
+		"another machine's":    {[]string{other}, "EM_S390"},
 	} {
 		dir := filepath.Join(t.TempDir(), "layout")
 		if _, err := write(dir, "1", c.programs); err == nil || !strings.Contains(err.Error(), c.want) {

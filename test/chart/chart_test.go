@@ -143,6 +143,40 @@ func TestSchemaKnowsValues(t *testing.T) {
 	}
 }
 
+// What Artifact Hub shows is about this version, and the image that it names is the one of the values.
+func TestArtifactHub(t *testing.T) {
+	var chart struct {
+		AppVersion  string `yaml:"appVersion"`
+		Annotations map[string]string
+	}
+	var values struct{ Image struct{ Repository string } }
+	var images []struct{ Name, Image string }
+	var changes []struct{ Kind, Description string }
+	for _, c := range []struct {
+		text string
+		into any
+	}{
+		{read(t, "Chart.yaml"), &chart}, {read(t, "values.yaml"), &values},
+	} {
+		if err := yaml.Unmarshal([]byte(c.text), c.into); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for name, into := range map[string]any{"artifacthub.io/images": &images, "artifacthub.io/changes": &changes} {
+		if err := yaml.Unmarshal([]byte(chart.Annotations[name]), into); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if want := values.Image.Repository + ":" + chart.AppVersion; len(images) != 1 || images[0].Image != want {
+		t.Errorf("images %v, want %s", images, want)
+	}
+	for _, c := range changes {
+		if !slices.Contains([]string{"added", "changed", "deprecated", "removed", "fixed", "security"}, c.Kind) || c.Description == "" {
+			t.Errorf("change %+v", c)
+		}
+	}
+}
+
 // ---- With Helm ----
 
 const certificate = "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n"
@@ -370,7 +404,7 @@ func TestValuesAreUsed(t *testing.T) {
 		"affinity":                      {map[string]any{"nodeAffinity": map[string]any{}}, "nodeAffinity: {}"},
 		"tolerations":                   {[]any{map[string]any{"key": "dedicated", "operator": "Exists"}}, "key: dedicated"},
 		"priorityClassName":             {"lower", `priorityClassName: "lower"`},
-		"updateStrategy":                {map[string]any{"type": "OnDelete", "rollingUpdate": nil}, "type: OnDelete"},
+		"updateStrategy":                {map[string]any{"type": "OnDelete"}, "type: OnDelete"},
 		"minReadySeconds":               {77, "minReadySeconds: 77"},
 		"terminationGracePeriodSeconds": {78, "terminationGracePeriodSeconds: 78"},
 		"resources":                     {map[string]any{"limits": map[string]any{"memory": "1Gi"}}, "limits:\n              memory: 1Gi"},
