@@ -198,13 +198,14 @@ func underAgentPod(t *testing.T, _ vm.Kernel) {
 		t.Fatal(err)
 	}
 	policy := configMap{dir: "/configmap"}
-	mode := func(mode string) {
+	write := func(mode string) {
 		policy.write(t, map[string]string{
 			"bless.crt":   string(cert),
-			"policy.yaml": "keys: [/etc/sbom-bless/bless.crt]\nattestations: [{directory: " + attestations + "}]\nunblessed: deny\nmode: " + mode + "\n",
+			"policy.yaml": "keys: [/etc/sbom-bless/bless.crt]\nattestations: [{directory: " + attestations + "}]\n" + mode,
 		})
 	}
-	mode("enforce")
+	const enforced = "mode: enforce\nunblessed: deny\n"
+	write(enforced)
 	attack := "( " + intrusions[0].command + " ) 2>&1; " + control
 	runs := func(t *testing.T, name string, denied bool) {
 		t.Helper()
@@ -234,13 +235,13 @@ func underAgentPod(t *testing.T, _ vm.Kernel) {
 		}
 	})
 	t.Run("the ConfigMap changes", func(t *testing.T) {
-		mode("audit")
+		write("mode: audit\n")
 		a.must(t, event{Operation: "policy", Action: "applied", Message: "for the rest audit"})
 		runs(t, "audited", false)
 		a.must(t, event{Operation: "exec", Action: "allowed", Container: "audited", Reason: "writable-layer", Path: "/tmp/brought"})
-		mode("nonsense")
+		write("mode: nonsense\n")
 		a.must(t, event{Operation: "policy", Action: "refused"})
-		mode("enforce")
+		write(enforced)
 	})
 	if _, err := p.start(app, "lives-on", "while :; do ( "+intrusions[0].command+" ) 2>&1; sleep 1; done"); err != nil {
 		t.Fatal(err)
