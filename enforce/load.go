@@ -16,6 +16,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 
 	"github.com/cilium/ebpf"
@@ -44,15 +45,17 @@ type Options struct {
 
 // Enforcer is a loaded verifier.
 type Enforcer struct {
-	options Options
-	maps    map[string]*ebpf.Map
-	label   *ebpf.Program
-	links   []link.Link
-	canary  *canary
-	places  *places
-	bpffs   *os.File      // a copy of the mount that the pins are on
-	updates atomic.Uint32 // counts what Update did
-	records records
+	options  Options
+	maps     map[string]*ebpf.Map
+	label    *ebpf.Program
+	links    []link.Link
+	canary   *canary
+	placesMu sync.Mutex
+	places   *places
+	guard    []string      // what Guard got
+	bpffs    *os.File      // a copy of the mount that the pins are on
+	updates  atomic.Uint32 // counts what Update did
+	records  records
 	// Adopted tells that the verifier was in force before this Load.
 	Adopted bool
 	// Restored tells that its pins were out of sight, and that this Load put them back.

@@ -20,6 +20,7 @@ import (
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 
 	"github.com/sbom-bless/sbom-bless/enforce"
+	"github.com/sbom-bless/sbom-bless/internal/refname"
 	"github.com/sbom-bless/sbom-bless/policy"
 	"github.com/sbom-bless/sbom-bless/transport"
 )
@@ -76,11 +77,7 @@ func (c *Container) image() string {
 	if c.Digest == "" {
 		return c.Image
 	}
-	name, _, _ := strings.Cut(c.Image, "@")
-	if colon := strings.LastIndexByte(name, ':'); colon > strings.LastIndexByte(name, '/') {
-		name = name[:colon]
-	}
-	return name + "@" + c.Digest
+	return refname.Repository(c.Image) + "@" + c.Digest
 }
 
 // Runtime is what runs containers, and knows which images they are of: [Containerd], or

@@ -101,7 +101,7 @@ func (a *Agent) start(ctx context.Context, text []byte, t trial) error {
 // time unless Confirm is called.
 func (a *Agent) Reload(ctx context.Context, confirm time.Duration) error {
 	if confirm < 0 {
-		return fmt.Errorf("%s is no time to confirm a policy in\nhint: --confirm 60s", confirm)
+		return fmt.Errorf("%s is no time to confirm a policy in\nhint: a time above zero, such as 60s", confirm)
 	}
 	text, err := os.ReadFile(a.o.Policy)
 	if err != nil {

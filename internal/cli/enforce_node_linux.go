@@ -136,7 +136,7 @@ func preparePolicy(ctx context.Context, p *policy.Policy, e *enforce.Enforcer, s
 	}
 	ready := &node.Ready{
 		Lists: (&node.Attested{Trust: trust, Sources: p.Attestations, Store: store, Unkept: unkept}).List,
-		Use:   func() error { return nil },
+		Use:   func() error { return e.Guard(trustFiles(p)...) },
 	}
 	if !asksSigned(p) {
 		return ready, nil
@@ -145,8 +145,17 @@ func preparePolicy(ctx context.Context, p *policy.Policy, e *enforce.Enforcer, s
 	if err != nil {
 		return nil, err
 	}
-	ready.Use = func() error { return e.SetKeys(certs) }
+	ready.Use = func() error { return errors.Join(e.Guard(trustFiles(p)...), e.SetKeys(certs)) }
 	return ready, supportsPolicy(enforce.Probe(), p)
+}
+
+// trustFiles are the files that say whom the policy trusts, which may lie anywhere.
+func trustFiles(p *policy.Policy) []string {
+	files := slices.DeleteFunc(slices.Clone(p.Keys), func(ref string) bool { return strings.Contains(ref, "://") })
+	if p.TrustRoot != "" {
+		files = append(files, p.TrustRoot)
+	}
+	return files
 }
 
 func asksSigned(p *policy.Policy) bool {

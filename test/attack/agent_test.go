@@ -434,7 +434,7 @@ func programsByID() error {
 		defer p.Close()
 		info, err := p.Info()
 		return info.Name, err
-	}, "bless_label_tas") // 15 characters is what the kernel keeps
+	}, "bless_label_tasks")
 }
 
 // refuseAll opens every object by its id; EPERM if all refused but those of a name.
@@ -541,5 +541,5 @@ func mapsByID() error {
 		defer m.Close()
 		info, err := m.Info()
 		return info.Name, err
-	}, "agents", ".rodata", ".rodata.str1.1")
+	}, "bless_agents", ".rodata", ".rodata.str1.1")
 }
