@@ -17,6 +17,7 @@ import (
 	"time"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/types"
 
 	"github.com/sbom-bless/sbom-bless/attest/filelist"
 	"github.com/sbom-bless/sbom-bless/internal/digest"
@@ -95,6 +96,8 @@ type Layer struct {
 type LayerDigests struct {
 	DiffID v1.Hash `json:"diffID"`
 	Digest v1.Hash `json:"digest"`
+	// MediaType is that of the blob as the manifest has it; empty in blessings of earlier versions.
+	MediaType types.MediaType `json:"mediaType,omitempty"`
 }
 
 // Attribute describes an extended attribute that files carry.

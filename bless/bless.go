@@ -23,6 +23,7 @@ package bless
 import (
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
@@ -114,10 +115,12 @@ func (l Limits) withDefaults() Limits {
 		l.ZstdWindow = 128 << 20
 	}
 	if l.XattrBytes == 0 {
-		l.XattrBytes = 3900
+		l.XattrBytes = defaultXattrBytes
 	}
 	return l
 }
+
+const defaultXattrBytes = 3900
 
 // scanner makes a scanner that keeps to the limits.
 func (l Limits) scanner(h xattr.Handler) *xattr.Scanner {
@@ -125,6 +128,22 @@ func (l Limits) scanner(h xattr.Handler) *xattr.Scanner {
 	s.Limits.Header = l.Header
 	return s
 }
+
+// LimitError says which of the [Limits] a layer exceeds: a caller that trusts the image may raise it.
+type LimitError struct {
+	Limit string // the name of the field
+	text  string
+}
+
+func (e *LimitError) Error() string { return e.text }
+
+func exceeds(limit, format string, a ...any) error {
+	return &LimitError{limit, fmt.Sprintf(format, a...)}
+}
+
+// ErrForeign is wrapped by errors about attributes of ours that somebody else set, which
+// Options.Replace would exchange.
+var ErrForeign = errors.New("does not verify under this key")
 
 // A meter holds one layer against the limits.
 type meter struct {
@@ -138,10 +157,10 @@ type meter struct {
 func (m *meter) unpacked(n int64) error {
 	n += m.holes
 	if n > m.limits.LayerBytes {
-		return fmt.Errorf("more than %d bytes when unpacked\nhint: --max-layer-size raises the limit", m.limits.LayerBytes)
+		return exceeds("LayerBytes", "more than %d bytes when unpacked", m.limits.LayerBytes)
 	}
 	if n > ratioFloor && n/m.limits.Ratio > m.packed {
-		return fmt.Errorf("more than %d times its packed size: looks like a decompression bomb\nhint: --max-ratio raises the limit", m.limits.Ratio)
+		return exceeds("Ratio", "more than %d times its packed size: looks like a decompression bomb", m.limits.Ratio)
 	}
 	return nil
 }
@@ -153,10 +172,10 @@ const ratioFloor = 1 << 30
 // unpacked bytes: they are hashed too.
 func (m *meter) entry(s *LayerStats, e *xattr.Entry, f *tree.File) error {
 	if s.Entries++; s.Entries > m.limits.Entries {
-		return fmt.Errorf("more than %d entries\nhint: --max-entries raises the limit", m.limits.Entries)
+		return exceeds("Entries", "more than %d entries", m.limits.Entries)
 	}
 	if f.Size > m.limits.LayerBytes-s.FileBytes {
-		return fmt.Errorf("more than %d bytes in its files\nhint: --max-layer-size raises the limit", m.limits.LayerBytes)
+		return exceeds("LayerBytes", "more than %d bytes in its files", m.limits.LayerBytes)
 	}
 	if e.Sparse {
 		m.holes += max(0, e.Size-e.Stored())
@@ -205,13 +224,16 @@ func (quiet) Layer(v1.Descriptor) (func(int64), func(string)) {
 }
 func (quiet) Notice(string) {}
 
-// noticing keeps the notices for the result as well.
+// noticing keeps the notices for the result as well, from several layers at a time.
 type noticing struct {
 	Progress
 	result *Result
+	mu     sync.Mutex
 }
 
-func (n noticing) Notice(text string) {
+func (n *noticing) Notice(text string) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
 	n.result.Notices = append(n.result.Notices, text)
 	n.Progress.Notice(text)
 }

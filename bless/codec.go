@@ -8,8 +8,10 @@ package bless
 
 import (
 	"bufio"
+	"errors"
 	"fmt"
 	"io"
+	"math"
 	"strconv"
 	"strings"
 	"sync"
@@ -19,6 +21,7 @@ import (
 	"github.com/klauspost/compress/zstd"
 
 	"github.com/sbom-bless/sbom-bless/deflate"
+	"github.com/sbom-bless/sbom-bless/internal/magic"
 	"github.com/sbom-bless/sbom-bless/xattr"
 )
 
@@ -77,10 +80,9 @@ func (p packing) mediaType(like types.MediaType) (types.MediaType, error) {
 // packingByMagic tells how data that begins with head is packed.
 func packingByMagic(head []byte) packing {
 	switch {
-	case len(head) >= 2 && head[0] == 0x1f && head[1] == 0x8b:
+	case magic.Gzip(head):
 		return packGzip
-	case len(head) >= 4 && head[0] == 0x28 && head[1] == 0xb5 && head[2] == 0x2f && head[3] == 0xfd,
-		len(head) >= 4 && head[0]&0xf0 == 0x50 && head[1] == 0x2a && head[2] == 0x4d && head[3] == 0x18:
+	case magic.Zstd(head):
 		return packZstd
 	}
 	return packNone
@@ -127,24 +129,23 @@ type encoder interface {
 	close() error
 }
 
-// newDecoder decodes the layer in src, which must be packed as its media type
-// says.
-func newDecoder(src io.ReaderAt, size int64, p packing, maxWindow uint64) (decoder, error) {
+// newDecoder decodes the layer in src by what its bytes are, and tells what that is. Media types
+// that say something else are in use, and containerd unpacks such layers; the DiffID holds what
+// was read against what the image means.
+func newDecoder(src io.ReaderAt, size int64, maxWindow uint64) (decoder, packing, error) {
 	var head [4]byte
 	n, err := src.ReadAt(head[:], 0)
 	if err != nil && err != io.EOF {
-		return nil, err
+		return nil, "", err
 	}
-	if found := packingByMagic(head[:n]); found != p {
-		return nil, fmt.Errorf("its media type says %s, its bytes are %s", p, found)
-	}
-	switch p {
+	switch p := packingByMagic(head[:n]); p {
 	case packGzip:
-		return gzipDecoder{deflate.NewReader(src, size)}, nil
+		return gzipDecoder{deflate.NewReader(src, size)}, p, nil
 	case packZstd:
-		return newZstdDecoder(src, size, maxWindow)
+		d, err := newZstdDecoder(src, size, maxWindow)
+		return d, p, err
 	}
-	return &plainDecoder{r: io.NewSectionReader(src, 0, size), src: src, size: size}, nil
+	return &plainDecoder{r: io.NewSectionReader(src, 0, size), src: src, size: size}, packNone, nil
 }
 
 // ---- gzip: spliced ----
@@ -221,11 +222,27 @@ type zstdDecoder struct {
 
 func newZstdDecoder(src io.ReaderAt, size int64, maxWindow uint64) (*zstdDecoder, error) {
 	z, err := zstd.NewReader(bufio.NewReaderSize(io.NewSectionReader(src, 0, size), plainBlock),
-		zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true), zstd.WithDecoderMaxWindow(maxWindow))
+		zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true), zstd.WithDecoderMaxWindow(maxWindow),
+		zstd.WithDecoderMaxMemory(math.MaxInt64)) // Limits.LayerBytes counts what comes out
 	if err != nil {
 		return nil, err
 	}
-	return &zstdDecoder{plainDecoder: plainDecoder{r: z, src: src, size: size}, z: z, maxWindow: maxWindow}, nil
+	return &zstdDecoder{plainDecoder: plainDecoder{r: windowReader{z, maxWindow}, src: src, size: size}, z: z, maxWindow: maxWindow}, nil
+}
+
+// windowReader says which limit a frame exceeds. A frame of a single segment has its content for a
+// window, and the decoder another error for it.
+type windowReader struct {
+	z   *zstd.Decoder
+	max uint64
+}
+
+func (r windowReader) Read(p []byte) (int, error) {
+	n, err := r.z.Read(p)
+	if errors.Is(err, zstd.ErrWindowSizeExceeded) || errors.Is(err, zstd.ErrDecoderSizeExceeded) {
+		err = exceeds("ZstdWindow", "a zstd frame with a window of more than %d bytes", r.max)
+	}
+	return n, err
 }
 
 func (d *zstdDecoder) fork() (decoder, error) {
@@ -262,6 +279,11 @@ func (scoutDecoder) close() {}
 type recompression struct {
 	packing packing
 	level   int
+}
+
+// packedAs packs a layer as its media type says.
+func packedAs(p packing) recompression {
+	return recompression{p, map[packing]int{packGzip: 6, packZstd: 3}[p]}
 }
 
 // parseRecompress reads "gzip", "zstd", "gzip:9", "zstd:19".

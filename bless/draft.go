@@ -52,9 +52,16 @@ type drafted struct {
 // draft works out manifest and config of an image whose layers are blessed.
 func (r *run) draft(n *node) (ImageResult, error) {
 	img := n.image
+	img.results = make([]LayerResult, len(img.layers))
+	for i, j := range img.layers {
+		img.results[i] = j.out
+	}
 	if !r.rewrites {
 		img.draft = &drafted{desc: n.desc, manifest: n.raw, config: img.config}
 		return n.imageResult(), nil
+	}
+	if err := img.describeLayers(); err != nil {
+		return ImageResult{}, err
 	}
 	d := &drafted{}
 	raw := n.raw
@@ -75,6 +82,35 @@ func (r *run) draft(n *node) (ImageResult, error) {
 	return n.imageResult(), nil
 }
 
+// describeLayers describes the blessed layers as this manifest has them. A layer that stands in several
+// manifests, or twice in one, is blessed once; its media type stays in the family that it has
+// here, and annotations are those from here: runtimes refuse a manifest with another's.
+func (img *image) describeLayers() error {
+	for i := range img.results {
+		l, own := &img.results[i], img.manifest.Layers[i]
+		said, err := packingOf(own.MediaType)
+		if err != nil {
+			return err
+		}
+		is, err := packingOf(l.Blessed.MediaType)
+		if err != nil {
+			return err
+		}
+		made := own
+		if made.Digest, made.Size = l.Blessed.Digest, l.Blessed.Size; made.Digest != own.Digest {
+			made.Annotations, _ = withoutTOC(own.Annotations)
+			made.Data = nil
+		}
+		if is != said {
+			if made.MediaType, err = is.mediaType(own.MediaType); err != nil {
+				return fmt.Errorf("layer %d: %w", i+1, err)
+			}
+		}
+		l.Source, l.Blessed = own, made
+	}
+	return nil
+}
+
 // imageResult tells what became of the image.
 func (n *node) imageResult() ImageResult {
 	img := n.image
@@ -85,9 +121,7 @@ func (n *node) imageResult() ImageResult {
 	if e := img.embedded; e != nil {
 		ir.SourceEmbedded = &e.source
 	}
-	for _, l := range img.layers {
-		ir.Layers = append(ir.Layers, l.out)
-	}
+	ir.Layers = img.results
 	if img.tree != nil {
 		ir.Memory = memoryFiles(img.tree)
 	}
@@ -107,12 +141,15 @@ func described(old v1.Descriptor, raw []byte) v1.Descriptor {
 // the config's descriptor.
 func (r *run) editImage(img *image, d *drafted) (_ []byte, manifest []jsonedit.Edit, err error) {
 	var config []jsonedit.Edit
-	for i, job := range img.layers {
-		old, out := img.manifest.Layers[i], job.out
+	for i, out := range img.results {
+		old := img.manifest.Layers[i]
 		at := strconv.Itoa(i)
 		if kept, dropped := withoutTOC(old.Annotations); len(dropped) > 0 {
 			manifest = append(manifest, jsonedit.Set(kept, "layers", at, "annotations"))
 			d.notices = append(d.notices, fmt.Sprintf("layer %d: dropped the annotations %s: some unpackers believe that table of contents and not the tar", i+1, strings.Join(dropped, ", ")))
+		}
+		if out.Blessed.MediaType != old.MediaType {
+			manifest = append(manifest, jsonedit.Set(out.Blessed.MediaType, "layers", at, "mediaType"))
 		}
 		if out.Blessed.Digest == old.Digest {
 			continue
@@ -124,9 +161,6 @@ func (r *run) editImage(img *image, d *drafted) (_ []byte, manifest []jsonedit.E
 		manifest = append(manifest,
 			jsonedit.Set(out.Blessed.Digest, "layers", at, "digest"),
 			jsonedit.Set(out.Blessed.Size, "layers", at, "size"))
-		if out.Blessed.MediaType != old.MediaType {
-			manifest = append(manifest, jsonedit.Set(out.Blessed.MediaType, "layers", at, "mediaType"))
-		}
 	}
 	if cert := r.opts.Certificate; cert != nil && len(config) > 0 {
 		config = append(config, imageconfig.SetCertificate(&img.file, cert)...)

@@ -107,7 +107,7 @@ func Open(ctx context.Context, src transport.Source, signer *xattr.Signer, o Opt
 		return nil, err
 	}
 	r.rewrites = !o.Detached
-	r.progress = noticing{r.progress, result}
+	r.progress = &noticing{Progress: r.progress, result: result}
 	result.Hash, result.Certificate = r.hash.String(), o.Certificate
 	if signer != nil {
 		result.KeyID, result.IMAVersion = signer.KeyID().String(), r.imaVersion

@@ -43,6 +43,7 @@ const (
 
 // layerIn is a layer to bless.
 type layerIn struct {
+	name   string // for messages
 	desc   v1.Descriptor
 	diffID v1.Hash
 	blob   io.ReaderAt
@@ -62,18 +63,25 @@ type layerOut struct {
 
 // layer blesses in, writing the result to w. Errors name the entry.
 func (r *run) layer(ctx context.Context, in layerIn, w io.Writer, progress func(int64)) (*layerOut, error) {
-	from, err := packingOf(in.desc.MediaType)
+	said, err := packingOf(in.desc.MediaType)
 	if err != nil {
 		return nil, err
 	}
-	dec, err := newDecoder(in.blob, in.desc.Size, from, r.limits.ZstdWindow)
+	dec, from, err := newDecoder(in.blob, in.desc.Size, r.limits.ZstdWindow)
 	if err != nil {
 		return nil, err
 	}
 	defer dec.close()
+	recompress := r.recompress
+	if from != said {
+		r.progress.Notice(fmt.Sprintf("%s: its media type says %s, its bytes are %s: packed anew, because only containerd unpacks it as it was", in.name, said, from))
+		if recompress.packing == "" {
+			recompress = packedAs(said)
+		}
+	}
 
 	blobSum := &countingHash{Hash: sha256.New()}
-	enc, to, err := newEncoder(io.MultiWriter(w, blobSum), from, r.recompress)
+	enc, to, err := newEncoder(io.MultiWriter(w, blobSum), from, recompress)
 	if err != nil {
 		return nil, err
 	}
@@ -109,7 +117,7 @@ func (r *run) layer(ctx context.Context, in layerIn, w io.Writer, progress func(
 		return nil, wrongDiffID(got, in.diffID)
 	}
 	s.stats.Signed = s.signed.Load()
-	out := &layerOut{files: s.files, stats: s.stats, packing: to, carried: s.carried, changed: s.edits.Load() > 0 || r.recompress.packing != ""}
+	out := &layerOut{files: s.files, stats: s.stats, packing: to, carried: s.carried, changed: s.edits.Load() > 0 || recompress.packing != ""}
 	if !out.changed {
 		out.digest, out.diffID, out.size = in.desc.Digest, in.diffID, in.desc.Size
 		return out, nil

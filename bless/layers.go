@@ -114,7 +114,7 @@ func (r *run) blessLayer(ctx context.Context, j *layerJob, add func(int64)) erro
 		spool.Close()
 		os.Remove(spool.Name()) // gone already when the destination took it
 	}()
-	out, err := r.layer(ctx, layerIn{desc: j.source, diffID: j.diffID, blob: blob}, spool, add)
+	out, err := r.layer(ctx, layerIn{name: j.name, desc: j.source, diffID: j.diffID, blob: blob}, spool, add)
 	if err != nil {
 		return err
 	}

@@ -29,11 +29,7 @@ type layerRead struct {
 // set: SHA-256, and in File.Digest what the entry's security.ima claims if that
 // is another algorithm; with sha1 that too.
 func readLayer(ctx context.Context, in layerIn, limits Limits, hashes, sha1 bool, add func(int64), visit func(*xattr.Entry, *tree.File) error) (*layerRead, error) {
-	p, err := packingOf(in.desc.MediaType)
-	if err != nil {
-		return nil, err
-	}
-	dec, err := newDecoder(in.blob, in.desc.Size, p, limits.ZstdWindow)
+	dec, _, err := newDecoder(in.blob, in.desc.Size, limits.ZstdWindow)
 	if err != nil {
 		return nil, err
 	}

@@ -172,7 +172,8 @@ func (v *Verification) Run(ctx context.Context, also ...crypto.PublicKey) (*Veri
 		ic := ImageCheck{Platform: n.image.platform, Descriptor: n.desc}
 		for i, j := range n.image.layers {
 			check := *checks[j]
-			if _, toc := withoutTOC(j.source.Annotations); len(toc) > 0 {
+			check.Descriptor = n.image.manifest.Layers[i] // a shared layer may be described in several ways
+			if _, toc := withoutTOC(check.Descriptor.Annotations); len(toc) > 0 {
 				result.Problems = append(result.Problems, Problem{Platform: n.image.platform, Layer: i + 1,
 					Reason: "its annotations " + strings.Join(toc, ", ") + " name a table of contents, which some unpackers believe and not the tar"})
 			}
@@ -222,7 +223,7 @@ func (v *layerVerifier) layer(ctx context.Context, r *run, j *layerJob, add func
 		return nil, err
 	}
 	defer blob.Close()
-	check := &LayerCheck{Descriptor: j.source}
+	check := &LayerCheck{}
 	var at int64
 	read, err := readLayer(ctx, layerIn{desc: j.source, diffID: j.diffID, blob: blob}, r.limits, true, false, add, func(e *xattr.Entry, f *tree.File) error {
 		at++

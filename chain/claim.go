@@ -41,8 +41,8 @@ func (m *maker) claim(ctx context.Context, img bless.ImageResult) (*attest.Bless
 	var diffIDs []v1.Hash
 	for _, l := range img.Layers {
 		layer := attest.Layer{
-			Source:  attest.LayerDigests{DiffID: l.SourceDiffID, Digest: l.Source.Digest},
-			Blessed: attest.LayerDigests{DiffID: l.BlessedDiffID, Digest: l.Blessed.Digest},
+			Source:  attest.LayerDigests{DiffID: l.SourceDiffID, Digest: l.Source.Digest, MediaType: l.Source.MediaType},
+			Blessed: attest.LayerDigests{DiffID: l.BlessedDiffID, Digest: l.Blessed.Digest, MediaType: l.Blessed.MediaType},
 		}
 		if l.ContentDiffID != l.SourceDiffID {
 			layer.Content = &l.ContentDiffID

@@ -79,7 +79,7 @@ func inventory(ctx context.Context, src transport.Source, img bless.Planned, dir
 	}
 	if cache != nil {
 		if err := cache.KeepScan(key, found); err != nil {
-			return nil, fmt.Errorf("cache: %w", err)
+			return nil, err
 		}
 	}
 	return found.Inventory(image, img.Layers)

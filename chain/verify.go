@@ -10,9 +10,11 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/types"
 
 	"github.com/sbom-bless/sbom-bless/attest"
 	"github.com/sbom-bless/sbom-bless/attest/embedded"
@@ -206,6 +208,9 @@ func imageProblems(ctx context.Context, v *attest.Verified, subject v1.Hash, img
 		if said.Blessed.DiffID != l.DiffID {
 			add(i+1, "not the layer that the blessing names", said.Blessed.DiffID.String(), l.DiffID.String())
 		}
+		if was, is := said.Source.MediaType, l.Descriptor.MediaType; was != "" && isDocker(was) != isDocker(is) {
+			add(i+1, "its media type is of another family than in the source image, and runtimes refuse a manifest that mixes them", string(was), string(is))
+		}
 		content := said.Source.DiffID
 		if said.Content != nil {
 			content = *said.Content
@@ -234,6 +239,11 @@ func imageProblems(ctx context.Context, v *attest.Verified, subject v1.Hash, img
 		}
 	}
 	return problems
+}
+
+// isDocker tells Docker's media types from those of OCI.
+func isDocker(mt types.MediaType) bool {
+	return strings.HasPrefix(string(mt), "application/vnd.docker.")
 }
 
 func effectiveTree(layers []bless.LayerCheck) (*tree.Tree, error) {

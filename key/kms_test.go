@@ -219,7 +219,7 @@ func TestKMSProviders(t *testing.T) {
 		"gcpkms://nonsense":           "kms specification should be in the format gcpkms://projects/",
 		"azurekms://nonsense":         "kms specification should be in the format azurekms://",
 		"hashivault://nonsense/":      "kms specification should be in the format hashivault://<key>",
-		"otherkms://nonsense":         "no file of that name, and otherkms:// is not one of awskms:// gcpkms:// azurekms:// hashivault://",
+		"otherkms://nonsense":         "no file of that name, and otherkms:// is not one of env:// awskms:// gcpkms:// azurekms:// hashivault://",
 		"pkcs11:nonsense?module-path": "Malformed pkcs11 URI",
 	} {
 		_, err := Load(t.Context(), ref, Options{})

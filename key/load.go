@@ -5,7 +5,6 @@ package key
 // From what a person writes after --key to a key that may sign.
 
 import (
-	"bytes"
 	"context"
 	"crypto"
 	"crypto/x509"
@@ -13,7 +12,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -22,7 +20,7 @@ import (
 
 // Options of [Load]. The zero value takes what lies beside the key.
 type Options struct {
-	// Cert is the file of the key's certificate, PEM or DER. When empty it is
+	// Cert is the key's certificate, PEM or DER: a file, or env://NAME. When empty it is
 	// looked for beside the key: NAME.crt for NAME.key.
 	Cert string
 
@@ -30,15 +28,18 @@ type Options struct {
 	// variable SBOM_BLESS_PASSWORD (for cosign's format then COSIGN_PASSWORD), or
 	// asked for on the terminal.
 	PassphraseFile string
+
+	// Stdin is where the key named "-" is read from. When nil, no key has that name.
+	Stdin io.Reader
 }
 
-// Load gives the private key that ref names: a PEM file, a KMS URI
-// (awskms://, gcpkms://, azurekms://, hashivault://) or a PKCS#11 URI (pkcs11:,
-// RFC 7512).
+// Load gives the private key that ref names: a PEM file, PEM in an environment
+// variable (env://NAME) or on stdin (-), a KMS URI (awskms://, gcpkms://,
+// azurekms://, hashivault://) or a PKCS#11 URI (pkcs11:, RFC 7512).
 func Load(ctx context.Context, ref string, o Options) (*Key, error) {
 	k, err := load(ctx, ref, o)
 	if err != nil {
-		return nil, fmt.Errorf("key %s: %w", withoutPIN(ref), err)
+		return nil, fmt.Errorf("key %s: %w", shown(ref), err)
 	}
 	return k, nil
 }
@@ -50,7 +51,7 @@ func load(ctx context.Context, ref string, o Options) (k *Key, err error) {
 	case strings.HasPrefix(ref, "pkcs11:"):
 		k, err = loadPKCS11(ref)
 	default:
-		k, err = loadFile(ctx, ref, o)
+		k, err = loadPEM(ctx, ref, o)
 	}
 	if err != nil {
 		return nil, err
@@ -64,13 +65,13 @@ func load(ctx context.Context, ref string, o Options) (k *Key, err error) {
 	return k, nil
 }
 
-func loadFile(ctx context.Context, path string, o Options) (*Key, error) {
-	data, err := readPrivateFile(path)
+func loadPEM(ctx context.Context, ref string, o Options) (*Key, error) {
+	data, err := readPrivate(ref, o.Stdin)
 	if err != nil {
 		return nil, err
 	}
 	signer, err := parsePrivate(data, func(ofCosign bool) ([]byte, error) {
-		return passphrase(ctx, path, o.PassphraseFile, ofCosign)
+		return passphrase(ctx, ref, o.PassphraseFile, ofCosign)
 	})
 	if err != nil {
 		return nil, err
@@ -81,7 +82,7 @@ func loadFile(ctx context.Context, path string, o Options) (*Key, error) {
 // takeCert finds the certificate of k: the one that is asked for, the one that
 // the token of k holds, or the one in the file beside k.
 func (k *Key) takeCert(ref, path string) error {
-	if path == "" && !k.Remote {
+	if path == "" && !k.Remote && isFile(ref) {
 		beside := strings.TrimSuffix(ref, filepath.Ext(ref)) + ".crt"
 		if _, err := os.Lstat(beside); err == nil && beside != ref {
 			path = beside
@@ -90,7 +91,7 @@ func (k *Key) takeCert(ref, path string) error {
 	if path != "" {
 		cert, err := readCert(path)
 		if err != nil {
-			return fmt.Errorf("certificate %s: %w", path, err)
+			return fmt.Errorf("certificate %s: %w", shown(path), err)
 		}
 		k.Cert = cert
 	}
@@ -101,75 +102,13 @@ func (k *Key) takeCert(ref, path string) error {
 		if path == "" {
 			path = "on the token"
 		}
-		return fmt.Errorf("certificate %s: %w", path, err)
+		return fmt.Errorf("certificate %s: %w", shown(path), err)
 	}
 	return nil
 }
 
-// readPrivateFile reads a file that nobody else may read.
-func readPrivateFile(path string) ([]byte, error) {
-	f, err := open(path)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	info, err := f.Stat()
-	if err != nil {
-		return nil, err
-	}
-	data, err := readAll(f)
-	if err != nil {
-		return nil, err
-	}
-	// Of a file that is no private key there is something else to say.
-	if mode := info.Mode().Perm(); mode&0o077 != 0 && bytes.Contains(data, []byte("PRIVATE KEY-----")) {
-		return nil, fmt.Errorf("others may access it (mode %04o)\nhint: chmod 600 %s", mode, path)
-	}
-	return data, nil
-}
-
-func readFile(path string) ([]byte, error) {
-	f, err := open(path)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	return readAll(f)
-}
-
-// open opens a file. Its errors, and those of readAll, leave it to the caller to
-// name the path.
-func open(path string) (*os.File, error) {
-	f, err := os.Open(path)
-	if scheme, _, ok := strings.Cut(path, "://"); ok && errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("no file of that name, and %s:// is not one of %s", scheme, strings.Join(kmsSchemes(), " "))
-	}
-	return f, pathless(err)
-}
-
-func pathless(err error) error {
-	var pathError *fs.PathError
-	if errors.As(err, &pathError) {
-		return pathError.Err
-	}
-	return err
-}
-
-const maxFile = 1 << 20 // bytes of a key or certificate file
-
-func readAll(f *os.File) ([]byte, error) {
-	data, err := io.ReadAll(io.LimitReader(f, maxFile+1))
-	if err != nil {
-		return nil, pathless(err)
-	}
-	if len(data) > maxFile {
-		return nil, errors.New("too large to be a key or a certificate")
-	}
-	return data, nil
-}
-
 // LoadPublic gives the public key that ref names: a file with a public key or a
-// certificate, in PEM or DER, or a URI as [Load] takes it. A certificate may
+// certificate, in PEM or DER, the same in an environment variable, or a URI as [Load] takes it. A certificate may
 // have expired since it was signed with.
 func LoadPublic(ctx context.Context, ref string) (crypto.PublicKey, error) {
 	pub, err := loadPublic(ctx, ref)
@@ -177,7 +116,7 @@ func LoadPublic(ctx context.Context, ref string) (crypto.PublicKey, error) {
 		err = checkPublic(pub)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("key %s: %w", withoutPIN(ref), err)
+		return nil, fmt.Errorf("key %s: %w", shown(ref), err)
 	}
 	return pub, nil
 }
@@ -197,7 +136,7 @@ func loadPublic(ctx context.Context, ref string) (crypto.PublicKey, error) {
 		}
 		return k.Public, k.Close()
 	}
-	data, err := readFile(ref)
+	data, err := readRef(ref)
 	if err != nil {
 		return nil, err
 	}

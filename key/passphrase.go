@@ -10,10 +10,16 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
+	"path/filepath"
 
+	"golang.org/x/sys/unix"
 	"golang.org/x/term"
 )
+
+// ErrNoPassphrase says that a key is encrypted, and that nothing gives its passphrase.
+var ErrNoPassphrase = errors.New("is encrypted, and there is no terminal to ask for the passphrase")
 
 const (
 	envPassphrase = "SBOM_BLESS_PASSWORD"
@@ -33,8 +39,7 @@ func passphrase(ctx context.Context, path, file string, ofCosign bool) ([]byte, 
 	}
 	tty, err := openTerminal()
 	if err != nil {
-		return nil, errors.New("is encrypted, and there is no terminal to ask for the passphrase" +
-			"\nhint: " + envPassphrase + " or --passphrase-file gives it")
+		return nil, ErrNoPassphrase
 	}
 	defer tty.Close()
 	return ask(ctx, tty, "passphrase of "+path+": ")
@@ -72,6 +77,10 @@ func NewPassphrase(ctx context.Context, path, file string) ([]byte, error) {
 // readPassphrase reads a file of one line.
 func readPassphrase(file string) ([]byte, error) {
 	data, err := readFile(file)
+	if errors.Is(err, fs.ErrNotExist) && !filepath.IsAbs(file) || errors.Is(err, unix.ENAMETOOLONG) {
+		// It may be the passphrase itself, by mistake.
+		return nil, fmt.Errorf("passphrase file (its name is not shown): %w\nhint: "+envPassphrase+" is for a passphrase itself", err)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("passphrase file %s: %w", file, err)
 	}

@@ -4,6 +4,7 @@ package key
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -23,8 +24,14 @@ const childEnv = "SBOM_BLESS_TEST_CHILD"
 func TestMain(m *testing.M) {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
-	switch os.Getenv(childEnv) {
-	case "load":
+	role := os.Getenv(childEnv)
+	switch role {
+	case "load", "load as nobody":
+		if role != "load" {
+			if err := errors.Join(syscall.Setgroups(nil), syscall.Setresgid(65534, 65534, 65534), syscall.Setresuid(65534, 65534, 65534)); err != nil {
+				panic(err)
+			}
+		}
 		k, err := Load(ctx, os.Getenv("KEY"), Options{})
 		if err != nil {
 			fmt.Println("error:", err)

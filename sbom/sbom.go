@@ -16,6 +16,8 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -80,11 +82,11 @@ func Scan(ctx context.Context, img v1.Image, layers int, dir string) (_ Found, e
 	if _, err := lowest(img, layers); err != nil {
 		return nil, err
 	}
-	read := image.New(quickImage{img, layers}, file.NewTempDirGenerator("sbom-bless"), dir)
-	defer func() { err = errors.Join(err, read.Cleanup()) }()
-	if err := read.Read(ctx); err != nil {
+	read, err := readLayers(ctx, quickImage{img, make([]bool, layers)}, dir)
+	if err != nil {
 		return nil, fmt.Errorf("layers: %w", err)
 	}
+	defer func() { err = errors.Join(err, read.Cleanup()) }()
 	src := stereoscopesource.New(read, stereoscopesource.ImageConfig{})
 	defer func() { err = errors.Join(err, src.Close()) }()
 	found, err := syft.CreateSBOM(ctx, src, syft.DefaultCreateSBOMConfig().WithoutFiles())
@@ -92,6 +94,25 @@ func Scan(ctx context.Context, img v1.Image, layers int, dir string) (_ Found, e
 		return nil, fmt.Errorf("packages: %w", err)
 	}
 	return encode(found)
+}
+
+// readLayers reads the layers, and those again in which a name stands twice: that shows while they are read.
+func readLayers(ctx context.Context, img quickImage, dir string) (*image.Image, error) {
+	for {
+		known := slices.Clone(img.repeats)
+		if err := os.MkdirAll(dir, 0o700); err != nil { // Cleanup takes it away
+			return nil, err
+		}
+		read := image.New(img, file.NewTempDirGenerator("sbom-bless"), dir)
+		err := read.Read(ctx)
+		if err == nil {
+			return read, nil
+		}
+		err = errors.Join(err, read.Cleanup())
+		if slices.Equal(known, img.repeats) {
+			return nil, err
+		}
+	}
 }
 
 // Document writes the SBOM of an image that has the packages of the inventory and the

@@ -121,6 +121,9 @@ func readTree(img v1.Image, content map[string][]byte) (*tree.Tree, error) {
 			} else if err != nil {
 				return nil, err
 			}
+			if h.Typeflag == tar.TypeXGlobalHeader {
+				continue
+			}
 			f := tree.File{Name: h.Name, Type: h.Typeflag, Mode: uint32(h.Mode), UID: h.Uid, GID: h.Gid, Size: h.Size, Link: h.Linkname}
 			if f.Type == tar.TypeReg {
 				s1, s256 := sha1.New(), sha256.New()

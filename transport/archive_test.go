@@ -194,7 +194,7 @@ func TestHostileArchives(t *testing.T) {
 		"other layer than said":     {with(layer, string(tarOf(map[string]string{"a": "b"}))), "the bytes have the digest"},
 		"layer that is a loop":      {with(layer, "-> layer.tar"), "file does not exist"},
 		"layer that leads out":      {with(layer, "-> ../../../../../etc/passwd"), "file does not exist"},
-		"member twice":              {append(bytes.TrimRight(tarOf(good), "\x00"), tarOf(good)...), ""},
+		"member twice":              {append(tarOf(good)[:len(tarOf(good))-1024], tarOf(good)...), "is there twice"},
 		"device":                    {member(&tar.Header{Typeflag: tar.TypeChar, Name: "manifest.json"}, 0), "member of type"},
 		"sparse file":               {sparseTar(), "sparse"},
 		"two manifests in one name": {append(member(&tar.Header{Typeflag: tar.TypeReg, Name: "manifest.json"}, 512)[:1024], member(&tar.Header{Typeflag: tar.TypeReg, Name: "./manifest.json"}, 512)...), "is there twice"},
@@ -205,9 +205,6 @@ func TestHostileArchives(t *testing.T) {
 			if err == nil {
 				defer s.Close()
 				err = newContent().fetch(t.Context(), s, s.Root())
-			}
-			if err == nil {
-				t.Fatal("no error")
 			}
 			wantError(t, err, test.want)
 		})

@@ -93,9 +93,15 @@ func TestFlatten(t *testing.T) {
 		{name: "a hard link before its target", layers: []string{"c=>b b=>a a=1"}, want: "a=1@0 b=>a=1@0 c=>b=1@0", warn: "hard link before its target"},
 		{name: "a hard link before its target, replaced", layers: []string{"b=>a b=2 a=1"}, want: "a=1@0 b=2@0", warn: "hard link before its target"},
 		{name: "a parent that is a link of the layer", layers: []string{"l->a l/x=1"}, want: "d:a@0 a/x=1@0 l->a@0"},
-		{name: "a parent that is a link of a lower layer", layers: []string{"d:a d:b a/l->../b", "a/l/x=1"}, want: "d:a@0 a/l->../b@0 d:b@0 b/x=1@1", warn: "layer 2: a/l/x: parent leads through a symbolic link of a lower layer"},
-		{name: "a parent that is an absolute link", layers: []string{"d:a d:b a/l->/b/../../b", "a/l/x=1"}, want: "d:a@0 a/l->/b/../../b@0 d:b@0 b/x=1@1", warn: "symbolic link of a lower layer"},
-		{name: "a whiteout below a link", layers: []string{"d:a a/x=1 l->a", "l/.wh.x"}, want: "d:a@0 l->a@0"},
+		{name: "a parent that is a link of a lower layer", layers: []string{"d:a d:b a/l->../b", "a/l/x=1"}, want: "d:a@0 d:a/l@1 a/l/x=1@1 d:b@0", warn: "layer 2: a/l/x: parent is a symbolic link of a lower layer: containerd, Docker and Podman put a directory in its place, umoci and others follow it"},
+		{name: "a parent that is an absolute link", layers: []string{"d:a d:b a/l->/b/../../b a/l/x=1"}, want: "d:a@0 a/l->/b/../../b@0 d:b@0 b/x=1@0"},
+		{name: "a merged usr, and files through the old name", layers: []string{"d:usr/lib usr/lib/a.so=1 lib->usr/lib", "d:lib lib/b.so=2 c=>lib/b.so"}, want: "c=>lib/b.so=2@1 d:lib@1 lib/b.so=2@1 d:usr@0 d:usr/lib@0 usr/lib/a.so=1@0"},
+		{name: "a whiteout below a link of a lower layer", layers: []string{"d:a a/x=1 l->a", "l/.wh.x"}, want: "d:a@0 a/x=1@0 d:l@1", warn: "layer 2: l/.wh.x: parent is a symbolic link of a lower layer"},
+		{name: "an opaque directory in place of a link of a lower layer", layers: []string{"d:a a/x=1 l->a", "d:l l/.wh..wh..opq l/y=2"}, want: "d:a@0 a/x=1@0 d:l@1 l/y=2@1"},
+		{name: "a whiteout below a directory that the layer made a link before it", layers: []string{"d:foo foo/x=1 d:bar bar/x=2 bar/keep=3", "foo->bar foo/.wh.x"}, want: "d:bar@0 bar/keep=3@0 foo->bar@1"},
+		{name: "a whiteout below a directory that the layer makes a link behind it", layers: []string{"d:foo foo/x=1 d:bar bar/x=2", "foo/.wh.x foo->bar"}, want: "d:bar@0 bar/x=2@0 foo->bar@1"},
+		{name: "a whiteout below a directory that the layer makes a file", layers: []string{"d:foo foo/x=1", "foo/.wh.x foo=2"}, want: "foo=2@1"},
+		{name: "what aufs kept for itself", layers: []string{"a=1 b=2", ".wh..wh.aufs=0 d:.wh..wh.plnk .wh..wh.plnk/97.4711=3 d:.wh..wh.orph a=>.wh..wh.plnk/97.4711 c=>.wh..wh.plnk/97.4711 .wh.b=>.wh..wh.aufs"}, want: "a=3@1 c=3@1"},
 		{name: "a hard link through a symbolic link", layers: []string{"d:a a/x=1 l->a b=>l/x"}, want: "d:a@0 a/x=1@0 b=>l/x=1@0 l->a@0"},
 		{name: "a hard link to a symbolic link", layers: []string{"a->x b=>a"}, want: "a->x@0 b->x@0", warn: "owner or mode"},
 		{name: "names of other bytes are other names", layers: []string{"\xff=1 \xc3\xa9=2 e\xcc\x81=3 A=4 a=5"}, want: "A=4@0 a=5@0 e\xcc\x81=3@0 \xc3\xa9=2@0 \xff=1@0"},
@@ -146,9 +152,11 @@ func TestFlattenRefuses(t *testing.T) {
 		{"hard links in a circle", []string{"a=>b b=>a"}, "layer 1: a: hard link to b: no such file in this layer or below"},
 		{"a hard link to a directory", []string{"d:a b=>a"}, "layer 1: b: hard link to a: is a directory"},
 		{"a hard link to the root", []string{"b=>."}, "layer 1: b: hard link to .: is a directory"},
+		{"a hard link to nothing of aufs", []string{"d:.wh..wh.plnk b=>.wh..wh.plnk/1"}, "layer 1: b: hard link to .wh..wh.plnk/1: no such file in this layer or below"},
+		{"a hard link to what aufs kept of a lower layer", []string{".wh..wh.plnk/1=1", "b=>.wh..wh.plnk/1"}, "layer 2: b: hard link to .wh..wh.plnk/1: no such file in this layer or below"},
 		{"a hard link that leads out", []string{"b=>../x"}, `layer 1: b: hard link to ../x: name leads out of the root filesystem`},
 		{"a root that is a file", []string{"./=1"}, "layer 1: .: the root is not a directory"},
-		{"reserved whiteouts", []string{".wh..wh.plnk"}, "layer 1: .wh..wh.plnk: reserved whiteout name"},
+		{"reserved whiteouts", []string{"a/.wh..wh.plnk"}, "layer 1: a/.wh..wh.plnk: reserved whiteout name"},
 		{"a whiteout without a name", []string{"a/.wh."}, "layer 1: a/.wh.: reserved whiteout name"},
 		{"a whiteout of the parent", []string{"a/.wh..."}, "layer 1: a/.wh...: reserved whiteout name"},
 		{"an entry below a whiteout", []string{"d:.wh.a .wh.a/x=1"}, "layer 1: .wh.a/x: entry below a whiteout"},
@@ -164,8 +172,8 @@ func TestFlattenRefuses(t *testing.T) {
 			}
 		})
 	}
-	if _, err := tree.Flatten([][]tree.File{{{Name: "a", Type: 'S'}}}); err == nil {
-		t.Error("unknown type taken")
+	if _, err := tree.Flatten([][]tree.File{{{Name: "a", Type: 'S'}}}); err == nil || !strings.Contains(err.Error(), "a: type 'S' of the entry is unknown") {
+		t.Errorf("unknown type: %v", err)
 	}
 }
 
@@ -279,9 +287,12 @@ func BenchmarkFlatten(b *testing.B) {
 }
 
 func TestCleanRefuses(t *testing.T) {
-	for _, name := range []string{"", "..", "../a", "/../a", "a/../..", "a\x00b", strings.Repeat("a", 256), strings.Repeat("a/", 2048) + "b"} {
-		if p, err := tree.Clean(name); err == nil {
-			t.Errorf("%q became %q", name, p)
+	for name, want := range map[string]string{
+		"": "empty", "..": "leads out", "../a": "leads out", "/../a": "leads out", "a/../..": "leads out", "a\x00b": "NUL",
+		strings.Repeat("a", 256): "255", strings.Repeat("a/", 2048) + "b": "4095",
+	} {
+		if p, err := tree.Clean(name); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%.10q became %q: error %v, want %q", name, p, err, want)
 		}
 	}
 	if _, err := tree.Clean(strings.Repeat("a/", 2047) + "b"); err != nil {

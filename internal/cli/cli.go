@@ -16,6 +16,8 @@ import (
 	"syscall"
 
 	"github.com/urfave/cli/v2"
+
+	"github.com/sbom-bless/sbom-bless/key"
 )
 
 // Exit codes, as docs/output.md documents them.
@@ -54,7 +56,7 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 		fmt.Fprintln(stderr, "sbom-bless: interrupted")
 		return exitInt
 	}
-	fmt.Fprintln(stderr, "sbom-bless:", err)
+	fmt.Fprintln(stderr, "sbom-bless:", key.Hide(err.Error()+hintFor(err)))
 	var coder cli.ExitCoder
 	switch {
 	case errors.Is(err, errWrong):

@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/types"
 )
 
 // Case is an image known for the trouble it makes.
@@ -100,6 +101,22 @@ func goodCases() []Case {
 			amd := layers(typical())
 			amd.Docker, arm.Docker = true, true
 			return Index(false, amd, arm)
+		}),
+		good("families", "platforms that share layers, in manifests with media types of Docker and of OCI, in both orders", func() *Bundle {
+			share := func(arch string, docker bool) Image {
+				return Image{Docker: docker, Platform: v1.Platform{OS: "linux", Architecture: arch}, Layers: []Layer{
+					{Tar: Tar(typical()...), Compression: "gzip"}, {Tar: Tar(File("bin/"+arch, 0o755, elf)), Compression: "gzip"}}}
+			}
+			return Index(false, share("amd64", true), share("arm64", false), share("arm", true))
+		}),
+		good("families-in-one", "one layer twice in a manifest, under media types of Docker and of OCI", func() *Bundle {
+			return Image{Layers: []Layer{{Tar: Tar(typical()...), Compression: "gzip", MediaType: types.DockerLayer}, {Tar: Tar(typical()...), Compression: "gzip"}}}.Build()
+		}),
+		good("mislabelled", "layers whose media type says another packing than the bytes have", func() *Bundle {
+			plain, packed, other := Tar(typical()...), Tar(File("opt/a", 0o644, []byte("a"))), Tar(File("opt/b", 0o644, []byte("b")))
+			return Image{Layers: []Layer{
+				{Tar: plain, Compressed: plain, Compression: "gzip"}, {Tar: packed, Compressed: Compress(packed, "gzip")}, {Tar: packed, Compressed: Compress(packed, "zstd"), Compression: "gzip"},
+				{Tar: other, Compressed: Compress(other, "gzip"), Compression: "zstd"}, {Tar: nil, Compressed: []byte{}, Compression: "gzip"}}}.Build()
 		}),
 		good("no-layers", "an image of config alone", func() *Bundle { return Image{}.Build() }),
 		good("empty-layer", "a layer without an entry between two others", func() *Bundle {

@@ -131,7 +131,7 @@ func hostileCases() []Case {
 		bad("gzip-trailing", "bytes after the last gzip member", func() *Bundle {
 			return damaged("gzip", func(b []byte) []byte { return append(b, "not gzip"...) })
 		}),
-		bad("not-gzip", "a layer said to be gzip that is not", func() *Bundle {
+		bad("not-gzip", "a layer said to be gzip that is a plain archive, and another one", func() *Bundle {
 			return damaged("gzip", func([]byte) []byte { return Tar(typical()...) })
 		}),
 

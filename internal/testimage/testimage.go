@@ -45,7 +45,9 @@ type Layer struct {
 	// Compression is "", "gzip" or "zstd".
 	Compression string
 	// Compressed replaces the output of Compression.
-	Compressed  []byte
+	Compressed []byte
+	// MediaType replaces that of Compression.
+	MediaType   types.MediaType
 	Annotations map[string]string
 }
 
@@ -84,7 +86,11 @@ func (im Image) build(edit func(*v1.Manifest, *v1.ConfigFile)) *Bundle {
 		if blob == nil {
 			blob = Compress(l.Tar, l.Compression)
 		}
-		desc := b.add(im.layerType(l.Compression), blob)
+		mediaType := l.MediaType
+		if mediaType == "" {
+			mediaType = im.layerType(l.Compression)
+		}
+		desc := b.add(mediaType, blob)
 		desc.Annotations = l.Annotations
 		manifest.Layers = append(manifest.Layers, desc)
 		config.RootFS.DiffIDs = append(config.RootFS.DiffIDs, hashOf(l.Tar))
