@@ -1,9 +1,10 @@
 # What `go` cannot say. Everything installs what it needs (Debian, root).
 
 GOFLAGS_BUILD = -trimpath -ldflags=-buildid=
+GOVULNCHECK   = golang.org/x/vuln/cmd/govulncheck@v1.1.4
 GOLANGCI      = github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 
-.PHONY: all build demo test test-all bench soak lint vm generate tools clean
+.PHONY: all build node-image demo test test-all bench soak lint vm generate man cross vuln tools clean
 
 all: build
 
@@ -12,16 +13,26 @@ build: sbom-bless
 sbom-bless: FORCE
 	CGO_ENABLED=0 go build $(GOFLAGS_BUILD) -o $@ .
 
+# node-image makes the image of the Helm chart, for both architectures, as the OCI layout out/node-image.
+node-image:
+	for arch in amd64 arm64; do CGO_ENABLED=0 GOARCH=$$arch go build $(GOFLAGS_BUILD) -o out/sbom-bless-$$arch . || exit; done
+	rm -rf out/node-image
+	go run ./packaging/nodeimage out/node-image out/sbom-bless-amd64 out/sbom-bless-arm64
+
 # demo blesses a real Debian image, or IMAGE=any/reference.
 demo:
 	@hack/install-tools.sh demo
 	@hack/demo.sh $(IMAGE)
 
-# test passes every test, those in virtual machines among them.
+# test passes every test, those in virtual machines among them. With these tags packages are the
+# same with and without cgo, so each is compiled once.
+ONCE = -tags=netgo,osusergo
 test: tools
-	go vet ./...
-	go test -timeout 85m ./...
-	go test -race ./node
+	gofmt -l . | (! grep .)
+	clang-format --dry-run --Werror enforce/bpf/*
+	go vet $(ONCE) ./...
+	go test $(ONCE) -timeout 85m ./...
+	go test $(ONCE) -race ./node ./policy ./transport
 
 # test-all runs also what takes too long for each change: every test on each of the four
 # kernels, the attacks judged by IMA and fapolicyd, races on more processors.
@@ -52,6 +63,20 @@ vm: tools
 generate: tools
 	go generate ./enforce
 	git diff --exit-code enforce
+
+# man makes the manual page anew from the flags.
+man: build
+	./sbom-bless man >docs/sbom-bless.1
+
+# cross builds what runs on other systems: bless, verify, inspect and sbom. enforce says that it needs Linux.
+cross:
+	GOOS=darwin GOARCH=arm64 go build -o /dev/null .
+	GOOS=windows GOARCH=amd64 go build -o /dev/null .
+	GOOS=linux GOARCH=arm64 go build -o /dev/null .
+
+# vuln asks the Go vulnerability database (https://vuln.go.dev) about the code that is reached.
+vuln:
+	go run $(GOVULNCHECK) ./...
 
 tools:
 	@hack/install-tools.sh test

@@ -3,8 +3,13 @@
 package main
 
 import (
+	"go/ast"
+	"go/parser"
+	"go/token"
 	"os/exec"
 	"path"
+	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -21,14 +26,15 @@ var layers = map[string]struct {
 	"":                     {"internal/cli", "main only starts the command line"},
 	"internal/cli":         {"attest/... bless chain enforce key node policy transport xattr", "flags, printing and exit codes: the one package that knows all verbs, and that none may know"},
 	"chain":                {"attest/... bless key sbom transport tree xattr", "from source image to statements and back; it knows nothing of nodes or flags"},
-	"node":                 {"attest/... enforce key policy transport", "the agent is audited alone: it links neither what blesses images nor what scans them"},
+	"node":                 {"attest/... enforce key policy transport internal/refname", "the agent is audited alone: it links neither what blesses images nor what scans them"},
 	"enforce":              {"xattr internal/atomicfile internal/code", "what runs on a node as root; it shares the format of attributes with bless, and no code"},
 	"bless":                {"deflate transport tree xattr internal/...", "files and layers; statements about them are made of its result, by others"},
-	"sbom":                 {"attest/filelist deflate tree internal/jsonedit", "packages and files; it knows no signatures"},
+	"sbom":                 {"attest/filelist deflate tree internal/digest internal/jsonedit internal/magic", "packages and files; it knows no signatures"},
 	"attest":               {"attest/filelist transport tree internal/digest internal/jsonedit", "statements; the facts in them come from the caller"},
 	"attest/embedded":      {"attest transport xattr internal/digest internal/imageconfig internal/magic", "read by nodes, so it must not know bless"},
 	"attest/locate":        {"attest attest/embedded transport", "where statements are; what they say of an image is for others"},
-	"transport":            {"internal/atomicfile internal/jsonedit internal/magic", "places and bytes; it knows nothing of what they hold"},
+	"transport":            {"internal/atomicfile internal/filelock internal/jsonedit internal/magic internal/refname", "places and bytes; it knows nothing of what they hold"},
+	"policy":               {"internal/refname", "a policy file; it knows no kernel and no keys"},
 	"internal/imageconfig": {"internal/jsonedit", "marks in image configs, for bless and for nodes"},
 }
 
@@ -72,6 +78,40 @@ func TestLinked(t *testing.T) {
 			if matches(rule.not, pkg) || ours && matches(rule.not, own) || rule.not == "modules" && strings.Contains(host, ".") {
 				t.Errorf("%s links %s: %s", name, pkg, rule.why)
 			}
+		}
+	}
+}
+
+// TestErrorsNameNoFlags: a package that any program may import knows no command line. internal/cli adds
+// the flag that helps (hints.go). Flags of other tools may be named.
+func TestErrorsNameNoFlags(t *testing.T) {
+	flag := regexp.MustCompile(`(^|[^a-z-])--[a-z]`)
+	others := regexp.MustCompile(`pkcs11-tool |tar -|openssl `)
+	for pkg, files := range list(t, "list", "-f", "{{.Dir}} {{join .GoFiles \" \"}}", "./...") {
+		if dir := filepath.ToSlash(pkg); strings.Contains(dir, "/internal/") || strings.Contains(dir, "/test/") || strings.Contains(dir, "/bench") {
+			continue
+		}
+		for _, name := range files {
+			f, err := parser.ParseFile(token.NewFileSet(), filepath.Join(pkg, name), nil, 0)
+			if err != nil {
+				t.Fatal(err)
+			}
+			ast.Inspect(f, func(n ast.Node) bool {
+				call, ok := n.(*ast.CallExpr)
+				if !ok {
+					return true
+				}
+				if of, ok := call.Fun.(*ast.SelectorExpr); !ok || of.Sel.Name != "Errorf" && of.Sel.Name != "New" {
+					return true
+				}
+				ast.Inspect(call, func(n ast.Node) bool {
+					if text, ok := n.(*ast.BasicLit); ok && text.Kind == token.STRING && flag.MatchString(text.Value) && !others.MatchString(text.Value) {
+						t.Errorf("%s: %s", filepath.Join(pkg, name), text.Value)
+					}
+					return true
+				})
+				return true
+			})
 		}
 	}
 }

@@ -57,7 +57,7 @@ func (s *layerScan) others(e *xattr.Entry) (*pending, error) {
 		return nil, nil
 	}
 	if !s.replace {
-		return nil, fmt.Errorf("has %s, though it is no regular file\nhint: --replace-xattrs takes it away", found[0])
+		return nil, fmt.Errorf("has %s, though it is no regular file: it %w", found[0], ErrForeign)
 	}
 	p := &pending{entry: e, done: make(chan struct{})}
 	close(p.done)
@@ -157,7 +157,7 @@ func fileDigest(f *tree.File, h xattr.Hash) xattr.Digest {
 }
 
 func foreign(name string) error {
-	return fmt.Errorf("has %s already, and it does not verify under this key\nhint: --replace-xattrs exchanges it", name)
+	return fmt.Errorf("has %s already, and it %w", name, ErrForeign)
 }
 
 // sameIMA tells whether the value old serves as well as want: equal, or a
@@ -226,7 +226,7 @@ func (r *run) checkBudget(e *xattr.Entry, attrs map[string][]byte) error {
 		}
 	}
 	if n > r.limits.XattrBytes {
-		return fmt.Errorf("its attributes take %d bytes, more than the %d that ext4 can be trusted to store\nhint: use an ECDSA key, or raise --max-xattr-size", n, r.limits.XattrBytes)
+		return exceeds("XattrBytes", "its attributes take %d bytes, more than the %d that ext4 can be trusted to store", n, r.limits.XattrBytes)
 	}
 	return nil
 }

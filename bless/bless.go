@@ -21,6 +21,7 @@
 package bless
 
 import (
+	"errors"
 	"fmt"
 	"sync"
 	"time"
@@ -114,10 +115,12 @@ func (l Limits) withDefaults() Limits {
 		l.ZstdWindow = 128 << 20
 	}
 	if l.XattrBytes == 0 {
-		l.XattrBytes = 3900
+		l.XattrBytes = defaultXattrBytes
 	}
 	return l
 }
+
+const defaultXattrBytes = 3900
 
 // scanner makes a scanner that keeps to the limits.
 func (l Limits) scanner(h xattr.Handler) *xattr.Scanner {
@@ -126,13 +129,38 @@ func (l Limits) scanner(h xattr.Handler) *xattr.Scanner {
 	return s
 }
 
-// checkSize holds n unpacked bytes against the limits of a layer of packed size.
-func (l Limits) checkSize(n, packed int64) error {
-	if n > l.LayerBytes {
-		return fmt.Errorf("more than %d bytes when unpacked\nhint: --max-layer-size raises the limit", l.LayerBytes)
+// LimitError says which of the [Limits] a layer exceeds: a caller that trusts the image may raise it.
+type LimitError struct {
+	Limit string // the name of the field
+	text  string
+}
+
+func (e *LimitError) Error() string { return e.text }
+
+func exceeds(limit, format string, a ...any) error {
+	return &LimitError{limit, fmt.Sprintf(format, a...)}
+}
+
+// ErrForeign is wrapped by errors about attributes of ours that somebody else set, which
+// Options.Replace would exchange.
+var ErrForeign = errors.New("does not verify under this key")
+
+// A meter holds one layer against the limits.
+type meter struct {
+	limits Limits
+	packed int64 // size of the layer as it is stored
+	holes  int64 // bytes of sparse files that the tar does not hold
+	kept   int64 // bytes of metadata that stay in memory until the layer ends
+}
+
+// unpacked takes note that there are n bytes of tar, or will be.
+func (m *meter) unpacked(n int64) error {
+	n += m.holes
+	if n > m.limits.LayerBytes {
+		return exceeds("LayerBytes", "more than %d bytes when unpacked", m.limits.LayerBytes)
 	}
-	if n > ratioFloor && n/l.Ratio > packed {
-		return fmt.Errorf("more than %d times its packed size: looks like a decompression bomb\nhint: --max-ratio raises the limit", l.Ratio)
+	if n > ratioFloor && n/m.limits.Ratio > m.packed {
+		return exceeds("Ratio", "more than %d times its packed size: looks like a decompression bomb", m.limits.Ratio)
 	}
 	return nil
 }
@@ -140,20 +168,26 @@ func (l Limits) checkSize(n, packed int64) error {
 // ratioFloor is the unpacked size from which the ratio counts.
 const ratioFloor = 1 << 30
 
-// countEntry charges one entry against the limits. Holes in sparse files count, because they are
-// hashed too. kept accumulates metadata that is held in memory until the layer ends.
-func (l Limits) countEntry(s *LayerStats, kept *int64, f *tree.File) error {
-	if s.Entries++; s.Entries > l.Entries {
-		return fmt.Errorf("more than %d entries\nhint: --max-entries raises the limit", l.Entries)
+// entry takes note of an entry, before its content is read. Holes of sparse files count as
+// unpacked bytes: they are hashed too.
+func (m *meter) entry(s *LayerStats, e *xattr.Entry, f *tree.File) error {
+	if s.Entries++; s.Entries > m.limits.Entries {
+		return exceeds("Entries", "more than %d entries", m.limits.Entries)
 	}
-	if f.Size > l.LayerBytes-s.FileBytes {
-		return fmt.Errorf("more than %d bytes in its files\nhint: --max-layer-size raises the limit", l.LayerBytes)
+	if f.Size > m.limits.LayerBytes-s.FileBytes {
+		return exceeds("LayerBytes", "more than %d bytes in its files", m.limits.LayerBytes)
 	}
-	*kept += int64(len(f.Name) + len(f.Link))
+	if e.Sparse {
+		m.holes += max(0, e.Size-e.Stored())
+		if err := m.unpacked(e.Next()); err != nil {
+			return err
+		}
+	}
+	m.kept += int64(len(f.Name) + len(f.Link))
 	for _, value := range f.Xattrs {
-		*kept += int64(len(value))
+		m.kept += int64(len(value))
 	}
-	if *kept > baseKept+s.Entries*entryKept {
+	if m.kept > baseKept+s.Entries*entryKept {
 		return fmt.Errorf("metadata exceeds the limit of %d MiB plus %d KiB per entry", baseKept>>20, entryKept>>10)
 	}
 	return nil
@@ -165,6 +199,16 @@ const (
 	baseKept  = 16 << 20
 	entryKept = 1 << 10
 )
+
+// held takes note of the memory of the blocks that the headers of one entry lie in. There are
+// four headers of Limits.Header at most, and a block takes some three times its data:
+// only a gzip stream of more deflate blocks than data comes up to the limit.
+func (m *meter) held(memory int64) error {
+	if memory > baseKept+16*m.limits.Header {
+		return errors.New("the headers of one entry lie in too many deflate blocks: nobody packs a layer like that")
+	}
+	return nil
+}
 
 // Progress hears of the layers as they are worked on. Layer is called once for
 // each layer that is read; add takes the bytes of it, packed, that were read since.

@@ -2,7 +2,8 @@
 
 package bless
 
-// The cache: blessed layers by what they were made from and with. A record
+// The cache: blessed layers by what they were made from and with, and what was
+// found in layers. A record
 // tells what became of a layer. In the local cache the blob lies beside it;
 // whoever can write that directory can choose what is pushed, as with any build
 // cache. In a registry, records are signed (ledger.go).
@@ -17,14 +18,15 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"time"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/types"
+	"github.com/klauspost/compress/zstd"
 
+	"github.com/sbom-bless/sbom-bless/internal/atomicfile"
 	"github.com/sbom-bless/sbom-bless/internal/digest"
 	"github.com/sbom-bless/sbom-bless/tree"
 )
@@ -33,15 +35,18 @@ import (
 // TestResultIsTheSameEverywhere tells.
 const recordVersion = 4
 
-// Cache is a directory of blessed layers, shared by runs at the same time.
+// Cache is a directory of blessed layers and of what scans found, shared by runs at the same time.
 type Cache struct{ dir string }
+
+// ErrCache is wrapped by errors about the directory of a cache.
+var ErrCache = errors.New("cache")
 
 // OpenCache makes the directory ready.
 func OpenCache(dir string) (*Cache, error) {
 	c := &Cache{dir: dir}
-	for _, d := range []string{c.blobDir(), c.recordDir()} {
+	for _, d := range c.dirs() {
 		if err := os.MkdirAll(d, 0o700); err != nil {
-			return nil, fmt.Errorf("cache: %w\nhint: --cache DIR chooses another directory, --no-cache none", err)
+			return nil, fmt.Errorf("%w: %w", ErrCache, err)
 		}
 	}
 	c.sweep()
@@ -50,8 +55,8 @@ func OpenCache(dir string) (*Cache, error) {
 
 // sweep takes away what runs left that were killed.
 func (c *Cache) sweep() {
-	for _, d := range []string{c.blobDir(), c.recordDir()} {
-		left, _ := filepath.Glob(filepath.Join(d, "sbom-bless-*.tmp")) // the pattern is right
+	for _, d := range c.dirs() {
+		left, _ := filepath.Glob(filepath.Join(d, atomicfile.Pattern)) // the pattern is right
 		for _, name := range left {
 			if st, err := os.Stat(name); err == nil && time.Since(st.ModTime()) > 24*time.Hour {
 				os.Remove(name)
@@ -62,6 +67,8 @@ func (c *Cache) sweep() {
 
 func (c *Cache) blobDir() string   { return filepath.Join(c.dir, "blobs", "sha256") }
 func (c *Cache) recordDir() string { return filepath.Join(c.dir, "layers") }
+func (c *Cache) scanDir() string   { return filepath.Join(c.dir, "packages") }
+func (c *Cache) dirs() []string    { return []string{c.blobDir(), c.recordDir(), c.scanDir()} }
 
 // record is what the cache knows of one layer.
 type record struct {
@@ -110,13 +117,19 @@ func decodeRecord(r io.Reader) (*record, error) {
 	return rec, nil
 }
 
-// cacheOptions names all that the blessed bytes depend on, beside the layer.
+// cacheOptions names all that the blessed bytes depend on, beside the layer, and what they were held
+// against: a layer that was blessed under another limit of attributes must be read again. The other
+// limits are for reading alone.
 func (r *run) cacheOptions() string {
 	key := "digests"
 	if r.signer != nil {
 		key = publicSum(r.signer.Public()) + r.signer.KeyID().String()
 	}
-	return fmt.Sprintf("%d %s %s %d %t %s %t %v %t", recordVersion, key, r.hash, r.imaVersion, r.evm, r.bpfFiles, r.replace, r.recompress, r.sha1)
+	options := fmt.Sprintf("%d %s %s %d %t %s %t %v %t", recordVersion, key, r.hash, r.imaVersion, r.evm, r.bpfFiles, r.replace, r.recompress, r.sha1)
+	if r.limits.XattrBytes != defaultXattrBytes {
+		options += fmt.Sprintf(" %d", r.limits.XattrBytes)
+	}
+	return options
 }
 
 // publicSum is the SHA-256 of the key as PKIX has it.
@@ -226,7 +239,46 @@ func (r *run) remember(ctx context.Context, j *layerJob) error {
 	if r.opts.Cache == nil {
 		return nil
 	}
-	return writeFileAtomic(r.recordFile(j), rec.encode)
+	return atomicfile.Write(r.recordFile(j), 0o600, rec.encode)
+}
+
+// Scan gives what a scan for packages found that had this key; nil if nobody kept it, or if
+// it cannot be read, as after a crash.
+func (c *Cache) Scan(key v1.Hash) []byte {
+	packed, err := os.ReadFile(c.scanFile(key))
+	if err != nil {
+		return nil
+	}
+	z, err := zstd.NewReader(nil, zstd.WithDecoderConcurrency(1))
+	if err != nil {
+		return nil
+	}
+	defer z.Close()
+	found, err := z.DecodeAll(packed, nil)
+	if err != nil {
+		return nil
+	}
+	return found
+}
+
+// KeepScan keeps what a scan found.
+func (c *Cache) KeepScan(key v1.Hash, found []byte) error {
+	z, err := zstd.NewWriter(nil, zstd.WithEncoderConcurrency(1))
+	if err != nil {
+		return err
+	}
+	err = atomicfile.Write(c.scanFile(key), 0o600, func(w io.Writer) error {
+		_, err := w.Write(z.EncodeAll(found, nil))
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("%w: %w", ErrCache, err)
+	}
+	return nil
+}
+
+func (c *Cache) scanFile(key v1.Hash) string {
+	return filepath.Join(c.scanDir(), key.Hex+".zst")
 }
 
 // keep makes the file name a blob of the cache as well: one file of two names,
@@ -234,7 +286,7 @@ func (r *run) remember(ctx context.Context, j *layerJob) error {
 // blob was damaged all the same finds out when it is used.
 func (c *Cache) keep(name string, digest v1.Hash) error {
 	blob := filepath.Join(c.blobDir(), digest.Hex)
-	temp := fmt.Sprintf("%s/sbom-bless-%016x.tmp", c.blobDir(), rand.Uint64())
+	temp := filepath.Join(c.blobDir(), atomicfile.TempName())
 	err := os.Link(name, temp)
 	if err == nil {
 		err = os.Rename(temp, blob)
@@ -254,25 +306,8 @@ func copyFile(from, to string) error {
 		return err
 	}
 	defer f.Close()
-	return writeFileAtomic(to, func(w io.Writer) error {
+	return atomicfile.Write(to, 0o600, func(w io.Writer) error {
 		_, err := io.Copy(w, f)
 		return err
 	})
-}
-
-// writeFileAtomic writes a file that is there whole or not at all.
-func writeFileAtomic(name string, write func(io.Writer) error) error {
-	f, err := os.CreateTemp(filepath.Dir(name), "sbom-bless-*.tmp")
-	if err != nil {
-		return err
-	}
-	w := bufio.NewWriterSize(f, 64<<10)
-	err = errors.Join(write(w), w.Flush(), f.Close())
-	if err == nil {
-		err = os.Rename(f.Name(), name)
-	}
-	if err != nil {
-		os.Remove(f.Name())
-	}
-	return err
 }

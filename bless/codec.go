@@ -8,8 +8,10 @@ package bless
 
 import (
 	"bufio"
+	"errors"
 	"fmt"
 	"io"
+	"math"
 	"strconv"
 	"strings"
 	"sync"
@@ -19,6 +21,7 @@ import (
 	"github.com/klauspost/compress/zstd"
 
 	"github.com/sbom-bless/sbom-bless/deflate"
+	"github.com/sbom-bless/sbom-bless/internal/magic"
 	"github.com/sbom-bless/sbom-bless/xattr"
 )
 
@@ -77,10 +80,9 @@ func (p packing) mediaType(like types.MediaType) (types.MediaType, error) {
 // packingByMagic tells how data that begins with head is packed.
 func packingByMagic(head []byte) packing {
 	switch {
-	case len(head) >= 2 && head[0] == 0x1f && head[1] == 0x8b:
+	case magic.Gzip(head):
 		return packGzip
-	case len(head) >= 4 && head[0] == 0x28 && head[1] == 0xb5 && head[2] == 0x2f && head[3] == 0xfd,
-		len(head) >= 4 && head[0]&0xf0 == 0x50 && head[1] == 0x2a && head[2] == 0x4d && head[3] == 0x18:
+	case magic.Zstd(head):
 		return packZstd
 	}
 	return packNone
@@ -94,6 +96,14 @@ type block struct {
 }
 
 func (b *block) end() int64 { return b.off + int64(len(b.data)) }
+
+// memory is about how many bytes b takes as long as it is not released.
+func (b *block) memory() int64 {
+	if b.gz != nil {
+		return b.gz.Memory()
+	}
+	return plainBlock
+}
 
 func (b *block) release() {
 	if b.gz != nil {
@@ -212,11 +222,27 @@ type zstdDecoder struct {
 
 func newZstdDecoder(src io.ReaderAt, size int64, maxWindow uint64) (*zstdDecoder, error) {
 	z, err := zstd.NewReader(bufio.NewReaderSize(io.NewSectionReader(src, 0, size), plainBlock),
-		zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true), zstd.WithDecoderMaxWindow(maxWindow))
+		zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true), zstd.WithDecoderMaxWindow(maxWindow),
+		zstd.WithDecoderMaxMemory(math.MaxInt64)) // Limits.LayerBytes counts what comes out
 	if err != nil {
 		return nil, err
 	}
-	return &zstdDecoder{plainDecoder: plainDecoder{r: z, src: src, size: size}, z: z, maxWindow: maxWindow}, nil
+	return &zstdDecoder{plainDecoder: plainDecoder{r: windowReader{z, maxWindow}, src: src, size: size}, z: z, maxWindow: maxWindow}, nil
+}
+
+// windowReader says which limit a frame exceeds. A frame of a single segment has its content for a
+// window, and the decoder another error for it.
+type windowReader struct {
+	z   *zstd.Decoder
+	max uint64
+}
+
+func (r windowReader) Read(p []byte) (int, error) {
+	n, err := r.z.Read(p)
+	if errors.Is(err, zstd.ErrWindowSizeExceeded) || errors.Is(err, zstd.ErrDecoderSizeExceeded) {
+		err = exceeds("ZstdWindow", "a zstd frame with a window of more than %d bytes", r.max)
+	}
+	return n, err
 }
 
 func (d *zstdDecoder) fork() (decoder, error) {

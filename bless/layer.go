@@ -9,8 +9,9 @@ package bless
 //	decode ─blocks→ scan: hash files ─blocks→ assemble: edits in, hash, encode
 //	                       └─files→ sign ─edits→ ┘
 //
-// What waits is bounded: a file too large to wait for is hashed ahead by a
-// second decoder, and its blocks then pass without a stop.
+// What waits is bounded, by the memory that it takes: as soon as too much waits
+// for one file, a second decoder hashes the rest of that file ahead. Then its
+// signature is there, and its blocks pass as fast as they are written.
 
 import (
 	"context"
@@ -31,12 +32,13 @@ import (
 )
 
 const (
-	// maxWaiting is the size from which a file is hashed ahead: a smaller one waits
-	// for its signature whole.
-	maxWaiting = 8 << 20
-	// maxQueued is how many bytes may wait before it. Blocks take some three times
-	// that in memory.
-	maxQueued = 2 << 20
+	// maxWaiting is how much memory blocks may take that wait for the digest of one
+	// file: the file is hashed ahead from there on. A block of a gzip layer takes some
+	// three times its data, so that files of up to some 8 MiB are read once.
+	maxWaiting = 24 << 20
+	// maxQueued is how much may wait before a file begins, and of one that was hashed
+	// ahead.
+	maxQueued = 6 << 20
 )
 
 // layerIn is a layer to bless.
@@ -86,7 +88,7 @@ func (r *run) layer(ctx context.Context, in layerIn, w io.Writer, progress func(
 	g, gctx := errgroup.WithContext(ctx)
 	decoded := newDecodeQueue(dec)
 	waiting := newWaitQueue()
-	s := &layerScan{run: r, in: in, ctx: gctx, decoded: decoded, waiting: waiting}
+	s := &layerScan{run: r, ctx: gctx, decoded: decoded, waiting: waiting, meter: meter{limits: r.limits, packed: in.desc.Size}}
 	s.scanner = r.limits.scanner(s)
 	stop := context.AfterFunc(gctx, func() { decoded.stop(); waiting.stop() })
 	defer stop()
@@ -257,13 +259,13 @@ type waitingBlock struct {
 	files []*pending
 }
 
-// waitQueue passes blocks from scan to assemble. It has no bound of its own:
-// scan asks for room before it begins a file.
+// waitQueue passes blocks from scan to assemble. It has no bound of its own: scan
+// asks for room whenever no file is open, and else hashes ahead.
 type waitQueue struct {
 	mu     sync.Mutex
 	moved  sync.Cond
 	blocks []waitingBlock
-	bytes  int64
+	memory int64
 	closed bool
 }
 
@@ -277,7 +279,7 @@ func (q *waitQueue) push(b waitingBlock) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.blocks = append(q.blocks, b)
-	q.bytes += int64(len(b.data))
+	q.memory += b.memory()
 	q.moved.Broadcast()
 }
 
@@ -296,21 +298,28 @@ func (q *waitQueue) pop() (waitingBlock, bool) {
 	return b, true
 }
 
-// done tells that a popped block was written.
-func (q *waitQueue) done(b waitingBlock) {
+// done tells that a popped block was written, and what it took.
+func (q *waitQueue) done(memory int64) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	q.bytes -= int64(len(b.data))
+	q.memory -= memory
 	q.moved.Broadcast()
 }
 
-// room waits until no more than maxQueued bytes wait.
+// room waits until no more than maxQueued waits.
 func (q *waitQueue) room() {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	for q.bytes > maxQueued && !q.closed {
+	for q.memory > maxQueued && !q.closed {
 		q.moved.Wait()
 	}
+}
+
+// full tells that more than maxWaiting waits.
+func (q *waitQueue) full() bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.memory > maxWaiting
 }
 
 func (q *waitQueue) stop() {
@@ -350,8 +359,9 @@ func assemble(ctx context.Context, waiting *waitQueue, enc encoder, sums *diffSu
 		if err := enc.write(b.block, within); err != nil {
 			return err
 		}
+		memory := b.memory()
 		b.release()
-		waiting.done(b)
+		waiting.done(memory)
 	}
 }
 

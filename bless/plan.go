@@ -10,7 +10,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"slices"
 	"strings"
 
@@ -19,7 +18,6 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/types"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
-	"github.com/sbom-bless/sbom-bless/internal/digest"
 	"github.com/sbom-bless/sbom-bless/internal/imageconfig"
 	"github.com/sbom-bless/sbom-bless/internal/jsonedit"
 	"github.com/sbom-bless/sbom-bless/transport"
@@ -255,7 +253,7 @@ func childName(desc v1.Descriptor) string {
 }
 
 func (r *run) planImage(ctx context.Context, desc v1.Descriptor, m *v1.Manifest, jobs map[[2]v1.Hash]*layerJob) (*image, error) {
-	config, err := readBlob(ctx, r.src, m.Config, maxConfig)
+	config, err := transport.ReadBlob(ctx, r.src, m.Config, maxConfig)
 	if err != nil {
 		return nil, fmt.Errorf("config: %w", err)
 	}
@@ -299,26 +297,6 @@ func (r *run) planImage(ctx context.Context, desc v1.Descriptor, m *v1.Manifest,
 }
 
 const maxConfig = 8 << 20
-
-// readBlob reads a small blob whole and checks its digest.
-func readBlob(ctx context.Context, src transport.Source, desc v1.Descriptor, max int64) ([]byte, error) {
-	if desc.Size > max {
-		return nil, fmt.Errorf("%s: %d bytes, more than %d", desc.Digest, desc.Size, max)
-	}
-	b, err := src.Blob(ctx, desc)
-	if err != nil {
-		return nil, err
-	}
-	defer b.Close()
-	raw, err := io.ReadAll(io.NewSectionReader(b, 0, desc.Size))
-	if err != nil {
-		return nil, err
-	}
-	if got := digest.Of(raw); got != desc.Digest {
-		return nil, fmt.Errorf("%s: the bytes have the digest %s", desc.Digest, got)
-	}
-	return raw, nil
-}
 
 // wanted tells whether p is one of the platforms, both spelled as containerd
 // spells them.

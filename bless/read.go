@@ -39,7 +39,7 @@ func readLayer(ctx context.Context, in layerIn, limits Limits, hashes, sha1 bool
 	defer context.AfterFunc(gctx, decoded.stop)()
 	g.Go(func() error { return checkBlob(gctx, in.blob, in.desc, add) })
 	g.Go(decoded.fill)
-	l := &layerReader{in: in, limits: limits, hashes: hashes, sha1: sha1, visit: visit, sums: newDiffSums()}
+	l := &layerReader{meter: meter{limits: limits, packed: in.desc.Size}, hashes: hashes, sha1: sha1, visit: visit, sums: newDiffSums()}
 	g.Go(func() error { return l.read(decoded) })
 	if err := g.Wait(); err != nil {
 		if errors.Is(err, errStopped) {
@@ -52,19 +52,17 @@ func readLayer(ctx context.Context, in layerIn, limits Limits, hashes, sha1 bool
 
 // layerReader is the xattr.Handler of readLayer.
 type layerReader struct {
-	in     layerIn
-	limits Limits
+	meter  meter
 	hashes bool
 	sha1   bool
 	visit  func(*xattr.Entry, *tree.File) error
 
-	sums  *diffSums // with and without our records
-	stats LayerStats
-	kept  int64
-	held  []*block
-	edits []xattr.Edit // that strip, beginning in held
-	cut   cutter
-	next  int64
+	sums   *diffSums // with and without our records
+	stats  LayerStats
+	held   []*block
+	memory int64        // of held
+	edits  []xattr.Edit // that strip, beginning in held
+	cut    cutter
 
 	entry   *xattr.Entry
 	file    tree.File
@@ -72,7 +70,7 @@ type layerReader struct {
 }
 
 func (l *layerReader) read(decoded *decodeQueue) error {
-	scanner := l.limits.scanner(l)
+	scanner := l.meter.limits.scanner(l)
 	for {
 		b, err := decoded.next()
 		if err == io.EOF {
@@ -82,13 +80,17 @@ func (l *layerReader) read(decoded *decodeQueue) error {
 			return err
 		}
 		l.held = append(l.held, b)
-		if err := l.limits.checkSize(b.end(), l.in.desc.Size); err != nil {
+		l.memory += b.memory()
+		if err := l.meter.unpacked(b.end()); err != nil {
 			return err
 		}
 		if _, err := scanner.Write(b.data); err != nil {
 			return err
 		}
-		l.strip(l.next)
+		l.strip(scanner.Next())
+		if err := l.meter.held(l.memory); err != nil {
+			return err
+		}
 	}
 	if err := scanner.Close(); err != nil {
 		return err
@@ -103,6 +105,7 @@ func (l *layerReader) strip(safe int64) {
 	for len(l.held) > 0 && l.held[0].end() <= safe {
 		b := l.held[0]
 		l.held = l.held[1:]
+		l.memory -= b.memory()
 		n := 0
 		for n < len(l.edits) && l.edits[n].Off < b.end() {
 			n++
@@ -114,10 +117,9 @@ func (l *layerReader) strip(safe int64) {
 }
 
 func (l *layerReader) Entry(e *xattr.Entry) error {
-	l.next = e.Next()
 	f, err := fileOf(e)
 	if err == nil {
-		err = l.limits.countEntry(&l.stats, &l.kept, &f)
+		err = l.meter.entry(&l.stats, e, &f)
 	}
 	if err != nil {
 		return fmt.Errorf("%s: %w", tree.Show(e.Name), err)

@@ -26,14 +26,13 @@ import (
 // layerScan is the xattr.Handler of one layer.
 type layerScan struct {
 	*run
-	in      layerIn
 	ctx     context.Context
 	decoded *decodeQueue
 	waiting *waitQueue
 	scanner *xattr.Scanner
 	files   []tree.File
 	stats   LayerStats
-	kept    int64
+	meter   meter
 	edits   atomic.Int64 // entries that change
 	signing sync.WaitGroup
 	signed  atomic.Int64 // files that got new attributes
@@ -41,8 +40,8 @@ type layerScan struct {
 	carried bool // the source has records of ours already
 
 	held    []*block   // not yet passed on: a header may begin in them
+	memory  int64      // of held
 	begun   []*pending // files whose headers begin in held, in order
-	next    int64      // where the next entry begins at the earliest
 	content content    // of the file at hand
 	open    *pending   // the file at hand, unless it was hashed ahead
 }
@@ -59,18 +58,42 @@ func (s *layerScan) scan() error {
 			return err
 		}
 		s.held = append(s.held, b)
-		if err := s.limits.checkSize(b.end(), s.in.desc.Size); err != nil {
+		s.memory += b.memory()
+		if err := s.meter.unpacked(b.end()); err != nil {
 			return err
 		}
 		if _, err := s.scanner.Write(b.data); err != nil {
 			return err
 		}
-		s.passOn(s.next)
+		s.passOn(s.scanner.Next())
+		if err := s.bound(); err != nil {
+			return err
+		}
 	}
 	if err := s.scanner.Close(); err != nil {
 		return err
 	}
 	s.passOn(1 << 62)
+	return nil
+}
+
+// bound keeps what waits within its bounds, between two blocks.
+func (s *layerScan) bound() error {
+	if err := s.meter.held(s.memory); err != nil {
+		return err
+	}
+	if s.open == nil {
+		s.waiting.room()
+		return nil
+	}
+	if !s.waiting.full() {
+		return nil
+	}
+	if err := s.hashAhead(); err != nil {
+		return fmt.Errorf("%s: %w", tree.Show(s.open.entry.Name), err)
+	}
+	s.finish()
+	s.open = nil
 	return nil
 }
 
@@ -86,19 +109,19 @@ func (s *layerScan) passOn(safe int64) {
 		b.files = s.begun[:n:n]
 		s.begun = s.begun[n:]
 		s.held = s.held[1:]
+		s.memory -= b.memory()
 		s.waiting.push(b)
 	}
 }
 
 // Entry takes the next entry's header.
 func (s *layerScan) Entry(e *xattr.Entry) error {
-	s.next = e.Next()
 	for name := range e.Xattrs {
 		s.carried = s.carried || ours(name)
 	}
 	f, err := fileOf(e)
 	if err == nil {
-		err = s.limits.countEntry(&s.stats, &s.kept, &f)
+		err = s.meter.entry(&s.stats, e, &f)
 	}
 	if err != nil {
 		return fmt.Errorf("%s: %w", tree.Show(e.Name), err)
@@ -117,17 +140,9 @@ func (s *layerScan) Entry(e *xattr.Entry) error {
 	p := &pending{entry: e, done: make(chan struct{})}
 	s.begun = append(s.begun, p)
 	s.content.reset(s.hash, s.sha1)
+	s.passOn(e.Off)
+	s.waiting.room()
 	s.open = p
-	if e.Stored() <= maxWaiting {
-		s.passOn(e.Off)
-		s.waiting.room()
-		return nil
-	}
-	if err := s.hashAhead(e); err != nil {
-		return fmt.Errorf("%s: %w", tree.Show(e.Name), err)
-	}
-	s.finish()
-	s.open = nil
 	return nil
 }
 
@@ -157,23 +172,15 @@ func (s *layerScan) finish() {
 	s.sign(s.open, *f)
 }
 
-// hashAhead hashes the content of e, whose header is in the held blocks,
-// without passing the blocks on.
-func (s *layerScan) hashAhead(e *xattr.Entry) error {
-	ahead := &aheadHandler{content: &s.content}
-	scanner := s.limits.scanner(ahead)
-	feed := func(b *block) error {
-		data := b.data
-		if b.off < e.Off {
-			data = data[min(e.Off-b.off, int64(len(data))):]
-		}
-		_, err := scanner.Write(data)
-		return err
-	}
+// hashAhead hashes the rest of the file at hand, while the blocks from which it is
+// read stay where they are.
+func (s *layerScan) hashAhead() error {
+	rest := &restOfFile{content: &s.content}
+	scanner := s.scanner.Fork(rest)
 	return s.decoded.peek(func(blocks []*block, dec decoder) error {
-		for _, b := range append(append([]*block(nil), s.held...), blocks...) {
-			if err := feed(b); err != nil || ahead.done {
-				return ahead.result(err)
+		for _, b := range blocks {
+			if _, err := scanner.Write(b.data); err != nil || rest.done {
+				return rest.result(err)
 			}
 		}
 		for {
@@ -187,40 +194,32 @@ func (s *layerScan) hashAhead(e *xattr.Entry) error {
 			if err != nil {
 				return err
 			}
-			err = s.limits.checkSize(b.end(), s.in.desc.Size)
+			err = s.meter.unpacked(b.end())
 			if err == nil {
-				err = feed(b)
+				_, err = scanner.Write(b.data)
 			}
 			b.release()
-			if err != nil || ahead.done {
-				return ahead.result(err)
+			if err != nil || rest.done {
+				return rest.result(err)
 			}
 		}
 	})
 }
 
-// aheadHandler hashes the first entry and then stops the scanner.
-type aheadHandler struct {
+// restOfFile hashes what is left of one file, and then stops the scanner.
+type restOfFile struct {
 	content *content
-	begun   bool
 	done    bool
 }
 
-func (h *aheadHandler) Entry(*xattr.Entry) error {
-	if h.begun {
-		h.done = true
-		return errStopped
-	}
-	h.begun = true
-	return nil
-}
+func (r *restOfFile) Entry(*xattr.Entry) error { return errStopped }
 
-func (h *aheadHandler) Content(p []byte) error { h.content.write(p); return nil }
+func (r *restOfFile) Content(p []byte) error { r.content.write(p); return nil }
 
-func (h *aheadHandler) End() error { h.done = true; return errStopped }
+func (r *restOfFile) End() error { r.done = true; return errStopped }
 
-func (h *aheadHandler) result(err error) error {
-	if h.done {
+func (r *restOfFile) result(err error) error {
+	if r.done {
 		return nil
 	}
 	return err

@@ -11,6 +11,8 @@ const (
 	maxParts  = 2048      // a block ends early when its deflate blocks are tiny,
 	maxRaw    = 512 << 10 // or hold little data in many bytes
 	copySlack = 64        // a match is copied in pieces that may overshoot its end
+
+	partMemory = 448 // bytes that a part takes with the code of its deflate block, at most
 )
 
 // Block is a run of uncompressed bytes with what is needed to write it again. It
@@ -83,6 +85,12 @@ func newBlock() *Block {
 			seqs: make([]seq, 16<<10),
 		}
 	}
+}
+
+// Memory is about how many bytes the block holds on to: more than its Data, and far
+// more where deflate blocks are tiny.
+func (b *Block) Memory() int64 {
+	return int64(cap(b.buf) + cap(b.raw) + 8*cap(b.seqs) + partMemory*cap(b.parts))
 }
 
 // Release gives the buffers back; the block and its Data must not be used again.

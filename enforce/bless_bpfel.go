@@ -294,86 +294,86 @@ type blessSpent struct {
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
-	blessMapAgents          = "agents"
-	blessMapBudgets         = "budgets"
-	blessMapCgroups         = "cgroups"
-	blessMapCopies          = "copies"
-	blessMapCounters        = "counters"
-	blessMapDigests         = "digests"
-	blessMapDomains         = "domains"
-	blessMapEvents          = "events"
-	blessMapInodes          = "inodes"
-	blessMapLabels          = "labels"
-	blessMapMounts          = "mounts"
-	blessMapNames           = "names"
-	blessMapNear            = "near"
-	blessMapObjects         = "objects"
-	blessMapPlaces          = "places"
-	blessMapRecent          = "recent"
-	blessMapRoots           = "roots"
-	blessMapSets            = "sets"
-	blessMapSetting         = "setting"
-	blessMapSignatures      = "signatures"
-	blessMapSignedDigests   = "signed_digests"
-	blessMapVerdicts        = "verdicts"
-	blessProgAnonymousInode = "anonymous_inode"
-	blessProgBpfCall        = "bpf_call"
-	blessProgBpfMapFd       = "bpf_map_fd"
-	blessProgBpfProgFd      = "bpf_prog_fd"
-	blessProgCheckSecurity  = "check_security"
-	blessProgCreate         = "create"
-	blessProgCredsForExec   = "creds_for_exec"
-	blessProgFileSetattr    = "file_setattr"
-	blessProgFork           = "fork"
-	blessProgInodeFree      = "inode_free"
-	blessProgIoctl          = "ioctl"
-	blessProgIoctlCompat    = "ioctl_compat"
-	blessProgKernMount      = "kern_mount"
-	blessProgKill           = "kill"
-	blessProgLabelTasks     = "label_tasks"
-	blessProgLink           = "link"
-	blessProgLoadData       = "load_data"
-	blessProgMkdir          = "mkdir"
-	blessProgMknod          = "mknod"
-	blessProgMmap           = "mmap"
-	blessProgMmapAddr       = "mmap_addr"
-	blessProgMount          = "mount"
-	blessProgMoveMount      = "move_mount"
-	blessProgMovememory     = "movememory"
-	blessProgMprotect       = "mprotect"
-	blessProgOpen           = "open"
-	blessProgPivotRoot      = "pivot_root"
-	blessProgPtrace         = "ptrace"
-	blessProgReadFile       = "read_file"
-	blessProgRemount        = "remount"
-	blessProgRemoveAcl      = "remove_acl"
-	blessProgRemovexattr    = "removexattr"
-	blessProgRename         = "rename"
-	blessProgRmdir          = "rmdir"
-	blessProgSbDelete       = "sb_delete"
-	blessProgSetAcl         = "set_acl"
-	blessProgSetattr        = "setattr"
-	blessProgSetattrCompat  = "setattr_compat"
-	blessProgSetioprio      = "setioprio"
-	blessProgSetnice        = "setnice"
-	blessProgSetrlimit      = "setrlimit"
-	blessProgSetscheduler   = "setscheduler"
-	blessProgSetxattr       = "setxattr"
-	blessProgSocket         = "socket"
-	blessProgSymlink        = "symlink"
-	blessProgTraceme        = "traceme"
-	blessProgUmount         = "umount"
-	blessProgUnlink         = "unlink"
-	blessProgUringCmd       = "uring_cmd"
-	blessVarHostMounts      = "host_mounts"
-	blessVarOvlCount        = "ovl_count"
-	blessVarOvlEntry        = "ovl_entry"
-	blessVarOvlFlags        = "ovl_flags"
-	blessVarOvlLower        = "ovl_lower"
-	blessVarOvlLowerdata    = "ovl_lowerdata"
-	blessVarOvlPath         = "ovl_path"
-	blessVarOvlUpperdata    = "ovl_upperdata"
-	blessVarTypes           = "types"
+	blessMapBlessAgents          = "bless_agents"
+	blessMapBlessBudgets         = "bless_budgets"
+	blessMapBlessCgroups         = "bless_cgroups"
+	blessMapBlessCopies          = "bless_copies"
+	blessMapBlessCounters        = "bless_counters"
+	blessMapBlessDigests         = "bless_digests"
+	blessMapBlessDomains         = "bless_domains"
+	blessMapBlessEvents          = "bless_events"
+	blessMapBlessInodes          = "bless_inodes"
+	blessMapBlessLabels          = "bless_labels"
+	blessMapBlessMounts          = "bless_mounts"
+	blessMapBlessNames           = "bless_names"
+	blessMapBlessNear            = "bless_near"
+	blessMapBlessObjects         = "bless_objects"
+	blessMapBlessPlaces          = "bless_places"
+	blessMapBlessRecent          = "bless_recent"
+	blessMapBlessRoots           = "bless_roots"
+	blessMapBlessSets            = "bless_sets"
+	blessMapBlessSetting         = "bless_setting"
+	blessMapBlessSignatures      = "bless_signatures"
+	blessMapBlessSignedDigests   = "bless_signed_digests"
+	blessMapBlessVerdicts        = "bless_verdicts"
+	blessProgBlessAnonymousInode = "bless_anonymous_inode"
+	blessProgBlessBpfCall        = "bless_bpf_call"
+	blessProgBlessBpfMapFd       = "bless_bpf_map_fd"
+	blessProgBlessBpfProgFd      = "bless_bpf_prog_fd"
+	blessProgBlessCheckSecurity  = "bless_check_security"
+	blessProgBlessCreate         = "bless_create"
+	blessProgBlessCredsForExec   = "bless_creds_for_exec"
+	blessProgBlessFileSetattr    = "bless_file_setattr"
+	blessProgBlessFork           = "bless_fork"
+	blessProgBlessInodeFree      = "bless_inode_free"
+	blessProgBlessIoctl          = "bless_ioctl"
+	blessProgBlessIoctlCompat    = "bless_ioctl_compat"
+	blessProgBlessKernMount      = "bless_kern_mount"
+	blessProgBlessKill           = "bless_kill"
+	blessProgBlessLabelTasks     = "bless_label_tasks"
+	blessProgBlessLink           = "bless_link"
+	blessProgBlessLoadData       = "bless_load_data"
+	blessProgBlessMkdir          = "bless_mkdir"
+	blessProgBlessMknod          = "bless_mknod"
+	blessProgBlessMmap           = "bless_mmap"
+	blessProgBlessMmapAddr       = "bless_mmap_addr"
+	blessProgBlessMount          = "bless_mount"
+	blessProgBlessMoveMount      = "bless_move_mount"
+	blessProgBlessMovememory     = "bless_movememory"
+	blessProgBlessMprotect       = "bless_mprotect"
+	blessProgBlessOpen           = "bless_open"
+	blessProgBlessPivotRoot      = "bless_pivot_root"
+	blessProgBlessPtrace         = "bless_ptrace"
+	blessProgBlessReadFile       = "bless_read_file"
+	blessProgBlessRemount        = "bless_remount"
+	blessProgBlessRemoveAcl      = "bless_remove_acl"
+	blessProgBlessRemovexattr    = "bless_removexattr"
+	blessProgBlessRename         = "bless_rename"
+	blessProgBlessRmdir          = "bless_rmdir"
+	blessProgBlessSbDelete       = "bless_sb_delete"
+	blessProgBlessSetAcl         = "bless_set_acl"
+	blessProgBlessSetattr        = "bless_setattr"
+	blessProgBlessSetattrCompat  = "bless_setattr_compat"
+	blessProgBlessSetioprio      = "bless_setioprio"
+	blessProgBlessSetnice        = "bless_setnice"
+	blessProgBlessSetrlimit      = "bless_setrlimit"
+	blessProgBlessSetscheduler   = "bless_setscheduler"
+	blessProgBlessSetxattr       = "bless_setxattr"
+	blessProgBlessSocket         = "bless_socket"
+	blessProgBlessSymlink        = "bless_symlink"
+	blessProgBlessTraceme        = "bless_traceme"
+	blessProgBlessUmount         = "bless_umount"
+	blessProgBlessUnlink         = "bless_unlink"
+	blessProgBlessUringCmd       = "bless_uring_cmd"
+	blessVarHostMounts           = "host_mounts"
+	blessVarOvlCount             = "ovl_count"
+	blessVarOvlEntry             = "ovl_entry"
+	blessVarOvlFlags             = "ovl_flags"
+	blessVarOvlLower             = "ovl_lower"
+	blessVarOvlLowerdata         = "ovl_lowerdata"
+	blessVarOvlPath              = "ovl_path"
+	blessVarOvlUpperdata         = "ovl_upperdata"
+	blessVarTypes                = "types"
 )
 
 // loadBless returns the embedded CollectionSpec for bless.
@@ -418,83 +418,83 @@ type blessSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type blessProgramSpecs struct {
-	AnonymousInode *ebpf.ProgramSpec `ebpf:"anonymous_inode"`
-	BpfCall        *ebpf.ProgramSpec `ebpf:"bpf_call"`
-	BpfMapFd       *ebpf.ProgramSpec `ebpf:"bpf_map_fd"`
-	BpfProgFd      *ebpf.ProgramSpec `ebpf:"bpf_prog_fd"`
-	CheckSecurity  *ebpf.ProgramSpec `ebpf:"check_security"`
-	Create         *ebpf.ProgramSpec `ebpf:"create"`
-	CredsForExec   *ebpf.ProgramSpec `ebpf:"creds_for_exec"`
-	FileSetattr    *ebpf.ProgramSpec `ebpf:"file_setattr"`
-	Fork           *ebpf.ProgramSpec `ebpf:"fork"`
-	InodeFree      *ebpf.ProgramSpec `ebpf:"inode_free"`
-	Ioctl          *ebpf.ProgramSpec `ebpf:"ioctl"`
-	IoctlCompat    *ebpf.ProgramSpec `ebpf:"ioctl_compat"`
-	KernMount      *ebpf.ProgramSpec `ebpf:"kern_mount"`
-	Kill           *ebpf.ProgramSpec `ebpf:"kill"`
-	LabelTasks     *ebpf.ProgramSpec `ebpf:"label_tasks"`
-	Link           *ebpf.ProgramSpec `ebpf:"link"`
-	LoadData       *ebpf.ProgramSpec `ebpf:"load_data"`
-	Mkdir          *ebpf.ProgramSpec `ebpf:"mkdir"`
-	Mknod          *ebpf.ProgramSpec `ebpf:"mknod"`
-	Mmap           *ebpf.ProgramSpec `ebpf:"mmap"`
-	MmapAddr       *ebpf.ProgramSpec `ebpf:"mmap_addr"`
-	Mount          *ebpf.ProgramSpec `ebpf:"mount"`
-	MoveMount      *ebpf.ProgramSpec `ebpf:"move_mount"`
-	Movememory     *ebpf.ProgramSpec `ebpf:"movememory"`
-	Mprotect       *ebpf.ProgramSpec `ebpf:"mprotect"`
-	Open           *ebpf.ProgramSpec `ebpf:"open"`
-	PivotRoot      *ebpf.ProgramSpec `ebpf:"pivot_root"`
-	Ptrace         *ebpf.ProgramSpec `ebpf:"ptrace"`
-	ReadFile       *ebpf.ProgramSpec `ebpf:"read_file"`
-	Remount        *ebpf.ProgramSpec `ebpf:"remount"`
-	RemoveAcl      *ebpf.ProgramSpec `ebpf:"remove_acl"`
-	Removexattr    *ebpf.ProgramSpec `ebpf:"removexattr"`
-	Rename         *ebpf.ProgramSpec `ebpf:"rename"`
-	Rmdir          *ebpf.ProgramSpec `ebpf:"rmdir"`
-	SbDelete       *ebpf.ProgramSpec `ebpf:"sb_delete"`
-	SetAcl         *ebpf.ProgramSpec `ebpf:"set_acl"`
-	Setattr        *ebpf.ProgramSpec `ebpf:"setattr"`
-	SetattrCompat  *ebpf.ProgramSpec `ebpf:"setattr_compat"`
-	Setioprio      *ebpf.ProgramSpec `ebpf:"setioprio"`
-	Setnice        *ebpf.ProgramSpec `ebpf:"setnice"`
-	Setrlimit      *ebpf.ProgramSpec `ebpf:"setrlimit"`
-	Setscheduler   *ebpf.ProgramSpec `ebpf:"setscheduler"`
-	Setxattr       *ebpf.ProgramSpec `ebpf:"setxattr"`
-	Socket         *ebpf.ProgramSpec `ebpf:"socket"`
-	Symlink        *ebpf.ProgramSpec `ebpf:"symlink"`
-	Traceme        *ebpf.ProgramSpec `ebpf:"traceme"`
-	Umount         *ebpf.ProgramSpec `ebpf:"umount"`
-	Unlink         *ebpf.ProgramSpec `ebpf:"unlink"`
-	UringCmd       *ebpf.ProgramSpec `ebpf:"uring_cmd"`
+	BlessAnonymousInode *ebpf.ProgramSpec `ebpf:"bless_anonymous_inode"`
+	BlessBpfCall        *ebpf.ProgramSpec `ebpf:"bless_bpf_call"`
+	BlessBpfMapFd       *ebpf.ProgramSpec `ebpf:"bless_bpf_map_fd"`
+	BlessBpfProgFd      *ebpf.ProgramSpec `ebpf:"bless_bpf_prog_fd"`
+	BlessCheckSecurity  *ebpf.ProgramSpec `ebpf:"bless_check_security"`
+	BlessCreate         *ebpf.ProgramSpec `ebpf:"bless_create"`
+	BlessCredsForExec   *ebpf.ProgramSpec `ebpf:"bless_creds_for_exec"`
+	BlessFileSetattr    *ebpf.ProgramSpec `ebpf:"bless_file_setattr"`
+	BlessFork           *ebpf.ProgramSpec `ebpf:"bless_fork"`
+	BlessInodeFree      *ebpf.ProgramSpec `ebpf:"bless_inode_free"`
+	BlessIoctl          *ebpf.ProgramSpec `ebpf:"bless_ioctl"`
+	BlessIoctlCompat    *ebpf.ProgramSpec `ebpf:"bless_ioctl_compat"`
+	BlessKernMount      *ebpf.ProgramSpec `ebpf:"bless_kern_mount"`
+	BlessKill           *ebpf.ProgramSpec `ebpf:"bless_kill"`
+	BlessLabelTasks     *ebpf.ProgramSpec `ebpf:"bless_label_tasks"`
+	BlessLink           *ebpf.ProgramSpec `ebpf:"bless_link"`
+	BlessLoadData       *ebpf.ProgramSpec `ebpf:"bless_load_data"`
+	BlessMkdir          *ebpf.ProgramSpec `ebpf:"bless_mkdir"`
+	BlessMknod          *ebpf.ProgramSpec `ebpf:"bless_mknod"`
+	BlessMmap           *ebpf.ProgramSpec `ebpf:"bless_mmap"`
+	BlessMmapAddr       *ebpf.ProgramSpec `ebpf:"bless_mmap_addr"`
+	BlessMount          *ebpf.ProgramSpec `ebpf:"bless_mount"`
+	BlessMoveMount      *ebpf.ProgramSpec `ebpf:"bless_move_mount"`
+	BlessMovememory     *ebpf.ProgramSpec `ebpf:"bless_movememory"`
+	BlessMprotect       *ebpf.ProgramSpec `ebpf:"bless_mprotect"`
+	BlessOpen           *ebpf.ProgramSpec `ebpf:"bless_open"`
+	BlessPivotRoot      *ebpf.ProgramSpec `ebpf:"bless_pivot_root"`
+	BlessPtrace         *ebpf.ProgramSpec `ebpf:"bless_ptrace"`
+	BlessReadFile       *ebpf.ProgramSpec `ebpf:"bless_read_file"`
+	BlessRemount        *ebpf.ProgramSpec `ebpf:"bless_remount"`
+	BlessRemoveAcl      *ebpf.ProgramSpec `ebpf:"bless_remove_acl"`
+	BlessRemovexattr    *ebpf.ProgramSpec `ebpf:"bless_removexattr"`
+	BlessRename         *ebpf.ProgramSpec `ebpf:"bless_rename"`
+	BlessRmdir          *ebpf.ProgramSpec `ebpf:"bless_rmdir"`
+	BlessSbDelete       *ebpf.ProgramSpec `ebpf:"bless_sb_delete"`
+	BlessSetAcl         *ebpf.ProgramSpec `ebpf:"bless_set_acl"`
+	BlessSetattr        *ebpf.ProgramSpec `ebpf:"bless_setattr"`
+	BlessSetattrCompat  *ebpf.ProgramSpec `ebpf:"bless_setattr_compat"`
+	BlessSetioprio      *ebpf.ProgramSpec `ebpf:"bless_setioprio"`
+	BlessSetnice        *ebpf.ProgramSpec `ebpf:"bless_setnice"`
+	BlessSetrlimit      *ebpf.ProgramSpec `ebpf:"bless_setrlimit"`
+	BlessSetscheduler   *ebpf.ProgramSpec `ebpf:"bless_setscheduler"`
+	BlessSetxattr       *ebpf.ProgramSpec `ebpf:"bless_setxattr"`
+	BlessSocket         *ebpf.ProgramSpec `ebpf:"bless_socket"`
+	BlessSymlink        *ebpf.ProgramSpec `ebpf:"bless_symlink"`
+	BlessTraceme        *ebpf.ProgramSpec `ebpf:"bless_traceme"`
+	BlessUmount         *ebpf.ProgramSpec `ebpf:"bless_umount"`
+	BlessUnlink         *ebpf.ProgramSpec `ebpf:"bless_unlink"`
+	BlessUringCmd       *ebpf.ProgramSpec `ebpf:"bless_uring_cmd"`
 }
 
 // blessMapSpecs contains maps before they are loaded into the kernel.
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type blessMapSpecs struct {
-	Agents        *ebpf.MapSpec `ebpf:"agents"`
-	Budgets       *ebpf.MapSpec `ebpf:"budgets"`
-	Cgroups       *ebpf.MapSpec `ebpf:"cgroups"`
-	Copies        *ebpf.MapSpec `ebpf:"copies"`
-	Counters      *ebpf.MapSpec `ebpf:"counters"`
-	Digests       *ebpf.MapSpec `ebpf:"digests"`
-	Domains       *ebpf.MapSpec `ebpf:"domains"`
-	Events        *ebpf.MapSpec `ebpf:"events"`
-	Inodes        *ebpf.MapSpec `ebpf:"inodes"`
-	Labels        *ebpf.MapSpec `ebpf:"labels"`
-	Mounts        *ebpf.MapSpec `ebpf:"mounts"`
-	Names         *ebpf.MapSpec `ebpf:"names"`
-	Near          *ebpf.MapSpec `ebpf:"near"`
-	Objects       *ebpf.MapSpec `ebpf:"objects"`
-	Places        *ebpf.MapSpec `ebpf:"places"`
-	Recent        *ebpf.MapSpec `ebpf:"recent"`
-	Roots         *ebpf.MapSpec `ebpf:"roots"`
-	Sets          *ebpf.MapSpec `ebpf:"sets"`
-	Setting       *ebpf.MapSpec `ebpf:"setting"`
-	Signatures    *ebpf.MapSpec `ebpf:"signatures"`
-	SignedDigests *ebpf.MapSpec `ebpf:"signed_digests"`
-	Verdicts      *ebpf.MapSpec `ebpf:"verdicts"`
+	BlessAgents        *ebpf.MapSpec `ebpf:"bless_agents"`
+	BlessBudgets       *ebpf.MapSpec `ebpf:"bless_budgets"`
+	BlessCgroups       *ebpf.MapSpec `ebpf:"bless_cgroups"`
+	BlessCopies        *ebpf.MapSpec `ebpf:"bless_copies"`
+	BlessCounters      *ebpf.MapSpec `ebpf:"bless_counters"`
+	BlessDigests       *ebpf.MapSpec `ebpf:"bless_digests"`
+	BlessDomains       *ebpf.MapSpec `ebpf:"bless_domains"`
+	BlessEvents        *ebpf.MapSpec `ebpf:"bless_events"`
+	BlessInodes        *ebpf.MapSpec `ebpf:"bless_inodes"`
+	BlessLabels        *ebpf.MapSpec `ebpf:"bless_labels"`
+	BlessMounts        *ebpf.MapSpec `ebpf:"bless_mounts"`
+	BlessNames         *ebpf.MapSpec `ebpf:"bless_names"`
+	BlessNear          *ebpf.MapSpec `ebpf:"bless_near"`
+	BlessObjects       *ebpf.MapSpec `ebpf:"bless_objects"`
+	BlessPlaces        *ebpf.MapSpec `ebpf:"bless_places"`
+	BlessRecent        *ebpf.MapSpec `ebpf:"bless_recent"`
+	BlessRoots         *ebpf.MapSpec `ebpf:"bless_roots"`
+	BlessSets          *ebpf.MapSpec `ebpf:"bless_sets"`
+	BlessSetting       *ebpf.MapSpec `ebpf:"bless_setting"`
+	BlessSignatures    *ebpf.MapSpec `ebpf:"bless_signatures"`
+	BlessSignedDigests *ebpf.MapSpec `ebpf:"bless_signed_digests"`
+	BlessVerdicts      *ebpf.MapSpec `ebpf:"bless_verdicts"`
 }
 
 // blessVariableSpecs contains global variables before they are loaded into the kernel.
@@ -532,54 +532,54 @@ func (o *blessObjects) Close() error {
 //
 // It can be passed to loadBlessObjects or ebpf.CollectionSpec.LoadAndAssign.
 type blessMaps struct {
-	Agents        *ebpf.Map `ebpf:"agents"`
-	Budgets       *ebpf.Map `ebpf:"budgets"`
-	Cgroups       *ebpf.Map `ebpf:"cgroups"`
-	Copies        *ebpf.Map `ebpf:"copies"`
-	Counters      *ebpf.Map `ebpf:"counters"`
-	Digests       *ebpf.Map `ebpf:"digests"`
-	Domains       *ebpf.Map `ebpf:"domains"`
-	Events        *ebpf.Map `ebpf:"events"`
-	Inodes        *ebpf.Map `ebpf:"inodes"`
-	Labels        *ebpf.Map `ebpf:"labels"`
-	Mounts        *ebpf.Map `ebpf:"mounts"`
-	Names         *ebpf.Map `ebpf:"names"`
-	Near          *ebpf.Map `ebpf:"near"`
-	Objects       *ebpf.Map `ebpf:"objects"`
-	Places        *ebpf.Map `ebpf:"places"`
-	Recent        *ebpf.Map `ebpf:"recent"`
-	Roots         *ebpf.Map `ebpf:"roots"`
-	Sets          *ebpf.Map `ebpf:"sets"`
-	Setting       *ebpf.Map `ebpf:"setting"`
-	Signatures    *ebpf.Map `ebpf:"signatures"`
-	SignedDigests *ebpf.Map `ebpf:"signed_digests"`
-	Verdicts      *ebpf.Map `ebpf:"verdicts"`
+	BlessAgents        *ebpf.Map `ebpf:"bless_agents"`
+	BlessBudgets       *ebpf.Map `ebpf:"bless_budgets"`
+	BlessCgroups       *ebpf.Map `ebpf:"bless_cgroups"`
+	BlessCopies        *ebpf.Map `ebpf:"bless_copies"`
+	BlessCounters      *ebpf.Map `ebpf:"bless_counters"`
+	BlessDigests       *ebpf.Map `ebpf:"bless_digests"`
+	BlessDomains       *ebpf.Map `ebpf:"bless_domains"`
+	BlessEvents        *ebpf.Map `ebpf:"bless_events"`
+	BlessInodes        *ebpf.Map `ebpf:"bless_inodes"`
+	BlessLabels        *ebpf.Map `ebpf:"bless_labels"`
+	BlessMounts        *ebpf.Map `ebpf:"bless_mounts"`
+	BlessNames         *ebpf.Map `ebpf:"bless_names"`
+	BlessNear          *ebpf.Map `ebpf:"bless_near"`
+	BlessObjects       *ebpf.Map `ebpf:"bless_objects"`
+	BlessPlaces        *ebpf.Map `ebpf:"bless_places"`
+	BlessRecent        *ebpf.Map `ebpf:"bless_recent"`
+	BlessRoots         *ebpf.Map `ebpf:"bless_roots"`
+	BlessSets          *ebpf.Map `ebpf:"bless_sets"`
+	BlessSetting       *ebpf.Map `ebpf:"bless_setting"`
+	BlessSignatures    *ebpf.Map `ebpf:"bless_signatures"`
+	BlessSignedDigests *ebpf.Map `ebpf:"bless_signed_digests"`
+	BlessVerdicts      *ebpf.Map `ebpf:"bless_verdicts"`
 }
 
 func (m *blessMaps) Close() error {
 	return _BlessClose(
-		m.Agents,
-		m.Budgets,
-		m.Cgroups,
-		m.Copies,
-		m.Counters,
-		m.Digests,
-		m.Domains,
-		m.Events,
-		m.Inodes,
-		m.Labels,
-		m.Mounts,
-		m.Names,
-		m.Near,
-		m.Objects,
-		m.Places,
-		m.Recent,
-		m.Roots,
-		m.Sets,
-		m.Setting,
-		m.Signatures,
-		m.SignedDigests,
-		m.Verdicts,
+		m.BlessAgents,
+		m.BlessBudgets,
+		m.BlessCgroups,
+		m.BlessCopies,
+		m.BlessCounters,
+		m.BlessDigests,
+		m.BlessDomains,
+		m.BlessEvents,
+		m.BlessInodes,
+		m.BlessLabels,
+		m.BlessMounts,
+		m.BlessNames,
+		m.BlessNear,
+		m.BlessObjects,
+		m.BlessPlaces,
+		m.BlessRecent,
+		m.BlessRoots,
+		m.BlessSets,
+		m.BlessSetting,
+		m.BlessSignatures,
+		m.BlessSignedDigests,
+		m.BlessVerdicts,
 	)
 }
 
@@ -602,108 +602,108 @@ type blessVariables struct {
 //
 // It can be passed to loadBlessObjects or ebpf.CollectionSpec.LoadAndAssign.
 type blessPrograms struct {
-	AnonymousInode *ebpf.Program `ebpf:"anonymous_inode"`
-	BpfCall        *ebpf.Program `ebpf:"bpf_call"`
-	BpfMapFd       *ebpf.Program `ebpf:"bpf_map_fd"`
-	BpfProgFd      *ebpf.Program `ebpf:"bpf_prog_fd"`
-	CheckSecurity  *ebpf.Program `ebpf:"check_security"`
-	Create         *ebpf.Program `ebpf:"create"`
-	CredsForExec   *ebpf.Program `ebpf:"creds_for_exec"`
-	FileSetattr    *ebpf.Program `ebpf:"file_setattr"`
-	Fork           *ebpf.Program `ebpf:"fork"`
-	InodeFree      *ebpf.Program `ebpf:"inode_free"`
-	Ioctl          *ebpf.Program `ebpf:"ioctl"`
-	IoctlCompat    *ebpf.Program `ebpf:"ioctl_compat"`
-	KernMount      *ebpf.Program `ebpf:"kern_mount"`
-	Kill           *ebpf.Program `ebpf:"kill"`
-	LabelTasks     *ebpf.Program `ebpf:"label_tasks"`
-	Link           *ebpf.Program `ebpf:"link"`
-	LoadData       *ebpf.Program `ebpf:"load_data"`
-	Mkdir          *ebpf.Program `ebpf:"mkdir"`
-	Mknod          *ebpf.Program `ebpf:"mknod"`
-	Mmap           *ebpf.Program `ebpf:"mmap"`
-	MmapAddr       *ebpf.Program `ebpf:"mmap_addr"`
-	Mount          *ebpf.Program `ebpf:"mount"`
-	MoveMount      *ebpf.Program `ebpf:"move_mount"`
-	Movememory     *ebpf.Program `ebpf:"movememory"`
-	Mprotect       *ebpf.Program `ebpf:"mprotect"`
-	Open           *ebpf.Program `ebpf:"open"`
-	PivotRoot      *ebpf.Program `ebpf:"pivot_root"`
-	Ptrace         *ebpf.Program `ebpf:"ptrace"`
-	ReadFile       *ebpf.Program `ebpf:"read_file"`
-	Remount        *ebpf.Program `ebpf:"remount"`
-	RemoveAcl      *ebpf.Program `ebpf:"remove_acl"`
-	Removexattr    *ebpf.Program `ebpf:"removexattr"`
-	Rename         *ebpf.Program `ebpf:"rename"`
-	Rmdir          *ebpf.Program `ebpf:"rmdir"`
-	SbDelete       *ebpf.Program `ebpf:"sb_delete"`
-	SetAcl         *ebpf.Program `ebpf:"set_acl"`
-	Setattr        *ebpf.Program `ebpf:"setattr"`
-	SetattrCompat  *ebpf.Program `ebpf:"setattr_compat"`
-	Setioprio      *ebpf.Program `ebpf:"setioprio"`
-	Setnice        *ebpf.Program `ebpf:"setnice"`
-	Setrlimit      *ebpf.Program `ebpf:"setrlimit"`
-	Setscheduler   *ebpf.Program `ebpf:"setscheduler"`
-	Setxattr       *ebpf.Program `ebpf:"setxattr"`
-	Socket         *ebpf.Program `ebpf:"socket"`
-	Symlink        *ebpf.Program `ebpf:"symlink"`
-	Traceme        *ebpf.Program `ebpf:"traceme"`
-	Umount         *ebpf.Program `ebpf:"umount"`
-	Unlink         *ebpf.Program `ebpf:"unlink"`
-	UringCmd       *ebpf.Program `ebpf:"uring_cmd"`
+	BlessAnonymousInode *ebpf.Program `ebpf:"bless_anonymous_inode"`
+	BlessBpfCall        *ebpf.Program `ebpf:"bless_bpf_call"`
+	BlessBpfMapFd       *ebpf.Program `ebpf:"bless_bpf_map_fd"`
+	BlessBpfProgFd      *ebpf.Program `ebpf:"bless_bpf_prog_fd"`
+	BlessCheckSecurity  *ebpf.Program `ebpf:"bless_check_security"`
+	BlessCreate         *ebpf.Program `ebpf:"bless_create"`
+	BlessCredsForExec   *ebpf.Program `ebpf:"bless_creds_for_exec"`
+	BlessFileSetattr    *ebpf.Program `ebpf:"bless_file_setattr"`
+	BlessFork           *ebpf.Program `ebpf:"bless_fork"`
+	BlessInodeFree      *ebpf.Program `ebpf:"bless_inode_free"`
+	BlessIoctl          *ebpf.Program `ebpf:"bless_ioctl"`
+	BlessIoctlCompat    *ebpf.Program `ebpf:"bless_ioctl_compat"`
+	BlessKernMount      *ebpf.Program `ebpf:"bless_kern_mount"`
+	BlessKill           *ebpf.Program `ebpf:"bless_kill"`
+	BlessLabelTasks     *ebpf.Program `ebpf:"bless_label_tasks"`
+	BlessLink           *ebpf.Program `ebpf:"bless_link"`
+	BlessLoadData       *ebpf.Program `ebpf:"bless_load_data"`
+	BlessMkdir          *ebpf.Program `ebpf:"bless_mkdir"`
+	BlessMknod          *ebpf.Program `ebpf:"bless_mknod"`
+	BlessMmap           *ebpf.Program `ebpf:"bless_mmap"`
+	BlessMmapAddr       *ebpf.Program `ebpf:"bless_mmap_addr"`
+	BlessMount          *ebpf.Program `ebpf:"bless_mount"`
+	BlessMoveMount      *ebpf.Program `ebpf:"bless_move_mount"`
+	BlessMovememory     *ebpf.Program `ebpf:"bless_movememory"`
+	BlessMprotect       *ebpf.Program `ebpf:"bless_mprotect"`
+	BlessOpen           *ebpf.Program `ebpf:"bless_open"`
+	BlessPivotRoot      *ebpf.Program `ebpf:"bless_pivot_root"`
+	BlessPtrace         *ebpf.Program `ebpf:"bless_ptrace"`
+	BlessReadFile       *ebpf.Program `ebpf:"bless_read_file"`
+	BlessRemount        *ebpf.Program `ebpf:"bless_remount"`
+	BlessRemoveAcl      *ebpf.Program `ebpf:"bless_remove_acl"`
+	BlessRemovexattr    *ebpf.Program `ebpf:"bless_removexattr"`
+	BlessRename         *ebpf.Program `ebpf:"bless_rename"`
+	BlessRmdir          *ebpf.Program `ebpf:"bless_rmdir"`
+	BlessSbDelete       *ebpf.Program `ebpf:"bless_sb_delete"`
+	BlessSetAcl         *ebpf.Program `ebpf:"bless_set_acl"`
+	BlessSetattr        *ebpf.Program `ebpf:"bless_setattr"`
+	BlessSetattrCompat  *ebpf.Program `ebpf:"bless_setattr_compat"`
+	BlessSetioprio      *ebpf.Program `ebpf:"bless_setioprio"`
+	BlessSetnice        *ebpf.Program `ebpf:"bless_setnice"`
+	BlessSetrlimit      *ebpf.Program `ebpf:"bless_setrlimit"`
+	BlessSetscheduler   *ebpf.Program `ebpf:"bless_setscheduler"`
+	BlessSetxattr       *ebpf.Program `ebpf:"bless_setxattr"`
+	BlessSocket         *ebpf.Program `ebpf:"bless_socket"`
+	BlessSymlink        *ebpf.Program `ebpf:"bless_symlink"`
+	BlessTraceme        *ebpf.Program `ebpf:"bless_traceme"`
+	BlessUmount         *ebpf.Program `ebpf:"bless_umount"`
+	BlessUnlink         *ebpf.Program `ebpf:"bless_unlink"`
+	BlessUringCmd       *ebpf.Program `ebpf:"bless_uring_cmd"`
 }
 
 func (p *blessPrograms) Close() error {
 	return _BlessClose(
-		p.AnonymousInode,
-		p.BpfCall,
-		p.BpfMapFd,
-		p.BpfProgFd,
-		p.CheckSecurity,
-		p.Create,
-		p.CredsForExec,
-		p.FileSetattr,
-		p.Fork,
-		p.InodeFree,
-		p.Ioctl,
-		p.IoctlCompat,
-		p.KernMount,
-		p.Kill,
-		p.LabelTasks,
-		p.Link,
-		p.LoadData,
-		p.Mkdir,
-		p.Mknod,
-		p.Mmap,
-		p.MmapAddr,
-		p.Mount,
-		p.MoveMount,
-		p.Movememory,
-		p.Mprotect,
-		p.Open,
-		p.PivotRoot,
-		p.Ptrace,
-		p.ReadFile,
-		p.Remount,
-		p.RemoveAcl,
-		p.Removexattr,
-		p.Rename,
-		p.Rmdir,
-		p.SbDelete,
-		p.SetAcl,
-		p.Setattr,
-		p.SetattrCompat,
-		p.Setioprio,
-		p.Setnice,
-		p.Setrlimit,
-		p.Setscheduler,
-		p.Setxattr,
-		p.Socket,
-		p.Symlink,
-		p.Traceme,
-		p.Umount,
-		p.Unlink,
-		p.UringCmd,
+		p.BlessAnonymousInode,
+		p.BlessBpfCall,
+		p.BlessBpfMapFd,
+		p.BlessBpfProgFd,
+		p.BlessCheckSecurity,
+		p.BlessCreate,
+		p.BlessCredsForExec,
+		p.BlessFileSetattr,
+		p.BlessFork,
+		p.BlessInodeFree,
+		p.BlessIoctl,
+		p.BlessIoctlCompat,
+		p.BlessKernMount,
+		p.BlessKill,
+		p.BlessLabelTasks,
+		p.BlessLink,
+		p.BlessLoadData,
+		p.BlessMkdir,
+		p.BlessMknod,
+		p.BlessMmap,
+		p.BlessMmapAddr,
+		p.BlessMount,
+		p.BlessMoveMount,
+		p.BlessMovememory,
+		p.BlessMprotect,
+		p.BlessOpen,
+		p.BlessPivotRoot,
+		p.BlessPtrace,
+		p.BlessReadFile,
+		p.BlessRemount,
+		p.BlessRemoveAcl,
+		p.BlessRemovexattr,
+		p.BlessRename,
+		p.BlessRmdir,
+		p.BlessSbDelete,
+		p.BlessSetAcl,
+		p.BlessSetattr,
+		p.BlessSetattrCompat,
+		p.BlessSetioprio,
+		p.BlessSetnice,
+		p.BlessSetrlimit,
+		p.BlessSetscheduler,
+		p.BlessSetxattr,
+		p.BlessSocket,
+		p.BlessSymlink,
+		p.BlessTraceme,
+		p.BlessUmount,
+		p.BlessUnlink,
+		p.BlessUringCmd,
 	)
 }
 

@@ -24,7 +24,7 @@ import (
 // include/linux/key.h.
 const keyringPermissions = 0x0b030000
 
-var errNoKeys = errors.New("the verifier has no keys\nhint: sbom-bless enforce run --key bless.crt")
+var errNoKeys = errors.New("the verifier has no keys\nhint: load it with the certificates whose signatures count")
 
 // SetKeys makes certs the keys that the kernel verifies security.bpf.bless
 // with, for every domain whose trust is keyring or both; it replaces those of

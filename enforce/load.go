@@ -16,6 +16,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 
 	"github.com/cilium/ebpf"
@@ -44,22 +45,28 @@ type Options struct {
 
 // Enforcer is a loaded verifier.
 type Enforcer struct {
-	options Options
-	maps    map[string]*ebpf.Map
-	label   *ebpf.Program
-	links   []link.Link
-	canary  *canary
-	places  *places
-	bpffs   *os.File      // a copy of the mount that the pins are on
-	updates atomic.Uint32 // counts what Update did
+	options  Options
+	maps     map[string]*ebpf.Map
+	label    *ebpf.Program
+	links    []link.Link
+	canary   *canary
+	placesMu sync.Mutex
+	places   *places
+	guard    []string      // what Guard got
+	bpffs    *os.File      // a copy of the mount that the pins are on
+	updates  atomic.Uint32 // counts what Update did
+	records  records
 	// Adopted tells that the verifier was in force before this Load.
 	Adopted bool
 	// Restored tells that its pins were out of sight, and that this Load put them back.
 	Restored bool
 }
 
+// prefix is what all names in the kernel start with. Within our own pins it would say nothing.
+const prefix = "bless_"
+
 // labelProgram is an iterator that the agent runs, not a hook.
-const labelProgram = "label_tasks"
+const labelProgram = prefix + "label_tasks"
 
 // object names the generation of programs that this package carries.
 func object() string {
@@ -187,15 +194,19 @@ func newSpec() (*ebpf.CollectionSpec, error) {
 // attach loads the programs around the maps given and attaches them; dir is
 // where they get pinned, unless it is empty.
 func (e *Enforcer) attach(spec *ebpf.CollectionSpec, maps map[string]*ebpf.Map, dir ...string) (err error) {
-	coll, err := ebpf.NewCollectionWithOptions(spec, ebpf.CollectionOptions{MapReplacements: maps})
+	replacements := map[string]*ebpf.Map{}
+	for name, m := range maps {
+		replacements[prefix+name] = m
+	}
+	coll, err := ebpf.NewCollectionWithOptions(spec, ebpf.CollectionOptions{MapReplacements: replacements})
 	if err != nil {
 		return lockdownError(fmt.Errorf("load programs: %w", err))
 	}
 	defer coll.Close()
 	e.label = coll.DetachProgram(labelProgram)
-	for name := range coll.Maps {
-		if !strings.HasPrefix(name, ".") && e.maps[name] == nil {
-			e.maps[name] = coll.DetachMap(name)
+	for full := range coll.Maps {
+		if name, ours := strings.CutPrefix(full, prefix); ours && e.maps[name] == nil {
+			e.maps[name] = coll.DetachMap(full)
 		}
 	}
 	if err := e.fillNames(); err != nil {
@@ -257,8 +268,12 @@ func (e *Enforcer) loadPinned(spec *ebpf.CollectionSpec) error {
 	defer unlock()
 	all, err := e.openMaps(spec)
 	if errors.Is(err, fs.ErrPermission) {
-		if err = takeOver(o.Pins); err == nil {
-			all, err = e.openMaps(spec)
+		var before blessAgent
+		if before, err = takeOver(o.Pins); err != nil {
+			return err
+		}
+		if all, err = e.openMaps(spec); err != nil { // its maps are not for us: only that version can unload them
+			return errors.Join(err, setAgent(o.Pins, before))
 		}
 	}
 	if err != nil {
@@ -314,7 +329,7 @@ func (e *Enforcer) dropMaps(spec *ebpf.CollectionSpec) error {
 	}
 	var errs []error
 	for _, m := range maps {
-		if spec.Maps[m.Name()] == nil {
+		if spec.Maps[prefix+m.Name()] == nil {
 			errs = append(errs, os.Remove(filepath.Join(e.options.Pins, "maps", m.Name())))
 		}
 	}
@@ -433,7 +448,8 @@ var passing = []string{
 func (e *Enforcer) openMaps(spec *ebpf.CollectionSpec) (all bool, err error) {
 	all = true
 	for name, ms := range spec.Maps {
-		if strings.HasPrefix(name, ".") {
+		name, ours := strings.CutPrefix(name, prefix)
+		if !ours { // of the compiler: read-only data
 			continue
 		}
 		m, err := ebpf.LoadPinnedMap(filepath.Join(e.options.Pins, "maps", name), nil)
@@ -462,18 +478,30 @@ func (e *Enforcer) openMaps(spec *ebpf.CollectionSpec) (all bool, err error) {
 	return all, nil
 }
 
-// takeOver makes this executable the agent in the place of an older version,
-// which the programs report.
-func takeOver(pins string) error {
+// takeOver makes this executable the agent in the place of an older version, which the
+// programs report, and gives that one.
+func takeOver(pins string) (before blessAgent, err error) {
+	agents, err := ebpf.LoadPinnedMap(filepath.Join(pins, "maps", "agents"), nil)
+	if err != nil {
+		return before, fmt.Errorf("map agents: %w", err)
+	}
+	self, err := thisExecutable()
+	if err == nil {
+		err = agents.Lookup(uint32(0), &before)
+	}
+	if err == nil {
+		err = agents.Put(uint32(0), self)
+	}
+	return before, errors.Join(err, agents.Close())
+}
+
+// setAgent names the executable that is the agent.
+func setAgent(pins string, a blessAgent) error {
 	agents, err := ebpf.LoadPinnedMap(filepath.Join(pins, "maps", "agents"), nil)
 	if err != nil {
 		return fmt.Errorf("map agents: %w", err)
 	}
-	self, err := thisExecutable()
-	if err == nil {
-		err = agents.Put(uint32(0), self)
-	}
-	return errors.Join(err, agents.Close())
+	return errors.Join(agents.Put(uint32(0), a), agents.Close())
 }
 
 // arm names this executable as the only one that may change maps and pins, and has the

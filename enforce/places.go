@@ -11,6 +11,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -32,8 +33,22 @@ const (
 	inSight   = blessPlaceFlagsPLACE_SEEN
 )
 
+// Guard has the programs keep these files and directories, besides those of [Options].Guard and in
+// the place of those of the Guard before. Those that are not there are passed over until they are.
+func (e *Enforcer) Guard(names ...string) error {
+	e.placesMu.Lock()
+	e.guard = names
+	e.placesMu.Unlock()
+	return e.guardPlaces()
+}
+
 // guardPlaces tells the programs which files are the agent's now.
 func (e *Enforcer) guardPlaces() (err error) {
+	if e.options.Pins == "" {
+		return nil
+	}
+	e.placesMu.Lock()
+	defer e.placesMu.Unlock()
 	p := &places{flags: map[blessPlaceKey]blessPlaceFlags{}}
 	defer func() {
 		if err != nil {
@@ -43,7 +58,9 @@ func (e *Enforcer) guardPlaces() (err error) {
 	if p.devs, err = mountDevs(); err != nil {
 		return err
 	}
-	if err := p.addAll(e.options); err != nil {
+	o := e.options
+	o.Guard = slices.Concat(o.Guard, e.guard)
+	if err := p.addAll(o); err != nil {
 		return err
 	}
 	m := e.maps["places"]
@@ -405,7 +422,7 @@ func (e *Enforcer) takeUp(kept *os.File) (bool, error) {
 	}
 	err := attach(kept, where)
 	if errors.Is(err, fs.ErrPermission) { // another version was the agent
-		if err = takeOver(below(kept, where, pins)); err == nil {
+		if _, err = takeOver(below(kept, where, pins)); err == nil {
 			err = attach(kept, where)
 		}
 	}

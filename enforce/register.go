@@ -18,6 +18,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/cilium/ebpf"
@@ -391,7 +392,7 @@ func (e *Enforcer) addSet(set Set) (id uint32, list string, err error) {
 	}
 	keys, values := set.kernel()
 	m, err := ebpf.NewMap(&ebpf.MapSpec{
-		Name: "set", Type: ebpf.Hash, KeySize: 32, ValueSize: 4, MaxEntries: uint32(len(keys)),
+		Name: prefix + "set", Type: ebpf.Hash, KeySize: 32, ValueSize: 4, MaxEntries: uint32(len(keys)),
 	})
 	if err != nil {
 		return 0, "", err
@@ -497,31 +498,70 @@ func (e *Enforcer) dropSet(id uint32) error {
 	return err
 }
 
-// Domains lists the containers that are registered.
+// Domains lists the containers that are registered. Other processes register and forget some:
+// what is on disk counts.
 func (e *Enforcer) Domains() ([]Domain, error) {
 	if e.options.State == "" {
 		return nil, nil
 	}
-	files, err := filepath.Glob(filepath.Join(e.options.State, "domains", "*.json"))
+	return e.records.read(filepath.Join(e.options.State, "domains"))
+}
+
+// records keeps the domains of a directory in memory: a file there is replaced, never
+// rewritten, so each is read once, and not for every operation that looks at all of them.
+type records struct {
+	mu    sync.Mutex
+	known map[recordKey]Domain
+}
+
+// recordKey is a file as it was read.
+type recordKey struct {
+	name    string
+	inode   uint64
+	changed unix.Timespec
+}
+
+func (r *records) read(dir string) ([]Domain, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	names, err := filepath.Glob(filepath.Join(dir, "*.json"))
 	if err != nil {
 		return nil, err
 	}
-	var domains []Domain
-	for _, name := range files {
-		b, err := os.ReadFile(name)
+	known, domains := make(map[recordKey]Domain, len(names)), make([]Domain, 0, len(names))
+	for _, name := range names {
+		key, d, err := r.one(name)
 		if errors.Is(err, fs.ErrNotExist) {
 			continue // removed meanwhile
 		}
 		if err != nil {
 			return nil, err
 		}
-		var d Domain
-		if err := json.Unmarshal(b, &d); err != nil {
-			return nil, fmt.Errorf("%s: %w", name, err)
-		}
-		domains = append(domains, d)
+		known[key], domains = d, append(domains, d)
 	}
+	r.known = known
 	return domains, nil
+}
+
+func (r *records) one(name string) (recordKey, Domain, error) {
+	var st unix.Stat_t
+	if err := stat(name, &st); err != nil {
+		return recordKey{}, Domain{}, err
+	}
+	if d, ok := r.known[recordKey{name, st.Ino, st.Ctim}]; ok {
+		return recordKey{name, st.Ino, st.Ctim}, d, nil
+	}
+	f, err := os.Open(name)
+	if err != nil {
+		return recordKey{}, Domain{}, err
+	}
+	defer f.Close()
+	var d Domain
+	if err := json.NewDecoder(f).Decode(&d); err != nil {
+		return recordKey{}, Domain{}, fmt.Errorf("%s: %w", name, err)
+	}
+	err = unix.Fstat(int(f.Fd()), &st) // it may have been replaced since
+	return recordKey{name, st.Ino, st.Ctim}, d, err
 }
 
 // set reads back the list that was loaded under id.

@@ -9,9 +9,11 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 
 	"github.com/cilium/ebpf"
+	"golang.org/x/sys/unix"
 )
 
 // A set of 50,000 files is loaded in less than 200 ms: into the kernel, and as
@@ -92,4 +94,49 @@ func TestSizesOfSet(t *testing.T) {
 	if d.use(1, set); d.Flags != uint32(blessDomainFlagsDOMAIN_SIZES) || d.Set != 1 {
 		t.Errorf("%+v", d)
 	}
+}
+
+// TestDomains reads what other processes wrote since, and nothing twice.
+func TestDomains(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.Mkdir(filepath.Join(dir, "domains"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	e, other := &Enforcer{options: Options{State: dir}}, &Enforcer{options: Options{State: dir}}
+	for id := range uint32(3) {
+		if err := other.remember(Domain{ID: id, Name: "before"}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	is := func(want ...string) {
+		t.Helper()
+		domains, err := e.Domains()
+		var names []string
+		for _, d := range domains {
+			names = append(names, d.Name)
+		}
+		if err != nil || !slices.Equal(names, want) {
+			t.Errorf("%v %v, not %v", names, err, want)
+		}
+	}
+	is("before", "before", "before")
+	if err := other.remember(Domain{ID: 1, Name: "after"}); err != nil {
+		t.Fatal(err)
+	}
+	is("before", "after", "before")
+	if err := os.Remove(other.statePath("domains", 0, ".json")); err != nil {
+		t.Fatal(err)
+	}
+	is("after", "before")
+	if n := len(e.records.known); n != 2 {
+		t.Errorf("%d domains are kept", n)
+	}
+	// A file is read once: here its content changes behind the back of all of that.
+	name := other.statePath("domains", 2, ".json")
+	var st unix.Stat_t
+	if err := unix.Stat(name, &st); err != nil {
+		t.Fatal(err)
+	}
+	e.records.known[recordKey{name, st.Ino, st.Ctim}] = Domain{ID: 2, Name: "from memory"}
+	is("after", "from memory")
 }

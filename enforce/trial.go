@@ -111,7 +111,7 @@ func tryHooks() (lsm, hash error) {
 		return loadError(runtime.GOARCH, err), errNotTried
 	}
 	defer coll.Close()
-	l, err := link.AttachLSM(link.LSMOptions{Program: coll.Programs[trialProgTrial]})
+	l, err := link.AttachLSM(link.LSMOptions{Program: coll.Programs[trialProgBlessTrial]})
 	if err != nil {
 		return loadError(runtime.GOARCH, err), errNotTried
 	}

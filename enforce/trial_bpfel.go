@@ -16,11 +16,11 @@ import (
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
-	trialProgTrial     = "trial"
-	trialVarAlgorithm  = "algorithm"
-	trialVarAsked      = "asked"
-	trialVarTrialDev   = "trial_dev"
-	trialVarTrialInode = "trial_inode"
+	trialProgBlessTrial = "bless_trial"
+	trialVarAlgorithm   = "algorithm"
+	trialVarAsked       = "asked"
+	trialVarTrialDev    = "trial_dev"
+	trialVarTrialInode  = "trial_inode"
 )
 
 // loadTrial returns the embedded CollectionSpec for trial.
@@ -65,7 +65,7 @@ type trialSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type trialProgramSpecs struct {
-	Trial *ebpf.ProgramSpec `ebpf:"trial"`
+	BlessTrial *ebpf.ProgramSpec `ebpf:"bless_trial"`
 }
 
 // trialMapSpecs contains maps before they are loaded into the kernel.
@@ -124,12 +124,12 @@ type trialVariables struct {
 //
 // It can be passed to loadTrialObjects or ebpf.CollectionSpec.LoadAndAssign.
 type trialPrograms struct {
-	Trial *ebpf.Program `ebpf:"trial"`
+	BlessTrial *ebpf.Program `ebpf:"bless_trial"`
 }
 
 func (p *trialPrograms) Close() error {
 	return _TrialClose(
-		p.Trial,
+		p.BlessTrial,
 	)
 }
 

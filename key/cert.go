@@ -43,13 +43,16 @@ func readCert(path string) (*x509.Certificate, error) {
 	return x509.ParseCertificate(data)
 }
 
+// ErrOtherKey says that a certificate belongs to another key than the one it was found for.
+var ErrOtherKey = errors.New("belongs to another key")
+
 // checkCert tells why cert cannot stand for the key pub at the time now. Nodes
 // find the key by the subject key identifier, four bytes of which are the key id
 // of security.ima; signatures made under an expired certificate would be refused
 // by whoever checks more than the kernel does.
 func checkCert(cert *x509.Certificate, pub crypto.PublicKey, now time.Time) error {
 	if !pub.(interface{ Equal(crypto.PublicKey) bool }).Equal(cert.PublicKey) {
-		return errors.New("belongs to another key\nhint: --cert names the right one")
+		return ErrOtherKey
 	}
 	if len(cert.SubjectKeyId) < 4 {
 		return errors.New("has no subject key identifier, by which signatures name their key" +

@@ -155,12 +155,15 @@ func (k *Key) WriteFiles(prefix string, passphrase []byte) (err error) {
 	return nil
 }
 
+// ErrExists says that a file that is to hold a key is there already.
+var ErrExists = errors.New("exists already, and keys are never overwritten")
+
 // CheckFiles tells whether one of the files that [Key.WriteFiles] is to write
 // exists already; worth knowing before a passphrase is asked for.
 func CheckFiles(prefix string) error {
 	for _, ext := range []string{".key", ".pub", ".crt", ".der"} {
 		if _, err := os.Lstat(prefix + ext); err == nil {
-			return fmt.Errorf("%s: exists already, and keys are never overwritten\nhint: --out names other files", prefix+ext)
+			return fmt.Errorf("%s: %w", prefix+ext, ErrExists)
 		} else if !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}

@@ -120,7 +120,7 @@ func checkPublic(pub crypto.PublicKey) error {
 	case *rsa.PublicKey:
 		switch bits := pub.N.BitLen(); {
 		case bits < 2048:
-			return fmt.Errorf("rsa of %d bits is too weak: at least 2048 are needed\nhint: sbom-bless keygen --type rsa-2048 makes such a key", bits)
+			return fmt.Errorf("rsa of %d bits is too weak: at least 2048 are needed"+hintKeygen, bits)
 		case bits != 2048 && bits != 3072 && bits != 4096:
 			return fmt.Errorf("rsa of %d bits: kernels verify 2048, 3072 and 4096 bits"+hintKeygen, bits)
 		}

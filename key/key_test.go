@@ -189,6 +189,9 @@ func TestIDIsThatOfEvmctl(t *testing.T) {
 // The running kernel loads the certificates, and knows them by our key ids.
 func TestKernelLoadsTheCertificate(t *testing.T) {
 	if _, err := try(t, "keyctl", "session", "-", "true"); err != nil {
+		if msg := err.Error(); !strings.Contains(msg, "Operation not permitted") && !strings.Contains(msg, "Function not implemented") {
+			t.Fatal(err)
+		}
 		t.Skip("this kernel, or a sandbox, lets nobody make keyrings: ", err)
 	}
 	for _, typ := range Types() {

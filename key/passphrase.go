@@ -18,6 +18,9 @@ import (
 	"golang.org/x/term"
 )
 
+// ErrNoPassphrase says that a key is encrypted, and that nothing gives its passphrase.
+var ErrNoPassphrase = errors.New("is encrypted, and there is no terminal to ask for the passphrase")
+
 const (
 	envPassphrase = "SBOM_BLESS_PASSWORD"
 	envCosign     = "COSIGN_PASSWORD"
@@ -36,8 +39,7 @@ func passphrase(ctx context.Context, path, file string, ofCosign bool) ([]byte, 
 	}
 	tty, err := openTerminal()
 	if err != nil {
-		return nil, errors.New("is encrypted, and there is no terminal to ask for the passphrase" +
-			"\nhint: " + envPassphrase + " or --passphrase-file gives it")
+		return nil, ErrNoPassphrase
 	}
 	defer tty.Close()
 	return ask(ctx, tty, "passphrase of "+path+": ")

@@ -90,7 +90,7 @@ func TestStorage(t *testing.T) {
 	} {
 		above := filepath.Join(top, f.above)
 		dir := filepath.Join(above, f.name)
-		if err := errors.Join(os.MkdirAll(dir, 0o700), os.Chown(above, f.owner, -1), os.CopyFS(dir, os.DirFS(c.Cgroup)), s.Admit(t.Context())); err != nil {
+		if err := errors.Join(os.MkdirAll(dir, 0o700), os.Chown(above, f.owner, -1), os.CopyFS(dir, os.DirFS(c.Cgroup)), s.Scan(t.Context())); err != nil {
 			t.Fatal(err)
 		}
 		if found := r.kernel.state("web") != ""; found != f.found {

@@ -7,8 +7,8 @@
 // (package policy) under which file list each runs, and tells the verifier
 // (package enforce), which does the rest in the kernel.
 //
-// An [Agent] decides; [Containerd], [NRI] and the OCI hook (through [Server])
-// bring it containers. No task ever waits for the agent but one that is about
+// An [Agent] decides; a [Runtime], by itself or asked by [NRI] or the OCI hook (through
+// [Server]), brings it containers. No task ever waits for the agent but one that is about
 // to start.
 package node
 
@@ -20,6 +20,7 @@ import (
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 
 	"github.com/sbom-bless/sbom-bless/enforce"
+	"github.com/sbom-bless/sbom-bless/internal/refname"
 	"github.com/sbom-bless/sbom-bless/policy"
 	"github.com/sbom-bless/sbom-bless/transport"
 )
@@ -76,11 +77,20 @@ func (c *Container) image() string {
 	if c.Digest == "" {
 		return c.Image
 	}
-	name, _, _ := strings.Cut(c.Image, "@")
-	if colon := strings.LastIndexByte(name, ':'); colon > strings.LastIndexByte(name, '/') {
-		name = name[:colon]
-	}
-	return name + "@" + c.Digest
+	return refname.Repository(c.Image) + "@" + c.Digest
+}
+
+// Runtime is what runs containers, and knows which images they are of: [Containerd], or
+// [Storage] for podman and CRI-O. Each brings its containers to the agent by [Agent.Admit].
+type Runtime interface {
+	// Scan brings the containers that run.
+	Scan(ctx context.Context) error
+	// AdmitStarting brings one that is made and waits to be started. The error is a *Refused if
+	// the policy forbids the start.
+	AdmitStarting(ctx context.Context, id string) error
+	// Sandbox finds the container that holds a pod's namespaces open; nil: there is none that
+	// a closed pod may rely on.
+	Sandbox(ctx context.Context, id string) (*Container, error)
 }
 
 // Verifier is what the agent needs of an [enforce.Enforcer].
@@ -144,7 +154,7 @@ type Notice struct {
 	Container string    `json:"container,omitempty"`
 	Image     string    `json:"image,omitempty"`
 	Domain    uint32    `json:"domain,omitempty"`
-	// Operation is "container", "drift", "policy", "break-glass", "runtime" or "pins".
+	// Operation is "container", "drift", "policy", "break-glass", "runtime", "pins" or "verifier".
 	Operation string `json:"operation"`
 	Action    string `json:"action"`
 	Reason    string `json:"reason,omitempty"`

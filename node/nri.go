@@ -21,15 +21,14 @@ import (
 // 1.7 and later with its CRI, CRI-O): a container starts when its list is loaded, or
 // does not start if the policy forbids it.
 type NRI struct {
-	// Admit is called with the runtime's name for itself and the container's id.
-	Admit func(ctx context.Context, runtime, id string) error
-	// Sandbox gives the container that holds a pod open; nil means that no pod is closed.
-	Sandbox func(ctx context.Context, runtime, id string) (*Container, error)
+	// Runtimes are those that may stand behind the socket, by the name that they give themselves;
+	// containerd's stands for one that is not among them.
+	Runtimes map[string]Runtime
 	// Socket is the runtime's.
 	Socket string
 	Agent  *Agent
 
-	runtime atomic.Pointer[string]
+	name atomic.Pointer[string] // the runtime's
 	// timeout is how long the runtime waits for an answer; 0: it does not say.
 	timeout func() time.Duration
 }
@@ -65,8 +64,15 @@ func (n *NRI) serve(ctx context.Context) error {
 
 // Configure learns which runtime it is.
 func (n *NRI) Configure(_ context.Context, _, runtime, _ string) (api.EventMask, error) {
-	n.runtime.Store(&runtime)
+	n.name.Store(&runtime)
 	return 0, nil // of what is asked, what this type has methods for
+}
+
+func (n *NRI) runtime() Runtime {
+	if r, ok := n.Runtimes[*n.name.Load()]; ok {
+		return r
+	}
+	return n.Runtimes["containerd"]
 }
 
 // Synchronize learns of containers that are there already. Containerd tells of them too, and
@@ -101,11 +107,8 @@ func (n *NRI) inTime(ctx context.Context, f func(ctx context.Context) error) err
 
 // RunPodSandbox is asked when a pod's sandbox runs, before any container of it is made.
 func (n *NRI) RunPodSandbox(ctx context.Context, pod *api.PodSandbox) error {
-	if n.Sandbox == nil {
-		return nil
-	}
 	err := n.inTime(ctx, func(ctx context.Context) error {
-		c, err := n.Sandbox(ctx, *n.runtime.Load(), pod.GetId())
+		c, err := n.runtime().Sandbox(ctx, pod.GetId())
 		if err != nil || c == nil {
 			return err
 		}
@@ -127,7 +130,7 @@ func (n *NRI) StopPodSandbox(_ context.Context, pod *api.PodSandbox) error {
 
 // StartContainer is asked between the container's making and its first instruction.
 func (n *NRI) StartContainer(ctx context.Context, _ *api.PodSandbox, c *api.Container) error {
-	err := n.inTime(ctx, func(ctx context.Context) error { return n.Admit(ctx, *n.runtime.Load(), c.GetId()) })
+	err := n.inTime(ctx, func(ctx context.Context) error { return n.runtime().AdmitStarting(ctx, c.GetId()) })
 	var refused *Refused
 	if err == nil || errors.As(err, &refused) || n.Agent.closed() {
 		return err

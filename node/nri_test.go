@@ -6,7 +6,6 @@ package node
 
 import (
 	"context"
-	"errors"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -46,19 +45,7 @@ func TestNRI(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer runtime.Stop()
-	n := &NRI{Agent: r.Agent, Socket: socket, Admit: func(ctx context.Context, runtime, id string) error {
-		if runtime != "containerd" {
-			return errors.New("runtime " + runtime)
-		}
-		image := "other"
-		switch id {
-		case "good":
-			image = "blessed"
-		case "stuck":
-			select {} // whatever its context says
-		}
-		return r.Admit(ctx, r.container(id, image), Starting)
-	}}
+	n := &NRI{Agent: r.Agent, Socket: socket, Runtimes: map[string]Runtime{"containerd": fakeRuntime{Runtime: &Containerd{}, r: r}}}
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
 	go func() { ended <- n.Run(ctx) }()
@@ -115,4 +102,21 @@ func TestNRI(t *testing.T) {
 	if err := <-ended; err != nil {
 		t.Error(err)
 	}
+}
+
+// fakeRuntime has whatever container it is asked for.
+type fakeRuntime struct {
+	Runtime
+	r *rig
+}
+
+func (f fakeRuntime) AdmitStarting(ctx context.Context, id string) error {
+	image := "other"
+	switch id {
+	case "good":
+		image = "blessed"
+	case "stuck":
+		select {} // whatever its context says
+	}
+	return f.r.Admit(ctx, f.r.container(id, image), Starting)
 }

@@ -52,6 +52,7 @@ func (a *Agent) Start(ctx context.Context) error {
 		err = nil
 	}
 	text, unread := os.ReadFile(a.o.Policy)
+	a.tried = text
 	switch {
 	case unread != nil:
 		err = fmt.Errorf("policy: %w", unread)
@@ -100,7 +101,7 @@ func (a *Agent) start(ctx context.Context, text []byte, t trial) error {
 // time unless Confirm is called.
 func (a *Agent) Reload(ctx context.Context, confirm time.Duration) error {
 	if confirm < 0 {
-		return fmt.Errorf("%s is no time to confirm a policy in\nhint: --confirm 60s", confirm)
+		return fmt.Errorf("%s is no time to confirm a policy in\nhint: a time above zero, such as 60s", confirm)
 	}
 	text, err := os.ReadFile(a.o.Policy)
 	if err != nil {
@@ -108,6 +109,7 @@ func (a *Agent) Reload(ctx context.Context, confirm time.Duration) error {
 	}
 	a.reload.Lock()
 	defer a.reload.Unlock()
+	a.tried = text
 	a.mu.Lock()
 	before := a.force.text
 	if a.confirm != nil { // an earlier trial: what was before that is what was confirmed last
@@ -141,6 +143,22 @@ func (a *Agent) Reload(ctx context.Context, confirm time.Duration) error {
 		return nil
 	}
 	return a.endTrial()
+}
+
+// Follow puts the policy file in force if it is another than was last tried. A file that was refused
+// is not tried again until it changes.
+func (a *Agent) Follow(ctx context.Context) error {
+	text, err := os.ReadFile(a.o.Policy)
+	if err != nil {
+		return fmt.Errorf("policy: %w", err)
+	}
+	a.reload.Lock()
+	same := bytes.Equal(text, a.tried)
+	a.reload.Unlock()
+	if same {
+		return nil
+	}
+	return a.Reload(ctx, 0)
 }
 
 // ErrNothingToConfirm says that no policy is on trial.

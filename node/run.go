@@ -21,6 +21,8 @@ type Config struct {
 	Containerd, NRI, Storage string
 	// Reload carries requests to read the policy file again; may be nil.
 	Reload <-chan struct{}
+	// Follow has the policy file read again when it changed, looked for when statistics are saved.
+	Follow bool
 	// Failed gets errors of parts that go on.
 	Failed func(error)
 
@@ -73,22 +75,10 @@ func (a *Agent) Serve(ctx context.Context, c Config) (wait func(), err error) {
 		return nil, err
 	}
 	storage := &Storage{Agent: a, Root: c.Storage, Cgroups: "/sys/fs/cgroup"}
-	starting := func(ctx context.Context, runtime, id string) error {
-		if runtime == CRIO {
-			return storage.AdmitCreated(ctx, id)
-		}
-		return containerd.AdmitStarting(ctx, id)
-	}
-	sandbox := func(ctx context.Context, runtime, id string) (*Container, error) {
-		if runtime == CRIO { // most pods have no sandbox there, and the OCI hook asks for each container
-			return nil, nil
-		}
-		return containerd.Sandbox(ctx, id)
-	}
 	parts := []func(context.Context) error{
 		func(ctx context.Context) error { return server.Serve(ctx, socket) },
 		containerd.Run,
-		(&NRI{Agent: a, Admit: starting, Sandbox: sandbox, Socket: c.NRI}).Run,
+		(&NRI{Agent: a, Runtimes: map[string]Runtime{"containerd": containerd, CRIO: storage}, Socket: c.NRI}).Run,
 		func(ctx context.Context) error { // waits for nothing that tend waits for
 			return every(ctx, cmp.Or(c.GlassEvery, time.Second), func() error {
 				if err := errors.Join(a.Glass(), a.Begin()); err != nil {
@@ -110,17 +100,23 @@ func (a *Agent) Serve(ctx context.Context, c Config) (wait func(), err error) {
 	return running.Wait, nil
 }
 
-// tend looks for containers that no runtime announced, reloads the policy when asked to, and saves statistics, at
-// the end too.
-func (c *Config) tend(ctx context.Context, a *Agent, containerd *Containerd, storage *Storage) error {
+// tend looks for containers that no runtime announced, reloads the policy when asked to or when it changed, and saves
+// statistics, at the end too.
+func (c *Config) tend(ctx context.Context, a *Agent, runtimes ...Runtime) error {
 	save, scan := time.NewTicker(cmp.Or(c.SaveEvery, 10*time.Second)), time.NewTicker(cmp.Or(c.ScanEvery, time.Minute))
 	defer save.Stop()
 	defer scan.Stop()
-	if err := storage.Admit(ctx); err != nil {
-		c.Failed(err)
+	scanAll := func() (err error) {
+		for _, r := range runtimes {
+			err = errors.Join(err, r.Scan(ctx))
+		}
+		return err
 	}
+	err := scanAll()
 	for {
-		var err error
+		if err != nil && ctx.Err() == nil {
+			c.Failed(err)
+		}
 		select {
 		case <-ctx.Done():
 			return a.Save()
@@ -128,11 +124,11 @@ func (c *Config) tend(ctx context.Context, a *Agent, containerd *Containerd, sto
 			err = a.Reload(ctx, 0)
 		case <-save.C:
 			err = a.Save()
+			if c.Follow {
+				err = errors.Join(err, a.Follow(ctx))
+			}
 		case <-scan.C:
-			err = errors.Join(containerd.Scan(ctx), storage.Admit(ctx), a.Sweep(ctx))
-		}
-		if err != nil && ctx.Err() == nil {
-			c.Failed(err)
+			err = errors.Join(scanAll(), a.Sweep(ctx))
 		}
 	}
 }

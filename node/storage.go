@@ -136,9 +136,9 @@ type Storage struct {
 	Cgroups string
 }
 
-// Admit looks at all cgroups once, and admits the containers that the agent does not know.
-func (s *Storage) Admit(ctx context.Context) error {
-	list, err := s.scan(func(c *Container) bool { return !s.Agent.Known(c) && c.refresh() })
+// Scan looks at all cgroups once, and admits the containers that the agent does not know.
+func (s *Storage) Scan(ctx context.Context) error {
+	list, err := s.find(func(c *Container) bool { return !s.Agent.Known(c) && c.refresh() })
 	errs := []error{err}
 	for _, c := range list {
 		if err := s.Agent.Admit(ctx, c, Running); err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -148,10 +148,10 @@ func (s *Storage) Admit(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
-// AdmitCreated brings a container of CRI-O that waits to be started, which CRI-O does whatever
+// AdmitStarting brings a container of CRI-O that waits to be started, which CRI-O does whatever
 // a plugin says. So it is put under a list, or nothing of it runs.
-func (s *Storage) AdmitCreated(ctx context.Context, id string) error {
-	list, err := s.scan(func(c *Container) bool {
+func (s *Storage) AdmitStarting(ctx context.Context, id string) error {
+	list, err := s.find(func(c *Container) bool {
 		if c.ID != id {
 			return false
 		}
@@ -171,8 +171,11 @@ func (s *Storage) AdmitCreated(ctx context.Context, id string) error {
 	return s.Agent.Admit(ctx, list[0], Created)
 }
 
-// scan looks at all cgroups for containers that are wanted.
-func (s *Storage) scan(wanted func(*Container) bool) ([]Container, error) {
+// Sandbox is none: most pods of CRI-O have none, and the OCI hook asks for each container.
+func (s *Storage) Sandbox(context.Context, string) (*Container, error) { return nil, nil }
+
+// find looks at all cgroups for containers that are wanted.
+func (s *Storage) find(wanted func(*Container) bool) ([]Container, error) {
 	if _, err := os.Stat(s.Root); errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}

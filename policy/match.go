@@ -3,9 +3,9 @@
 package policy
 
 import (
-	"strings"
-
 	"github.com/bmatcuk/doublestar/v4"
+
+	"github.com/sbom-bless/sbom-bless/internal/refname"
 )
 
 func (m *Match) fits(c Container) bool {
@@ -37,15 +37,5 @@ func globFits(glob, text string) bool {
 
 // imageFits matches the name as it is, and without its tag and digest.
 func imageFits(glob, name string) bool {
-	return globFits(glob, name) || globFits(glob, repository(name))
-}
-
-// repository is a name without tag and digest.
-func repository(name string) string {
-	name, _, _ = strings.Cut(name, "@")
-	slash := strings.LastIndexByte(name, '/')
-	if colon := strings.LastIndexByte(name, ':'); colon > slash {
-		name = name[:colon]
-	}
-	return name
+	return globFits(glob, name) || globFits(glob, refname.Repository(name))
 }

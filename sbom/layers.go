@@ -11,6 +11,7 @@ import (
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 
 	"github.com/sbom-bless/sbom-bless/deflate"
+	"github.com/sbom-bless/sbom-bless/internal/magic"
 )
 
 // quickImage is an image whose gzip layers are unpacked by package deflate: the decoder of the standard
@@ -83,7 +84,7 @@ func (l quickLayer) unpack() (io.ReadCloser, error) {
 		return nil, err
 	}
 	r := bufio.NewReader(packed)
-	if head, err := r.Peek(2); err != nil || head[0] != 0x1f || head[1] != 0x8b {
+	if head, err := r.Peek(magic.Size); err != nil || !magic.Gzip(head) {
 		packed.Close()
 		return l.Layer.Uncompressed() // errors too are its own
 	}

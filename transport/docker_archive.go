@@ -20,6 +20,8 @@ import (
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/types"
 	"golang.org/x/sync/errgroup"
+
+	"github.com/sbom-bless/sbom-bless/internal/magic"
 )
 
 // savedImage is an element of manifest.json. Paths are names of members.
@@ -280,14 +282,14 @@ func (s *savedSource) layer(ctx context.Context, name string, diffID v1.Hash) (v
 		return v1.Descriptor{}, err
 	}
 	desc := v1.Descriptor{MediaType: types.DockerUncompressedLayer, Digest: diffID, Size: b.Size()}
-	var magic [4]byte
-	if _, err := b.ReadAt(magic[:], 0); err != nil && err != io.EOF {
+	var head [magic.Size]byte
+	if _, err := b.ReadAt(head[:], 0); err != nil && err != io.EOF {
 		return desc, err
 	}
 	switch {
-	case magic[0] == 0x1f && magic[1] == 0x8b:
+	case magic.Gzip(head[:]):
 		desc.MediaType = types.DockerLayer
-	case string(magic[:]) == "\x28\xb5\x2f\xfd":
+	case magic.Zstd(head[:]):
 		desc.MediaType = types.OCILayerZStd
 	default:
 		_, err := parseDigest(diffID.String())

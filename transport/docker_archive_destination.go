@@ -26,10 +26,13 @@ func createDockerArchive(r reference, o Options) (*dockerArchive, error) {
 	return &dockerArchive{s}, nil
 }
 
+// ErrNoIndex says that a place takes images, and no index of several.
+var ErrNoIndex = fmt.Errorf("docker save has no form for an index: %w", errors.ErrUnsupported)
+
 // PutManifest takes the manifest of one image.
 func (a *dockerArchive) PutManifest(_ context.Context, desc v1.Descriptor, raw []byte) error {
 	if desc.MediaType.IsIndex() {
-		return fmt.Errorf("%s: manifest %s: docker save has no form for an index: %w\nhint: --platform chooses one of its images", a.ref, desc.Digest, errors.ErrUnsupported)
+		return fmt.Errorf("%s: manifest %s: %w", a.ref, desc.Digest, ErrNoIndex)
 	}
 	head, err := parseHead(raw, string(desc.MediaType))
 	if err == nil && head.Subject != nil {

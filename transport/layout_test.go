@@ -21,6 +21,8 @@ import (
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/types"
+
+	"github.com/sbom-bless/sbom-bless/internal/filelock"
 )
 
 // TestLayoutKeepsWhatIsThere: entries, annotations and fields of others stay as
@@ -203,7 +205,7 @@ func TestLockOfALayoutMadeAgain(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := flock(t.Context(), first); err != nil {
+	if err := filelock.Lock(t.Context(), first); err != nil {
 		t.Fatal(err)
 	}
 	d, err := createLayout(reference{place: Layout, path: dir}, Options{}.withDefaults())
@@ -339,16 +341,21 @@ func TestDescriptorsThatAreRefused(t *testing.T) {
 	c.write(t, "docker-archive:"+dir+"/d.tar", Options{})
 	host := memoryRegistry(t)
 	c.write(t, host+"/app:1", Options{})
+	manifest := c.bytes[c.root.Digest]
 	good := v1.Hash{Algorithm: "sha256", Hex: strings.Repeat("a", 64)}
-	bad := []v1.Descriptor{
-		{},
-		{Digest: v1.Hash{Algorithm: "sha256", Hex: "../../../../etc/passwd"}, Size: 1},
-		{Digest: v1.Hash{Algorithm: "..", Hex: "index.json"}, Size: 1},
-		{Digest: v1.Hash{Algorithm: "md5", Hex: strings.Repeat("a", 32)}, Size: 1},
-		{Digest: v1.Hash{Algorithm: "sha256", Hex: strings.Repeat("A", 64)}, Size: 1},
-		{Digest: good, Size: -1},
-		{Digest: good, Size: 1 << 62},
-		{Digest: good, Size: 1},
+	const syntax = "is not sha256: and 64, or sha512: and 128 lower case hexadecimal digits"
+	bad := []struct {
+		v1.Descriptor
+		want string
+	}{
+		{v1.Descriptor{}, syntax},
+		{v1.Descriptor{Digest: v1.Hash{Algorithm: "sha256", Hex: "../../../../etc/passwd"}, Size: 1}, syntax},
+		{v1.Descriptor{Digest: v1.Hash{Algorithm: "..", Hex: "index.json"}, Size: 1}, syntax},
+		{v1.Descriptor{Digest: v1.Hash{Algorithm: "md5", Hex: strings.Repeat("a", 32)}, Size: 1}, syntax},
+		{v1.Descriptor{Digest: v1.Hash{Algorithm: "sha256", Hex: strings.Repeat("A", 64)}, Size: 1}, syntax},
+		{v1.Descriptor{Digest: good, Size: -1}, "size -1 is negative"},
+		{v1.Descriptor{Digest: good, Size: 1 << 62}, "4611686018427387904 bytes, more than the limit"},
+		{v1.Descriptor{Digest: good, Size: int64(len(manifest))}, "not found"},
 	}
 	for _, ref := range []string{"oci:" + dir + "/l", "oci-archive:" + dir + "/a.tar", "docker-archive:" + dir + "/d.tar", host + "/app:1"} {
 		s, err := Open(t.Context(), ref, Options{})
@@ -357,12 +364,10 @@ func TestDescriptorsThatAreRefused(t *testing.T) {
 		}
 		defer s.Close()
 		for _, desc := range bad {
-			if _, err := s.Blob(t.Context(), desc); err == nil {
-				t.Errorf("%s: gave a blob for %+v", ref, desc)
-			}
-			if _, err := s.Manifest(t.Context(), desc); err == nil {
-				t.Errorf("%s: gave a manifest for %+v", ref, desc)
-			}
+			_, err := s.Blob(t.Context(), desc.Descriptor)
+			wantError(t, err, ref, "blob ", desc.want)
+			_, err = s.Manifest(t.Context(), desc.Descriptor)
+			wantError(t, err, ref, "manifest ", desc.want)
 		}
 	}
 	for _, ref := range []string{"oci:" + dir + "/n", "oci-archive:" + dir + "/b.tar", "docker-archive:" + dir + "/e.tar", host + "/app:2"} {
@@ -371,13 +376,12 @@ func TestDescriptorsThatAreRefused(t *testing.T) {
 			t.Fatal(err)
 		}
 		for _, desc := range bad {
-			if err := d.PutBlob(t.Context(), desc, func() (io.ReadCloser, error) { return io.NopCloser(strings.NewReader("x")), nil }); err == nil {
-				t.Errorf("%s: took a blob for %+v", ref, desc)
-			}
-			if err := d.PutManifest(t.Context(), desc, []byte("x")); err == nil {
-				t.Errorf("%s: took a manifest for %+v", ref, desc)
-			}
-			if _, err := d.Commit(t.Context(), desc); err == nil {
+			want := strings.Replace(desc.want, "not found", "the bytes have the digest", 1)
+			err := d.PutBlob(t.Context(), desc.Descriptor, func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(manifest)), nil })
+			wantError(t, err, ref, want)
+			err = d.PutManifest(t.Context(), desc.Descriptor, manifest)
+			wantError(t, err, ref, want)
+			if _, err := d.Commit(t.Context(), desc.Descriptor); err == nil {
 				t.Errorf("%s: committed %+v", ref, desc)
 			}
 		}

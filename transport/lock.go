@@ -5,10 +5,9 @@ package transport
 import (
 	"context"
 	"errors"
-	"fmt"
 	"os"
-	"syscall"
-	"time"
+
+	"github.com/sbom-bless/sbom-bless/internal/filelock"
 )
 
 // locked runs f while no other process of ours changes index.json. The lock is
@@ -20,7 +19,7 @@ func (d *layoutDestination) locked(ctx context.Context, f func() error) error {
 		if err != nil {
 			return err
 		}
-		err = flock(ctx, lock)
+		err = filelock.Lock(ctx, lock)
 		if err == nil && !d.isStill(lock) {
 			lock.Close() // the layout was taken away and made again meanwhile
 			continue
@@ -29,23 +28,6 @@ func (d *layoutDestination) locked(ctx context.Context, f func() error) error {
 			err = f()
 		}
 		return errors.Join(err, lock.Close())
-	}
-}
-
-func flock(ctx context.Context, f *os.File) error {
-	for {
-		err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
-		if !errors.Is(err, syscall.EWOULDBLOCK) && !errors.Is(err, syscall.EINTR) {
-			if err != nil {
-				return fmt.Errorf("lock of %s: %w", f.Name(), err)
-			}
-			return nil
-		}
-		select {
-		case <-ctx.Done():
-			return context.Cause(ctx)
-		case <-time.After(10 * time.Millisecond):
-		}
 	}
 }
 

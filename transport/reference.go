@@ -10,6 +10,8 @@ import (
 
 	"github.com/google/go-containerregistry/pkg/name"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
+
+	"github.com/sbom-bless/sbom-bless/internal/refname"
 )
 
 // Place is one of the kinds of places an image can be in. Its value is the
@@ -42,11 +44,7 @@ func Repository(ref string) string {
 	if PlaceOf(ref) != Registry {
 		return ""
 	}
-	ref, _, _ = strings.Cut(strings.TrimPrefix(ref, "docker://"), "@")
-	if i := strings.LastIndexByte(ref, ':'); i > strings.LastIndexByte(ref, '/') {
-		ref = ref[:i]
-	}
-	return ref
+	return refname.Repository(strings.TrimPrefix(ref, "docker://"))
 }
 
 // reference is a parsed image reference.

@@ -85,7 +85,7 @@ type guard struct {
 func (g guard) RoundTrip(req *http.Request) (*http.Response, error) {
 	host := req.URL.Hostname()
 	if req.URL.Scheme == "http" && !g.insecure && !isLocal(host) {
-		return nil, errPlainHTTP
+		return nil, ErrPlainHTTP
 	}
 	if ip, err := netip.ParseAddr(host); err == nil && ip.Unmap().IsLinkLocalUnicast() {
 		return nil, fmt.Errorf("%s is a link-local address", host)
@@ -93,7 +93,11 @@ func (g guard) RoundTrip(req *http.Request) (*http.Response, error) {
 	return g.inner.RoundTrip(req)
 }
 
-var errPlainHTTP = errors.New("plain HTTP is for registries on this host\nhint: --insecure, if nobody can be on the way")
+// Errors of connections that Options.Insecure would allow.
+var (
+	ErrPlainHTTP   = errors.New("plain HTTP is for registries on this host")
+	ErrCertificate = errors.New("the certificate of the registry is not trusted")
+)
 
 func isLocal(host string) bool {
 	if ip := net.ParseIP(host); ip != nil {
@@ -215,9 +219,9 @@ func (r *registry) explain(err error, format string, args ...any) error {
 		host, _, _ := strings.Cut(repository(r.repo), "/")
 		hint = "\nhint: docker login " + host
 	case strings.Contains(text, "x509: "):
-		hint = "\nhint: SSL_CERT_FILE names a file of trusted certificates; --insecure trusts any"
+		err = fmt.Errorf("%w: %w", ErrCertificate, err)
 	case strings.Contains(text, "server gave HTTP response to HTTPS client"):
-		hint = "\nhint: --insecure allows plain HTTP"
+		err = fmt.Errorf("%w: %w", ErrPlainHTTP, err)
 	}
 	return fmt.Errorf("%s: %s%w%s", r.ref, fmt.Sprintf(format, args...), err, hint)
 }

@@ -723,7 +723,7 @@ func TestTLS(t *testing.T) {
 	same(t, read(t, host+"/app:1", Options{Insecure: true}), c)
 	// By address, go-containerregistry would try plain HTTP too; by name it must not.
 	_, err := Open(t.Context(), host+"/app:1", Options{})
-	wantError(t, err, host+"/app:1: ", "x509", "--insecure")
+	wantError(t, err, host+"/app:1: ", "x509", ErrCertificate.Error())
 }
 
 func TestGuard(t *testing.T) {

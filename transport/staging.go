@@ -18,6 +18,8 @@ import (
 	"sync"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
+
+	"github.com/sbom-bless/sbom-bless/internal/atomicfile"
 )
 
 // staging holds blobs in temporary files and manifests in memory.
@@ -146,25 +148,8 @@ type tarFile struct {
 }
 
 // write makes the file name, whole or not at all.
-func (s *staging) write(ctx context.Context, name string, files []tarFile) (err error) {
-	temp := filepath.Join(filepath.Dir(name), tempName())
-	f, err := os.OpenFile(temp, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
-	if err != nil {
-		return err
-	}
-	defer func() {
-		if err != nil {
-			os.Remove(temp)
-		}
-	}()
-	err = s.writeTar(ctx, f, files)
-	if err == nil {
-		err = f.Sync()
-	}
-	if err = errors.Join(err, f.Close()); err != nil {
-		return err
-	}
-	return os.Rename(temp, name)
+func (s *staging) write(ctx context.Context, name string, files []tarFile) error {
+	return atomicfile.Write(name, 0o644, func(w io.Writer) error { return s.writeTar(ctx, w, files) })
 }
 
 // writeTar writes the small files, and blobs and manifests in the order of their

@@ -16,6 +16,8 @@ import (
 	"os"
 	"path"
 	"strings"
+
+	"github.com/sbom-bless/sbom-bless/internal/magic"
 )
 
 // maxMembers bounds what an archive of an image may hold: an image has at most
@@ -72,15 +74,15 @@ func indexTar(ctx context.Context, b Blob, o Options) (*tarFiles, error) {
 }
 
 func plainTar(ctx context.Context, b Blob, o Options) (Blob, error) {
-	var magic [6]byte
-	if n, err := b.ReadAt(magic[:], 0); n < len(magic) {
+	var head [6]byte
+	if n, err := b.ReadAt(head[:], 0); n < len(head) {
 		if err == io.EOF {
 			err = io.ErrUnexpectedEOF
 		}
 		return nil, fmt.Errorf("tar: %w", err)
 	}
 	switch {
-	case magic[0] == 0x1f && magic[1] == 0x8b:
+	case magic.Gzip(head[:]):
 		z, err := gzip.NewReader(io.NewSectionReader(b, 0, b.Size()))
 		if err != nil {
 			return nil, fmt.Errorf("gzip: %w", err)
@@ -91,9 +93,9 @@ func plainTar(ctx context.Context, b Blob, o Options) (Blob, error) {
 		}
 		b.Close()
 		return s, nil
-	case string(magic[:4]) == "\x28\xb5\x2f\xfd":
+	case magic.Zstd(head[:]):
 		return nil, errors.New("compressed with zstd\nhint: unzstd it first")
-	case string(magic[:3]) == "BZh", string(magic[:6]) == "\xfd7zXZ\x00":
+	case string(head[:3]) == "BZh", string(head[:6]) == "\xfd7zXZ\x00":
 		return nil, errors.New("compressed with bzip2 or xz\nhint: uncompress it first")
 	}
 	return b, nil

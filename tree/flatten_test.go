@@ -172,8 +172,8 @@ func TestFlattenRefuses(t *testing.T) {
 			}
 		})
 	}
-	if _, err := tree.Flatten([][]tree.File{{{Name: "a", Type: 'S'}}}); err == nil {
-		t.Error("unknown type taken")
+	if _, err := tree.Flatten([][]tree.File{{{Name: "a", Type: 'S'}}}); err == nil || !strings.Contains(err.Error(), "a: type 'S' of the entry is unknown") {
+		t.Errorf("unknown type: %v", err)
 	}
 }
 
@@ -287,9 +287,12 @@ func BenchmarkFlatten(b *testing.B) {
 }
 
 func TestCleanRefuses(t *testing.T) {
-	for _, name := range []string{"", "..", "../a", "/../a", "a/../..", "a\x00b", strings.Repeat("a", 256), strings.Repeat("a/", 2048) + "b"} {
-		if p, err := tree.Clean(name); err == nil {
-			t.Errorf("%q became %q", name, p)
+	for name, want := range map[string]string{
+		"": "empty", "..": "leads out", "../a": "leads out", "/../a": "leads out", "a/../..": "leads out", "a\x00b": "NUL",
+		strings.Repeat("a", 256): "255", strings.Repeat("a/", 2048) + "b": "4095",
+	} {
+		if p, err := tree.Clean(name); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%.10q became %q: error %v, want %q", name, p, err, want)
 		}
 	}
 	if _, err := tree.Clean(strings.Repeat("a/", 2047) + "b"); err != nil {

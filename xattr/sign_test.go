@@ -311,15 +311,16 @@ func TestKeysThatCannotServeAreRefused(t *testing.T) {
 	for name, row := range map[string]struct {
 		key  crypto.Signer
 		cert *x509.Certificate
+		want string
 	}{
-		"P-521":                        {p521, nil},
-		"Ed25519":                      {ed, nil},
-		"RSA of 1024 bits":             {rsa1024, nil},
-		"a certificate of another key": {p256, &x509.Certificate{PublicKey: &p521.PublicKey, SubjectKeyId: make([]byte, 20)}},
-		"a certificate without subject key identifier": {p256, &x509.Certificate{PublicKey: &p256.PublicKey}},
+		"P-521":                        {p521, nil, "P-521"},
+		"Ed25519":                      {ed, nil, "ed25519"},
+		"RSA of 1024 bits":             {rsa1024, nil, "1024"},
+		"a certificate of another key": {p256, &x509.Certificate{PublicKey: &p521.PublicKey, SubjectKeyId: make([]byte, 20)}, "another key"},
+		"a certificate without subject key identifier": {p256, &x509.Certificate{PublicKey: &p256.PublicKey}, "no subject key identifier"},
 	} {
-		if _, err := xattr.NewSigner(row.key, row.cert); err == nil {
-			t.Errorf("%s was accepted", name)
+		if _, err := xattr.NewSigner(row.key, row.cert); err == nil || !strings.Contains(err.Error(), row.want) {
+			t.Errorf("%s: error %v, want %q", name, err, row.want)
 		}
 	}
 	signer, err := xattr.NewSigner(p256, &x509.Certificate{PublicKey: &p256.PublicKey, SubjectKeyId: []byte("named by someone")})
@@ -329,20 +330,20 @@ func TestKeysThatCannotServeAreRefused(t *testing.T) {
 	if signer.KeyID() != (xattr.KeyID{'e', 'o', 'n', 'e'}) {
 		t.Errorf("key id %s, not that of the certificate", signer.KeyID())
 	}
-	for name, d := range map[string]xattr.Digest{
-		"sha1":                 {Hash: xattr.SHA1, Sum: make([]byte, 20)},
-		"no algorithm":         {Sum: make([]byte, 32)},
-		"a digest cut short":   {Hash: xattr.SHA256, Sum: make([]byte, 31)},
-		"a digest of 512 bits": {Hash: xattr.SHA256, Sum: make([]byte, 64)},
+	for want, d := range map[string]xattr.Digest{
+		"sha1 is too weak":         {Hash: xattr.SHA1, Sum: make([]byte, 20)},
+		"unknown hash algorithm 0": {Sum: make([]byte, 32)},
+		"31 bytes":                 {Hash: xattr.SHA256, Sum: make([]byte, 31)},
+		"64 bytes":                 {Hash: xattr.SHA256, Sum: make([]byte, 64)},
 	} {
 		_, err := signer.IMA(d, 2)
 		_, err2 := signer.Bless(d)
-		if err == nil || err2 == nil {
-			t.Errorf("%s was signed: %v, %v", name, err, err2)
+		if err == nil || err2 == nil || !strings.Contains(err.Error(), want) || !strings.Contains(err2.Error(), want) {
+			t.Errorf("errors %v and %v, want %q", err, err2, want)
 		}
 	}
-	if _, err := signer.IMA(digestOf(nil), 1); err == nil {
-		t.Error("signature version 1 was made")
+	if _, err := signer.IMA(digestOf(nil), 1); err == nil || !strings.Contains(err.Error(), "version 1") {
+		t.Errorf("signature version 1: %v", err)
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 )
 
 const blockSize = 512
@@ -100,6 +101,35 @@ const (
 
 // NewScanner gives a Scanner that reports to h.
 func NewScanner(h Handler) *Scanner { return &Scanner{h: h, Limits: Limits{Header: maxHeader}} }
+
+// Fork gives a Scanner that goes on by itself from where s is and reports to h. It is
+// for s between two calls of Write, within the content of an entry.
+func (s *Scanner) Fork(h Handler) *Scanner {
+	f := *s
+	f.h, f.pre = h, preface{}
+	if s.holes != nil {
+		holes := *s.holes
+		f.holes = &holes
+	}
+	return &f
+}
+
+// Next is where the next entry begins, at the earliest, of those not announced yet.
+func (s *Scanner) Next() int64 {
+	switch {
+	case s.pre.begun:
+		return s.pre.off
+	case s.state == inSparseHeader || s.state == inSparseMap:
+		return s.entry.Off
+	case s.state == inContent:
+		return s.entry.Next()
+	case s.state == inPadding:
+		return s.off + s.rest
+	case s.state == inEnd || s.state == inTail:
+		return math.MaxInt64
+	}
+	return s.off - int64(s.have)
+}
 
 // Write takes the next bytes of the archive, in pieces of any size.
 func (s *Scanner) Write(p []byte) (int, error) {

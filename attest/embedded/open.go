@@ -19,6 +19,7 @@ import (
 
 	"github.com/sbom-bless/sbom-bless/attest"
 	"github.com/sbom-bless/sbom-bless/internal/imageconfig"
+	"github.com/sbom-bless/sbom-bless/internal/magic"
 	"github.com/sbom-bless/sbom-bless/transport"
 	"github.com/sbom-bless/sbom-bless/xattr"
 )
@@ -157,13 +158,13 @@ type unpacked struct {
 func unpack(layer []byte) (*unpacked, error) {
 	var r io.Reader = bytes.NewReader(layer)
 	switch {
-	case bytes.HasPrefix(layer, []byte{0x1f, 0x8b}):
+	case magic.Gzip(layer):
 		z, err := gzip.NewReader(r)
 		if err != nil {
 			return nil, err
 		}
 		r = z
-	case bytes.HasPrefix(layer, []byte{0x28, 0xb5, 0x2f, 0xfd}):
+	case magic.Zstd(layer):
 		z, err := zstd.NewReader(r, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxMemory(maxLayer))
 		if err != nil {
 			return nil, err

@@ -98,14 +98,14 @@ func TestBytes(t *testing.T) {
 }
 
 func TestRefuses(t *testing.T) {
-	for name, files := range map[string][]filelist.File{
-		"twice":   {{Path: "a", Package: -1}, {Path: "a", Package: -1}},
-		"empty":   {{Package: -1}},
-		"package": {{Path: "a", Package: 2}},
-		"size":    {{Path: "a", Package: -1, Size: -1}},
+	for want, files := range map[string][]filelist.File{
+		"a: listed twice":   {{Path: "a", Package: -1}, {Path: "a", Package: -1}},
+		"empty path":        {{Package: -1}},
+		"a: package 2 of 2": {{Path: "a", Package: 2}},
+		"a: size -1":        {{Path: "a", Package: -1, Size: -1}},
 	} {
-		if _, err := filelist.Encode(files, packages); err == nil {
-			t.Errorf("%s: encoded", name)
+		if _, err := filelist.Encode(files, packages); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("encoded: error %v, want %q", err, want)
 		}
 	}
 	raw, err := filelist.Encode(files(), packages)
@@ -117,15 +117,15 @@ func TestRefuses(t *testing.T) {
 			t.Errorf("%d of %d bytes were enough", i, len(raw))
 		}
 	}
-	for what, edit := range map[string]func(plain []byte){
-		"another version":                     func(b []byte) { b[16] = 3 },
-		"a negative size":                     func(b []byte) { b[32+63] = 0x80 },
-		"version 1 with records of version 2": func(b []byte) { b[16] = 1 },
+	for want, edit := range map[string]func(plain []byte){
+		"version 3, this program reads versions 1 and 2": func(b []byte) { b[16] = 3 },
+		"usr.x: size out of range":                       func(b []byte) { b[32+63] = 0x80 },
+		"size does not match the header":                 func(b []byte) { b[16] = 1 }, // records of version 2 as those of version 1
 	} {
 		plain := unpack(t, raw)
 		edit(plain)
-		if _, err := filelist.Decode(pack(plain)); err == nil {
-			t.Errorf("%s: decoded", what)
+		if _, err := filelist.Decode(pack(plain)); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("decoded: error %v, want %q", err, want)
 		}
 	}
 }

@@ -8,7 +8,7 @@
 static __always_inline bool released(void)
 {
 	__u32 zero = 0;
-	struct agent *a = bpf_map_lookup_elem(&agents, &zero);
+	struct agent *a = bpf_map_lookup_elem(&bless_agents, &zero);
 
 	return a && a->armed == RELEASED;
 }
@@ -16,13 +16,13 @@ static __always_inline bool released(void)
 /* labelled fills f with the domain of the current task; false: it has none. */
 static __always_inline bool labelled(struct facts *f, __u32 op)
 {
-	__u32 *label = bpf_task_storage_get(&labels, bpf_get_current_task_btf(), NULL, 0);
+	__u32 *label = bpf_task_storage_get(&bless_labels, bpf_get_current_task_btf(), NULL, 0);
 
 	if (!label || !*label || released())
 		return false;
 	f->op = op;
 	f->id = *label;
-	f->domain = bpf_map_lookup_elem(&domains, &f->id);
+	f->domain = bpf_map_lookup_elem(&bless_domains, &f->id);
 	return true;
 }
 
@@ -33,7 +33,7 @@ static __always_inline __u32 owner(struct facts *f, struct inode *inode)
 
 	if (!f->domain || f->domain->root_dev == dev)
 		return 0;
-	found = bpf_map_lookup_elem(&roots, &dev);
+	found = bpf_map_lookup_elem(&bless_roots, &dev);
 	return found && *found != f->id ? *found : 0;
 }
 
@@ -41,7 +41,7 @@ static __always_inline struct settings *settings(void)
 {
 	__u32 zero = 0;
 
-	return bpf_map_lookup_elem(&setting, &zero);
+	return bpf_map_lookup_elem(&bless_setting, &zero);
 }
 
 /* registered finds the domain of a cgroup, or of one above it. */
@@ -49,7 +49,7 @@ static __always_inline __u32 registered(struct cgroup *cgroup)
 {
 	for (int i = 0; i < 64 && cgroup; i++) {
 		__u64 id = BPF_CORE_READ(cgroup, kn, id);
-		__u32 *found = bpf_map_lookup_elem(&cgroups, &id);
+		__u32 *found = bpf_map_lookup_elem(&bless_cgroups, &id);
 
 		if (found)
 			return *found;
@@ -76,18 +76,18 @@ static __always_inline __u32 by_cgroup(struct task_struct *task)
 	if (!now || !cgroup)
 		return 0;
 	cgroup_id = cgroup->kn->id;
-	known = bpf_map_lookup_elem(&near, &cgroup_id);
+	known = bpf_map_lookup_elem(&bless_near, &cgroup_id);
 	if (known && known->epoch == now->epoch) {
 		id = known->domain;
 	} else {
 		fresh.epoch = now->epoch;
 		id = registered(cgroup);
 		fresh.domain = id;
-		bpf_map_update_elem(&near, &cgroup_id, &fresh, BPF_ANY);
+		bpf_map_update_elem(&bless_near, &cgroup_id, &fresh, BPF_ANY);
 	}
 	if (!id)
 		return 0;
-	d = bpf_map_lookup_elem(&domains, &id);
+	d = bpf_map_lookup_elem(&bless_domains, &id);
 	if (d && d->flags & DOMAIN_EXEMPT)
 		return 0;
 	if (d && !(d->flags & DOMAIN_HOST_ROOT) && BPF_CORE_READ(task, fs, root.mnt, mnt_sb, s_dev) == d->host_dev &&
@@ -105,7 +105,7 @@ static __always_inline bool closed_pod(struct domain *domain)
 /* set_label gives the task a label; false: there is no memory for it. */
 static __always_inline bool set_label(struct task_struct *task, __u32 id)
 {
-	__u32 *label = bpf_task_storage_get(&labels, task, NULL, BPF_LOCAL_STORAGE_GET_F_CREATE);
+	__u32 *label = bpf_task_storage_get(&bless_labels, task, NULL, BPF_LOCAL_STORAGE_GET_F_CREATE);
 
 	if (!label)
 		return false;
@@ -131,18 +131,18 @@ static __always_inline bool entering(struct facts *f, struct file *file, bool *e
 	f->id = by_cgroup(task);
 	if (f->id) {
 		/* Without a label what it does next would go unseen. */
-		if (!closed_pod(bpf_map_lookup_elem(&domains, &f->id)))
+		if (!closed_pod(bpf_map_lookup_elem(&bless_domains, &f->id)))
 			unknown = !set_label(task, f->id);
 	} else {
 		dev = file->f_inode->i_sb->s_dev;
-		found = bpf_map_lookup_elem(&roots, &dev);
+		found = bpf_map_lookup_elem(&bless_roots, &dev);
 		if (!found)
 			return false;
 		f->id = *found;
 		*enter = true;
 	}
 	f->op = OP_EXEC;
-	f->domain = unknown ? NULL : bpf_map_lookup_elem(&domains, &f->id);
+	f->domain = unknown ? NULL : bpf_map_lookup_elem(&bless_domains, &f->id);
 	return true;
 }
 

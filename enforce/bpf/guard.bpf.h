@@ -29,7 +29,7 @@ static __always_inline bool code_suffix(struct dentry *dentry)
 	}
 	if (!key.text[0])
 		return false;
-	__u8 *found = bpf_map_lookup_elem(&names, &key);
+	__u8 *found = bpf_map_lookup_elem(&bless_names, &key);
 	return found && *found == NAME_SUFFIX;
 }
 
@@ -70,7 +70,7 @@ static __always_inline __u8 meaning(const unsigned char *name, __u32 len)
 
 	if (!len || len >= NAME_KEY_LEN || bpf_probe_read_kernel(key.text, len & (NAME_KEY_LEN - 1), name))
 		return 0;
-	found = bpf_map_lookup_elem(&names, &key);
+	found = bpf_map_lookup_elem(&bless_names, &key);
 	return found ? *found : 0;
 }
 
@@ -187,7 +187,7 @@ static __always_inline void for_owner(struct facts *f, struct inode *inode)
 	if (!other)
 		return;
 	f->id = other;
-	f->domain = bpf_map_lookup_elem(&domains, &f->id);
+	f->domain = bpf_map_lookup_elem(&bless_domains, &f->id);
 }
 
 #endif

@@ -20,7 +20,7 @@ static __always_inline int judge_here(struct facts *f, struct file *file, struct
 		if (ret)
 			return ret;
 		f->id = other;
-		f->domain = bpf_map_lookup_elem(&domains, &f->id);
+		f->domain = bpf_map_lookup_elem(&bless_domains, &f->id);
 	}
 	reason = judge(f, file, e);
 	if (enter && !reason && !set_label(bpf_get_current_task_btf(), f->id))
@@ -30,7 +30,7 @@ static __always_inline int judge_here(struct facts *f, struct file *file, struct
 
 /* AT_EXECVE_CHECK asks this hook and no other. The loader leaves it out where that is unknown, before 6.14. */
 SEC("lsm.s/bprm_creds_for_exec")
-int BPF_PROG(creds_for_exec, struct linux_binprm *bprm)
+int BPF_PROG(bless_creds_for_exec, struct linux_binprm *bprm)
 {
 	struct file *file = bprm->file;
 	bool enter = false;
@@ -43,7 +43,7 @@ int BPF_PROG(creds_for_exec, struct linux_binprm *bprm)
 }
 
 SEC("lsm.s/bprm_check_security")
-int BPF_PROG(check_security, struct linux_binprm *bprm)
+int BPF_PROG(bless_check_security, struct linux_binprm *bprm)
 {
 	struct facts f = {};
 	struct evidence e = {};
@@ -87,7 +87,7 @@ static __always_inline bool in_memory(struct super_block *sb)
 }
 
 SEC("lsm.s/mmap_file")
-int BPF_PROG(mmap, struct file *file, unsigned long reqprot, unsigned long prot, unsigned long flags)
+int BPF_PROG(bless_mmap, struct file *file, unsigned long reqprot, unsigned long prot, unsigned long flags)
 {
 	bool shared = (flags & MAP_TYPE) == MAP_SHARED || (flags & MAP_TYPE) == MAP_SHARED_VALIDATE;
 	__u64 address = 0;
@@ -132,7 +132,7 @@ int BPF_PROG(mmap, struct file *file, unsigned long reqprot, unsigned long prot,
  * it was mapped, and nothing else may become so.
  */
 SEC("lsm/file_mprotect")
-int BPF_PROG(mprotect, struct vm_area_struct *vma, unsigned long reqprot, unsigned long prot)
+int BPF_PROG(bless_mprotect, struct vm_area_struct *vma, unsigned long reqprot, unsigned long prot)
 {
 	struct file *file = vma->vm_file;
 
@@ -157,7 +157,7 @@ int BPF_PROG(mprotect, struct vm_area_struct *vma, unsigned long reqprot, unsign
  * personality(READ_IMPLIES_EXEC) it grows executable.
  */
 SEC("lsm/mmap_addr")
-int BPF_PROG(mmap_addr, unsigned long addr)
+int BPF_PROG(bless_mmap_addr, unsigned long addr)
 {
 	if (!(bpf_get_current_task_btf()->personality & READ_IMPLIES_EXEC))
 		return 0;

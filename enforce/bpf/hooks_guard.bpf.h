@@ -77,52 +77,52 @@ static __always_inline int guard_attributes(struct dentry *dentry, struct iattr 
 }
 
 SEC("lsm/inode_setattr")
-int BPF_PROG(setattr, void *idmap, struct dentry *dentry, struct iattr *attr)
+int BPF_PROG(bless_setattr, void *idmap, struct dentry *dentry, struct iattr *attr)
 {
 	return guard_attributes(dentry, attr);
 }
 
 /* Before 6.9 the hook had no idmap; the loader keeps the twin that fits. */
 SEC("lsm/inode_setattr")
-int BPF_PROG(setattr_compat, struct dentry *dentry, struct iattr *attr)
+int BPF_PROG(bless_setattr_compat, struct dentry *dentry, struct iattr *attr)
 {
 	return guard_attributes(dentry, attr);
 }
 
 SEC("lsm/inode_setxattr")
-int BPF_PROG(setxattr, void *idmap, struct dentry *dentry)
+int BPF_PROG(bless_setxattr, void *idmap, struct dentry *dentry)
 {
 	return guard(OP_XATTR, dentry->d_inode, dentry);
 }
 
 SEC("lsm/inode_removexattr")
-int BPF_PROG(removexattr, void *idmap, struct dentry *dentry)
+int BPF_PROG(bless_removexattr, void *idmap, struct dentry *dentry)
 {
 	return guard(OP_XATTR, dentry->d_inode, dentry);
 }
 
 /* Where these hooks are missing, the loader leaves them out: access lists go through inode_setxattr before 6.2. */
 SEC("lsm/inode_set_acl")
-int BPF_PROG(set_acl, void *idmap, struct dentry *dentry)
+int BPF_PROG(bless_set_acl, void *idmap, struct dentry *dentry)
 {
 	return guard(OP_XATTR, dentry->d_inode, dentry);
 }
 
 SEC("lsm/inode_remove_acl")
-int BPF_PROG(remove_acl, void *idmap, struct dentry *dentry)
+int BPF_PROG(bless_remove_acl, void *idmap, struct dentry *dentry)
 {
 	return guard(OP_XATTR, dentry->d_inode, dentry);
 }
 
 /* file_setattr(2), 6.17; the ioctl does the same on every kernel. */
 SEC("lsm/inode_file_setattr")
-int BPF_PROG(file_setattr, struct dentry *dentry)
+int BPF_PROG(bless_file_setattr, struct dentry *dentry)
 {
 	return guard(OP_IOCTL, dentry->d_inode, dentry);
 }
 
 SEC("lsm/inode_link")
-int BPF_PROG(link, struct dentry *old_dentry, struct inode *dir, struct dentry *new_dentry)
+int BPF_PROG(bless_link, struct dentry *old_dentry, struct inode *dir, struct dentry *new_dentry)
 {
 	int ret = keep(OP_LINK, new_dentry, 0);
 
@@ -153,7 +153,7 @@ static __always_inline int guard_ioctl(struct file *file, unsigned int cmd)
 }
 
 SEC("lsm/file_ioctl")
-int BPF_PROG(ioctl, struct file *file, unsigned int cmd)
+int BPF_PROG(bless_ioctl, struct file *file, unsigned int cmd)
 {
 	int ret = harden_ioctl(file, cmd);
 
@@ -162,7 +162,7 @@ int BPF_PROG(ioctl, struct file *file, unsigned int cmd)
 
 /* Of a task in 32-bit mode, since 6.8. */
 SEC("lsm/file_ioctl_compat")
-int BPF_PROG(ioctl_compat, struct file *file, unsigned int cmd)
+int BPF_PROG(bless_ioctl_compat, struct file *file, unsigned int cmd)
 {
 	int ret = harden_ioctl(file, cmd);
 
@@ -170,7 +170,7 @@ int BPF_PROG(ioctl_compat, struct file *file, unsigned int cmd)
 }
 
 SEC("lsm/inode_unlink")
-int BPF_PROG(unlink, struct inode *dir, struct dentry *dentry)
+int BPF_PROG(bless_unlink, struct inode *dir, struct dentry *dentry)
 {
 	int ret = keep(OP_UNLINK, dentry, PLACE_WAY);
 
@@ -178,7 +178,7 @@ int BPF_PROG(unlink, struct inode *dir, struct dentry *dentry)
 }
 
 SEC("lsm/inode_rmdir")
-int BPF_PROG(rmdir, struct inode *dir, struct dentry *dentry)
+int BPF_PROG(bless_rmdir, struct inode *dir, struct dentry *dentry)
 {
 	return keep(OP_UNLINK, dentry, PLACE_WAY);
 }
@@ -210,7 +210,8 @@ static __always_inline int guard_rename(struct dentry *dentry)
 }
 
 SEC("lsm/inode_rename")
-int BPF_PROG(rename, struct inode *old_dir, struct dentry *old_dentry, struct inode *new_dir, struct dentry *new_dentry)
+int BPF_PROG(bless_rename, struct inode *old_dir, struct dentry *old_dentry, struct inode *new_dir,
+	     struct dentry *new_dentry)
 {
 	int ret = keep(OP_RENAME, old_dentry, PLACE_WAY);
 

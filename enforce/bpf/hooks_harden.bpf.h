@@ -9,7 +9,7 @@ static const char userfaultfd[] = "[userfaultfd]"; /* fs/userfaultfd.c */
 
 /* Attaching covers process_vm_writev and /proc/PID/mem of other processes too. */
 SEC("lsm/ptrace_access_check")
-int BPF_PROG(ptrace, struct task_struct *child, unsigned int mode)
+int BPF_PROG(bless_ptrace, struct task_struct *child, unsigned int mode)
 {
 	int ret;
 
@@ -21,7 +21,7 @@ int BPF_PROG(ptrace, struct task_struct *child, unsigned int mode)
 }
 
 SEC("lsm/ptrace_traceme")
-int BPF_PROG(traceme, struct task_struct *parent)
+int BPF_PROG(bless_traceme, struct task_struct *parent)
 {
 	return harden(OP_PTRACE);
 }
@@ -36,27 +36,27 @@ static __always_inline int kernel_code(__u32 id)
 }
 
 SEC("lsm/kernel_load_data")
-int BPF_PROG(load_data, __u32 id)
+int BPF_PROG(bless_load_data, __u32 id)
 {
 	return kernel_code(id);
 }
 
 SEC("lsm/kernel_read_file")
-int BPF_PROG(read_file, struct file *file, __u32 id)
+int BPF_PROG(bless_read_file, struct file *file, __u32 id)
 {
 	return kernel_code(id);
 }
 
 /* A release agent is an option of this mount, besides a file in it: a program that the kernel runs on the host. */
 SEC("lsm/sb_kern_mount")
-int BPF_PROG(kern_mount, struct super_block *sb)
+int BPF_PROG(bless_kern_mount, struct super_block *sb)
 {
 	return sb->s_magic == CGROUP_SUPER_MAGIC ? harden(OP_MOUNT) : 0;
 }
 
 /* It fills pages of a mapping with what it likes: those of a file on tmpfs, too, that was judged when it was mapped. */
 SEC("lsm/inode_init_security_anon")
-int BPF_PROG(anonymous_inode, struct inode *inode, const struct qstr *name)
+int BPF_PROG(bless_anonymous_inode, struct inode *inode, const struct qstr *name)
 {
 	struct facts f = {};
 	char text[16] = {};
@@ -71,14 +71,14 @@ int BPF_PROG(anonymous_inode, struct inode *inode, const struct qstr *name)
 }
 
 SEC("lsm/socket_create")
-int BPF_PROG(socket, int family)
+int BPF_PROG(bless_socket, int family)
 {
 	return family == AF_ALG ? harden(OP_SOCKET) : 0;
 }
 
 /* Commands for a disk by io_uring go to a character device that was opened for reading. */
 SEC("lsm/uring_cmd")
-int BPF_PROG(uring_cmd, struct io_uring_cmd *cmd)
+int BPF_PROG(bless_uring_cmd, struct io_uring_cmd *cmd)
 {
 	return harden_ioctl(cmd->file, cmd->cmd_op);
 }

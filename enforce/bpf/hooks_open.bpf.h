@@ -67,7 +67,7 @@ static __always_inline bool copying_up(void)
 }
 
 SEC("lsm.s/file_open")
-int BPF_PROG(open, struct file *file)
+int BPF_PROG(bless_open, struct file *file)
 {
 	__u32 mode = file->f_mode;
 	/* O_TRUNC empties a file that is opened for reading, too; overlayfs copies it up for that. */

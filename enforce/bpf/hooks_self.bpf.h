@@ -5,7 +5,7 @@
 #include "self.bpf.h"
 
 SEC("lsm/bpf")
-int BPF_PROG(bpf_call, int cmd)
+int BPF_PROG(bless_bpf_call, int cmd)
 {
 	struct facts f = {};
 
@@ -15,14 +15,14 @@ int BPF_PROG(bpf_call, int cmd)
 }
 
 SEC("lsm/bpf_map")
-int BPF_PROG(bpf_map_fd, struct bpf_map *map, unsigned int fmode)
+int BPF_PROG(bless_bpf_map_fd, struct bpf_map *map, unsigned int fmode)
 {
 	struct facts f = {};
 	__u64 key = map->id;
 	__u8 *object;
 
 	/* For reading, too: a program that is loaded with the descriptor can write (seen on 6.12). */
-	object = bpf_map_lookup_elem(&objects, &key);
+	object = bpf_map_lookup_elem(&bless_objects, &key);
 	if (!object)
 		return 0;
 	/*
@@ -40,17 +40,17 @@ int BPF_PROG(bpf_map_fd, struct bpf_map *map, unsigned int fmode)
 }
 
 SEC("lsm/bpf_prog")
-int BPF_PROG(bpf_prog_fd, struct bpf_prog *prog)
+int BPF_PROG(bless_bpf_prog_fd, struct bpf_prog *prog)
 {
 	__u64 key = 1ull << 32 | prog->aux->id;
 
-	return bpf_map_lookup_elem(&objects, &key) ? self(OP_BPF) : 0;
+	return bpf_map_lookup_elem(&bless_objects, &key) ? self(OP_BPF) : 0;
 }
 
 /* ---- Mounts: the pins and the state stay where the next agent looks for them ---- */
 
 SEC("lsm/sb_umount")
-int BPF_PROG(umount, struct vfsmount *mnt, int flags)
+int BPF_PROG(bless_umount, struct vfsmount *mnt, int flags)
 {
 	struct mount *m = mount_of(mnt);
 
@@ -58,7 +58,7 @@ int BPF_PROG(umount, struct vfsmount *mnt, int flags)
 }
 
 SEC("lsm/sb_mount")
-int BPF_PROG(mount, const char *dev_name, struct path *path, const char *type, unsigned long flags)
+int BPF_PROG(bless_mount, const char *dev_name, struct path *path, const char *type, unsigned long flags)
 {
 	struct mount *m = mount_of(path->mnt);
 	bool host = on_host(m), hides;
@@ -78,7 +78,7 @@ int BPF_PROG(mount, const char *dev_name, struct path *path, const char *type, u
 }
 
 SEC("lsm/move_mount")
-int BPF_PROG(move_mount, struct path *from_path, struct path *to_path)
+int BPF_PROG(bless_move_mount, struct path *from_path, struct path *to_path)
 {
 	struct mount *from = mount_of(from_path->mnt), *to = mount_of(to_path->mnt);
 
@@ -87,7 +87,7 @@ int BPF_PROG(move_mount, struct path *from_path, struct path *to_path)
 }
 
 SEC("lsm/sb_pivotroot")
-int BPF_PROG(pivot_root, struct path *old_path, struct path *new_path)
+int BPF_PROG(bless_pivot_root, struct path *old_path, struct path *new_path)
 {
 	bool host = on_host(mount_of(new_path->mnt));
 
@@ -95,7 +95,7 @@ int BPF_PROG(pivot_root, struct path *old_path, struct path *new_path)
 }
 
 SEC("lsm/sb_remount")
-int BPF_PROG(remount, struct super_block *sb)
+int BPF_PROG(bless_remount, struct super_block *sb)
 {
 	struct task_struct *task = bpf_get_current_task_btf();
 
@@ -106,25 +106,25 @@ int BPF_PROG(remount, struct super_block *sb)
 /* ---- Names: what is new in a place. Changes of what is there: hooks_guard ---- */
 
 SEC("lsm/inode_create")
-int BPF_PROG(create, struct inode *dir, struct dentry *dentry)
+int BPF_PROG(bless_create, struct inode *dir, struct dentry *dentry)
 {
 	return keep(OP_CREATE, dentry, 0);
 }
 
 SEC("lsm/inode_mkdir")
-int BPF_PROG(mkdir, struct inode *dir, struct dentry *dentry)
+int BPF_PROG(bless_mkdir, struct inode *dir, struct dentry *dentry)
 {
 	return keep(OP_CREATE, dentry, 0);
 }
 
 SEC("lsm/inode_mknod")
-int BPF_PROG(mknod, struct inode *dir, struct dentry *dentry)
+int BPF_PROG(bless_mknod, struct inode *dir, struct dentry *dentry)
 {
 	return keep(OP_CREATE, dentry, 0);
 }
 
 SEC("lsm/inode_symlink")
-int BPF_PROG(symlink, struct inode *dir, struct dentry *dentry)
+int BPF_PROG(bless_symlink, struct inode *dir, struct dentry *dentry)
 {
 	return keep(OP_CREATE, dentry, 0);
 }
@@ -136,7 +136,7 @@ int BPF_PROG(symlink, struct inode *dir, struct dentry *dentry)
  * unseen. systemd's own signals come from the first process.
  */
 SEC("lsm/task_kill")
-int BPF_PROG(kill, struct task_struct *task, void *info, int sig)
+int BPF_PROG(bless_kill, struct task_struct *task, void *info, int sig)
 {
 	struct facts f = { .op = OP_SIGNAL };
 
@@ -162,31 +162,31 @@ static __always_inline int slow(struct task_struct *task)
 }
 
 SEC("lsm/task_setrlimit")
-int BPF_PROG(setrlimit, struct task_struct *task)
+int BPF_PROG(bless_setrlimit, struct task_struct *task)
 {
 	return slow(task);
 }
 
 SEC("lsm/task_setnice")
-int BPF_PROG(setnice, struct task_struct *task)
+int BPF_PROG(bless_setnice, struct task_struct *task)
 {
 	return slow(task);
 }
 
 SEC("lsm/task_setscheduler")
-int BPF_PROG(setscheduler, struct task_struct *task)
+int BPF_PROG(bless_setscheduler, struct task_struct *task)
 {
 	return slow(task);
 }
 
 SEC("lsm/task_setioprio")
-int BPF_PROG(setioprio, struct task_struct *task)
+int BPF_PROG(bless_setioprio, struct task_struct *task)
 {
 	return slow(task);
 }
 
 SEC("lsm/task_movememory")
-int BPF_PROG(movememory, struct task_struct *task)
+int BPF_PROG(bless_movememory, struct task_struct *task)
 {
 	return slow(task);
 }

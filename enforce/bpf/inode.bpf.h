@@ -6,7 +6,7 @@
 
 static __always_inline void count(__u32 reason)
 {
-	__u64 *n = bpf_map_lookup_elem(&counters, &reason);
+	__u64 *n = bpf_map_lookup_elem(&bless_counters, &reason);
 
 	if (n)
 		__sync_fetch_and_add(n, 1);
@@ -36,18 +36,18 @@ static __always_inline struct known_inode *known(struct inode *inode)
 {
 	__u64 address = (__u64)inode;
 
-	return bpf_map_lookup_elem(&inodes, &address);
+	return bpf_map_lookup_elem(&bless_inodes, &address);
 }
 
 /* know adds flags to what is known of inode; NULL: the map is full. */
 static __always_inline struct known_inode *know(struct inode *inode, __u32 flags)
 {
 	__u64 address = (__u64)inode;
-	struct known_inode *k = bpf_map_lookup_elem(&inodes, &address), none = {};
+	struct known_inode *k = bpf_map_lookup_elem(&bless_inodes, &address), none = {};
 
 	if (!k) {
-		bpf_map_update_elem(&inodes, &address, &none, BPF_NOEXIST);
-		k = bpf_map_lookup_elem(&inodes, &address);
+		bpf_map_update_elem(&bless_inodes, &address, &none, BPF_NOEXIST);
+		k = bpf_map_lookup_elem(&bless_inodes, &address);
 	}
 	if (k)
 		__sync_fetch_and_or(&k->flags, flags);

@@ -19,7 +19,7 @@ static __always_inline __u32 hash(struct facts *f, struct file *file)
 /* listed looks the digest up in the domain's set. */
 static __always_inline __u32 listed(struct facts *f)
 {
-	void *set = bpf_map_lookup_elem(&sets, &f->domain->set);
+	void *set = bpf_map_lookup_elem(&bless_sets, &f->domain->set);
 	__u32 *found;
 
 	if (!set)
@@ -54,7 +54,7 @@ static __always_inline __u32 signature_of(struct facts *f, struct file *file, st
 	int n;
 
 	__builtin_memcpy(key.digest, f->digest, sizeof(key.digest));
-	if (bpf_map_lookup_elem(&signed_digests, &key))
+	if (bpf_map_lookup_elem(&bless_signed_digests, &key))
 		return REASON_ALLOWED;
 	/* To ask for the type also has clang 14 describe it, which the loader compares with the kernel's. */
 	if (!bpf_core_type_exists(struct bpf_key) || !bpf_get_file_xattr || !bpf_lookup_user_key ||
@@ -62,7 +62,7 @@ static __always_inline __u32 signature_of(struct facts *f, struct file *file, st
 		f->error = -EOPNOTSUPP;
 		return REASON_NOT_SIGNED;
 	}
-	s = bpf_task_storage_get(&signatures, bpf_get_current_task_btf(), NULL, BPF_LOCAL_STORAGE_GET_F_CREATE);
+	s = bpf_task_storage_get(&bless_signatures, bpf_get_current_task_btf(), NULL, BPF_LOCAL_STORAGE_GET_F_CREATE);
 	if (!s) {
 		f->error = -ENOMEM;
 		return REASON_NOT_SIGNED;
@@ -89,14 +89,14 @@ static __always_inline __u32 signature_of(struct facts *f, struct file *file, st
 	bpf_key_put(keys);
 	if (f->error)
 		return REASON_BAD_SIGNATURE;
-	bpf_map_update_elem(&signed_digests, &key, &one, BPF_ANY);
+	bpf_map_update_elem(&bless_signed_digests, &key, &one, BPF_ANY);
 	return REASON_ALLOWED;
 }
 
 /* expected tells whether a file of the set has this size: else none can have its digest. */
 static __always_inline bool expected(struct facts *f, __u64 size)
 {
-	void *set = bpf_map_lookup_elem(&sets, &f->domain->set);
+	void *set = bpf_map_lookup_elem(&bless_sets, &f->domain->set);
 	struct size_key key = { .size = size };
 
 	__builtin_memset(key.ones, 0xff, sizeof(key.ones));
@@ -124,7 +124,7 @@ static __always_inline bool same(struct content *a, struct content *b)
 static __always_inline bool recall(struct facts *f, struct inode *data, struct content *now)
 {
 	__u64 address = (__u64)data;
-	struct measured *m = bpf_map_lookup_elem(&digests, &address);
+	struct measured *m = bpf_map_lookup_elem(&bless_digests, &address);
 
 	if (!m || !same(&m->content, now))
 		return false;
@@ -159,7 +159,7 @@ static __always_inline __u32 measure(struct facts *f, struct file *file, struct 
 	/* A write during the hash changes the content key: the entry is then void. */
 	fresh.content = *now;
 	__builtin_memcpy(fresh.digest, f->digest, sizeof(fresh.digest));
-	bpf_map_update_elem(&digests, &address, &fresh, BPF_ANY);
+	bpf_map_update_elem(&bless_digests, &address, &fresh, BPF_ANY);
 	return REASON_ALLOWED;
 }
 
@@ -195,7 +195,7 @@ static __always_inline __u32 judge(struct facts *f, struct file *file, struct ev
 	now.content.size = inode->i_size;
 	now.content.ctime = change_time(s.data);
 	now.content.writes = below ? below->writes : 0;
-	before = below ? bpf_inode_storage_get(&verdicts, inode, NULL, 0) : NULL;
+	before = below ? bpf_inode_storage_get(&bless_verdicts, inode, NULL, 0) : NULL;
 	if (before && same(&before->content, &now.content) && before->set == now.set &&
 	    before->generation == now.generation && before->keyring == now.keyring) {
 		reason = before->reason;
@@ -228,10 +228,10 @@ static __always_inline __u32 judge(struct facts *f, struct file *file, struct ev
 			f->fresh = true;
 		}
 		/* Replaced whole, never in place: another CPU must not read half of it. */
-		bpf_inode_storage_delete(&verdicts, inode);
+		bpf_inode_storage_delete(&bless_verdicts, inode);
 		/* Whether the attribute can be read depends on the task, so that is asked again. */
 		if (reason != REASON_NOT_SIGNED)
-			bpf_inode_storage_get(&verdicts, inode, &now, BPF_LOCAL_STORAGE_GET_F_CREATE);
+			bpf_inode_storage_get(&bless_verdicts, inode, &now, BPF_LOCAL_STORAGE_GET_F_CREATE);
 	}
 	__sync_fetch_and_and(&above->flags, ~INODE_HASHING);
 	__sync_fetch_and_and(&below->flags, ~INODE_HASHING);

@@ -13,28 +13,28 @@ struct { /* cgroup id -> domain id */
 	__type(key, __u64);
 	__type(value, __u32);
 	__uint(max_entries, 4096);
-} cgroups SEC(".maps");
+} bless_cgroups SEC(".maps");
 
 struct { /* s_dev of a container's root filesystem -> domain id */
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__type(key, __u32);
 	__type(value, __u32);
 	__uint(max_entries, 4096);
-} roots SEC(".maps");
+} bless_roots SEC(".maps");
 
 struct { /* domain id -> its rules */
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__type(key, __u32);
 	__type(value, struct domain);
 	__uint(max_entries, 4096);
-} domains SEC(".maps");
+} bless_domains SEC(".maps");
 
 struct { /* filesystems beyond the root that a domain may run code from */
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__type(key, struct mount_key);
 	__type(value, __u8);
 	__uint(max_entries, 4096);
-} mounts SEC(".maps");
+} bless_mounts SEC(".maps");
 
 struct digest_set { /* SHA-256 -> index of the file in the list */
 	__uint(type, BPF_MAP_TYPE_HASH);
@@ -48,21 +48,21 @@ struct { /* set id -> its digests; one set per image, shared by its containers *
 	__type(key, __u32);
 	__uint(max_entries, 1024);
 	__array(values, struct digest_set);
-} sets SEC(".maps");
+} bless_sets SEC(".maps");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__type(key, __u32);
 	__type(value, struct settings);
 	__uint(max_entries, 1);
-} setting SEC(".maps");
+} bless_setting SEC(".maps");
 
 struct { /* cgroup id -> what was found of it */
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
 	__type(key, __u64);
 	__type(value, struct nearest);
 	__uint(max_entries, 8192);
-} near SEC(".maps");
+} bless_near SEC(".maps");
 
 struct { /* address of an inode -> what is known of it; gone when the inode is */
 	__uint(type, BPF_MAP_TYPE_HASH);
@@ -70,7 +70,7 @@ struct { /* address of an inode -> what is known of it; gone when the inode is *
 	__type(key, __u64);
 	__type(value, struct known_inode);
 	__uint(max_entries, 1 << 20);
-} inodes SEC(".maps");
+} bless_inodes SEC(".maps");
 
 struct { /* copies of files of the image -> domain id */
 	__uint(type, BPF_MAP_TYPE_HASH);
@@ -78,28 +78,28 @@ struct { /* copies of files of the image -> domain id */
 	__type(key, struct copy_key);
 	__type(value, __u32);
 	__uint(max_entries, 1 << 16);
-} copies SEC(".maps");
+} bless_copies SEC(".maps");
 
 struct { /* what was verified, in whatever container */
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
 	__type(key, struct signed_digest);
 	__type(value, __u8);
 	__uint(max_entries, 16384);
-} signed_digests SEC(".maps");
+} bless_signed_digests SEC(".maps");
 
 struct { /* suffixes of code, and directories -> enum name_meaning */
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__type(key, struct name_key);
 	__type(value, __u8);
 	__uint(max_entries, 256);
-} names SEC(".maps");
+} bless_names SEC(".maps");
 
 struct { /* the domain of a task; inherited, never cleared */
 	__uint(type, BPF_MAP_TYPE_TASK_STORAGE);
 	__uint(map_flags, BPF_F_NO_PREALLOC);
 	__type(key, int);
 	__type(value, __u32);
-} labels SEC(".maps");
+} bless_labels SEC(".maps");
 
 /* As large as the largest of xattr.Signer.Bless, RSA with 4096 bits, and some more. */
 #define SIGNATURE_LEN 1024
@@ -113,7 +113,7 @@ struct { /* room to verify a signature in: a task that sleeps can be overtaken o
 	__uint(map_flags, BPF_F_NO_PREALLOC);
 	__type(key, int);
 	__type(value, struct signature);
-} signatures SEC(".maps");
+} bless_signatures SEC(".maps");
 
 struct { /* address of an inode -> digest of its content; gone when the inode is */
 	__uint(type, BPF_MAP_TYPE_HASH);
@@ -121,14 +121,14 @@ struct { /* address of an inode -> digest of its content; gone when the inode is
 	__type(key, __u64);
 	__type(value, struct measured);
 	__uint(max_entries, 1 << 20);
-} digests SEC(".maps");
+} bless_digests SEC(".maps");
 
 struct { /* files that were judged */
 	__uint(type, BPF_MAP_TYPE_INODE_STORAGE);
 	__uint(map_flags, BPF_F_NO_PREALLOC);
 	__type(key, int);
 	__type(value, struct judged);
-} verdicts SEC(".maps");
+} bless_verdicts SEC(".maps");
 
 struct recent_key {
 	__u32 domain;
@@ -146,47 +146,47 @@ struct { /* when this was last reported, ns */
 	__type(key, struct recent_key);
 	__type(value, __u64);
 	__uint(max_entries, 4096);
-} recent SEC(".maps");
+} bless_recent SEC(".maps");
 
 struct { /* domain id -> what it reported in this second */
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
 	__type(key, __u32);
 	__type(value, struct spent);
 	__uint(max_entries, 4096);
-} budgets SEC(".maps");
+} bless_budgets SEC(".maps");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_RINGBUF);
 	__uint(max_entries, 1 << 20);
-} events SEC(".maps");
+} bless_events SEC(".maps");
 
 struct { /* how often each reason was given */
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__type(key, __u32);
 	__type(value, __u64);
 	__uint(max_entries, REASONS);
-} counters SEC(".maps");
+} bless_counters SEC(".maps");
 
 struct { /* the executable that may change the maps and pins */
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__type(key, __u32);
 	__type(value, struct agent);
 	__uint(max_entries, 1);
-} agents SEC(".maps");
+} bless_agents SEC(".maps");
 
 struct { /* ids of our maps, sets too, (high half 0) and programs (high half 1) -> enum object */
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__type(key, __u64);
 	__type(value, __u8);
 	__uint(max_entries, 4096);
-} objects SEC(".maps");
+} bless_objects SEC(".maps");
 
 struct { /* what is the agent's: inodes, filesystems, mounts -> enum place_flags */
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__type(key, struct place_key);
 	__type(value, __u32);
 	__uint(max_entries, 512);
-} places SEC(".maps");
+} bless_places SEC(".maps");
 
 /* ---- Settings: written by the loader before load, constant from then on ---- */
 

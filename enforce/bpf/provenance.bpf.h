@@ -149,8 +149,8 @@ static __always_inline bool copied(struct facts *f, struct inode *inode, struct 
 	key.generation = BPF_CORE_READ(data, i_generation);
 	key.inode = BPF_CORE_READ(data, i_ino);
 	if (has(known(inode), INODE_COPIED))
-		return !bpf_map_update_elem(&copies, &key, &f->id, BPF_ANY);
-	return bpf_map_lookup_elem(&copies, &key) && know(inode, INODE_COPIED | INODE_GUARDED);
+		return !bpf_map_update_elem(&bless_copies, &key, &f->id, BPF_ANY);
+	return bpf_map_lookup_elem(&bless_copies, &key) && know(inode, INODE_COPIED | INODE_GUARDED);
 }
 
 /* shipped tells whether the data lies where the image's files do, not in a writable layer or on a volume. */
@@ -163,14 +163,14 @@ static __always_inline bool allowed_mount(struct facts *f, __u32 dev)
 {
 	struct mount_key key = { .domain = f->id, .dev = dev };
 
-	return bpf_map_lookup_elem(&mounts, &key);
+	return bpf_map_lookup_elem(&bless_mounts, &key);
 }
 
 /* unmarked tells that some file may have been mapped for writing without a note of it. */
 static __always_inline bool unmarked(void)
 {
 	__u32 reason = REASON_UNMARKED;
-	__u64 *n = bpf_map_lookup_elem(&counters, &reason);
+	__u64 *n = bpf_map_lookup_elem(&bless_counters, &reason);
 
 	return n && *n;
 }

@@ -18,7 +18,7 @@ static __always_inline bool runs_agent(struct task_struct *task, struct agent *a
 static __always_inline bool agent_runs(struct task_struct *task)
 {
 	__u32 zero = 0;
-	struct agent *a = bpf_map_lookup_elem(&agents, &zero);
+	struct agent *a = bpf_map_lookup_elem(&bless_agents, &zero);
 
 	return a && a->armed == ARMED && runs_agent(task, a);
 }
@@ -30,14 +30,14 @@ static __always_inline bool is_agent(struct task_struct *task)
 
 	if (!agent_runs(task))
 		return false;
-	label = bpf_task_storage_get(&labels, task, NULL, 0);
+	label = bpf_task_storage_get(&bless_labels, task, NULL, 0);
 	return !label || !*label;
 }
 
 /* contained tells whether the current task is a container's. */
 static __always_inline bool contained(void)
 {
-	__u32 *label = bpf_task_storage_get(&labels, bpf_get_current_task_btf(), NULL, 0);
+	__u32 *label = bpf_task_storage_get(&bless_labels, bpf_get_current_task_btf(), NULL, 0);
 
 	return label && *label && !released();
 }
@@ -50,7 +50,7 @@ static __always_inline bool agent(void)
 {
 	struct task_struct *task = bpf_get_current_task_btf();
 	__u32 zero = 0;
-	struct agent *a = bpf_map_lookup_elem(&agents, &zero);
+	struct agent *a = bpf_map_lookup_elem(&bless_agents, &zero);
 
 	if (!a || a->armed != ARMED)
 		return true;
@@ -105,7 +105,7 @@ static __always_inline bool of_agent(struct inode *inode)
 static __always_inline __u32 place(__u32 kind, __u32 dev, __u64 id)
 {
 	struct place_key key = { .dev = dev, .kind = kind, .id = id };
-	__u32 *flags = bpf_map_lookup_elem(&places, &key);
+	__u32 *flags = bpf_map_lookup_elem(&bless_places, &key);
 
 	return flags ? *flags : 0;
 }

@@ -15,7 +15,7 @@ __u32 asked;
 __s64 algorithm; /* enum hash_algo, or the helper's error */
 
 SEC("lsm.s/bprm_check_security")
-int BPF_PROG(trial, struct linux_binprm *bprm)
+int BPF_PROG(bless_trial, struct linux_binprm *bprm)
 {
 	struct file *file = bprm->file;
 	__u8 digest[64];

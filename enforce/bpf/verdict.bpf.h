@@ -28,10 +28,10 @@ static __always_inline bool repeated(struct facts *f, __u32 reason, struct inode
 		key.inode = BPF_CORE_READ(inode, i_ino);
 		key.ctime = change_time(inode);
 	}
-	last = bpf_map_lookup_elem(&recent, &key);
+	last = bpf_map_lookup_elem(&bless_recent, &key);
 	if (last && now - *last < 1000000000ull)
 		return true;
-	bpf_map_update_elem(&recent, &key, &now, BPF_ANY);
+	bpf_map_update_elem(&bless_recent, &key, &now, BPF_ANY);
 	return false;
 }
 
@@ -39,11 +39,11 @@ static __always_inline bool repeated(struct facts *f, __u32 reason, struct inode
 static __always_inline bool exhausted(struct facts *f, __u32 reason)
 {
 	__u64 now = bpf_ktime_get_ns();
-	struct spent *s = bpf_map_lookup_elem(&budgets, &f->id), first = { .since = now };
+	struct spent *s = bpf_map_lookup_elem(&bless_budgets, &f->id), first = { .since = now };
 
 	if (!s || now - s->since >= 1000000000ull) {
-		bpf_map_update_elem(&budgets, &f->id, &first, BPF_ANY);
-		s = bpf_map_lookup_elem(&budgets, &f->id);
+		bpf_map_update_elem(&bless_budgets, &f->id, &first, BPF_ANY);
+		s = bpf_map_lookup_elem(&bless_budgets, &f->id);
 		if (!s)
 			return false;
 	}
@@ -84,7 +84,7 @@ static __always_inline void report(struct facts *f, __u32 reason, bool denied, s
 		count(REASON_REPEATED);
 		return;
 	}
-	e = bpf_ringbuf_reserve(&events, sizeof(*e), 0);
+	e = bpf_ringbuf_reserve(&bless_events, sizeof(*e), 0);
 	if (!e) {
 		count(REASON_LOST);
 		return;

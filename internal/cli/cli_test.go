@@ -10,20 +10,27 @@ import (
 	"log"
 	"net/http/httptest"
 	"os"
+	"path/filepath"
+	"regexp"
 	"strconv"
 	"strings"
 	"testing"
 
 	"github.com/google/go-containerregistry/pkg/registry"
 	"github.com/rogpeppe/go-internal/testscript"
+	"github.com/rogpeppe/go-internal/txtar"
 
 	"github.com/sbom-bless/sbom-bless/internal/testimage"
 )
 
 func TestMain(m *testing.M) {
 	testscript.Main(m, map[string]func(){
-		"sbom-bless": func() { os.Exit(Main(os.Args, os.Stdin, os.Stdout, os.Stderr)) },
-		"mkimage":    func() { os.Exit(testimage.Main(os.Args[1:], os.Stdout, os.Stderr)) },
+		"sbom-bless": func() {
+			code := Main(os.Args, os.Stdin, os.Stdout, os.Stderr)
+			reportPeak()
+			os.Exit(code)
+		},
+		"mkimage": func() { os.Exit(testimage.Main(os.Args[1:], os.Stdout, os.Stderr)) },
 	})
 }
 
@@ -61,5 +68,38 @@ func status(ts *testscript.TestScript, neg bool, args []string) {
 	}
 	if got != want {
 		ts.Fatalf("exit code %d, want %d", got, want)
+	}
+}
+
+// TestScriptsSayWhy: a command that must fail is followed by what it must say. Any other reason to fail,
+// such as a file that the script never made, would pass as well.
+func TestScriptsSayWhy(t *testing.T) {
+	scripts, err := filepath.Glob("../../testdata/script/*.txtar")
+	if err != nil || len(scripts) == 0 {
+		t.Fatalf("no scripts: %v", err)
+	}
+	fails := regexp.MustCompile(`^(! (exec )?.*(sbom-bless|\$ADD) |status [1-9])`)
+	for _, name := range scripts {
+		archive, err := txtar.ParseFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		lines := strings.Split(string(archive.Comment), "\n")
+		for i, line := range lines {
+			if !fails.MatchString(line) {
+				continue
+			}
+			said := false
+			for _, next := range lines[i+1:] {
+				checks := regexp.MustCompile(`^(! )?(stdout|stderr|cmp|exists|grep) `).FindStringSubmatch(next)
+				if checks == nil {
+					break
+				}
+				said = said || checks[1] == "" && checks[2] != "exists"
+			}
+			if !said {
+				t.Errorf("%s:%d: %s: nothing says why", filepath.Base(name), i+1, line)
+			}
+		}
 	}
 }

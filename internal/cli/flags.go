@@ -56,6 +56,10 @@ func prepare(commands []*cli.Command) {
 			return before(ctx)
 		}
 		for _, f := range c.Flags {
+			reflect.ValueOf(f).Elem().FieldByName("Category").SetString(categoryOf(f.Names()[0]))
+			if c.Name == "inspect" && f.Names()[0] == "files" {
+				reflect.ValueOf(f).Elem().FieldByName("Category").SetString("Output")
+			}
 			if !variables[f.Names()[0]] {
 				continue
 			}
@@ -82,6 +86,28 @@ func noVariable(c *cli.Command) error {
 	return nil
 }
 
+// categories groups the flags of the help of every command.
+var categories = map[string]string{
+	"Attestations": "sbom sbom-out attestation attestations attestation-out detached embed buildkit-attestations no-attestations no-verify files-only source not-before format certificate-identity certificate-identity-regexp certificate-oidc-issuer certificate-oidc-issuer-regexp",
+	"Container":    "name pid root image files join audit",
+	"Images":       "to platform insecure",
+	"Keys":         "key cert passphrase-file delegate hash-only keyless type out",
+	"Limits":       "max-layer-size max-ratio max-entries max-header-size max-zstd-window max-xattr-size",
+	"Node":         "policy pins state store break-glass confirm containerd nri storage canary",
+	"Output":       "output quiet digest-file packages unused denials",
+	"Rules":        "trust jit soft interpreters guard-all devices max-size mount",
+}
+
+// categoryOf is the heading of a flag; those that few runs need stand apart.
+func categoryOf(flag string) string {
+	for category, flags := range categories {
+		if slices.Contains(strings.Fields(flags), flag) {
+			return category
+		}
+	}
+	return "Rarely used"
+}
+
 func noArguments(c *cli.Context) error {
 	if c.NArg() > 0 {
 		return usagef("%s takes no arguments, but got %q", c.Command.Name, c.Args().First())
@@ -93,7 +119,7 @@ func noArguments(c *cli.Context) error {
 // urfave/cli stops looking for flags at the first argument. What follows "--"
 // stays as it is.
 func flagsFirst(app *cli.App, args []string) []string {
-	if len(args) < 2 {
+	if len(args) < 2 || args[len(args)-1] == "--generate-bash-completion" {
 		return args
 	}
 	out := []string{args[0]}

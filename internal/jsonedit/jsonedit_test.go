@@ -2,7 +2,10 @@
 
 package jsonedit
 
-import "testing"
+import (
+	"strings"
+	"testing"
+)
 
 func TestApplyKeepsWhatItDoesNotOwn(t *testing.T) {
 	raw := []byte("{ \"b\" : 1.0e2,\n  \"unknown\": {\"z\":[ ], \"a\":{}},\n \"layers\": [ {\"x\":1}, {\"y\":2} ] }\n")
@@ -35,20 +38,20 @@ func TestApplyKeepsWhatItDoesNotOwn(t *testing.T) {
 }
 
 func TestApplyRefuses(t *testing.T) {
-	for name, raw := range map[string]string{
-		"a key that stands twice":                        `{"layers":[],"layers":[1]}`,
-		"a key that stands twice, escaped":               `{"layers":[],"l\u0061yers":[1]}`,
-		"a key that stands twice, but for what Go folds": "{\"layers\":[],\"layer\u017f\":[1]}",
-		"a key that stands twice, but for case":          `{"layers":[],"Layers":[1]}`,
-		"data behind the value":                          `{"layers":[]}{}`,
-		"a truncated value":                              `{"layers":[`,
-		"no value":                                       ``,
-		"an array where an object belongs":               `[]`,
-		"a value where an object belongs":                `1`,
+	for name, test := range map[string]struct{ raw, want string }{
+		"a key that stands twice":                        {`{"layers":[],"layers":[1]}`, `key "layers" stands twice`},
+		"a key that stands twice, escaped":               {`{"layers":[],"l\u0061yers":[1]}`, `key "layers" stands twice`},
+		"a key that stands twice, but for case":          {`{"layers":[],"Layers":[1]}`, `key "Layers" stands twice`},
+		"a key that stands twice, but for what Go folds": {"{\"layers\":[],\"layer\u017f\":[1]}", `stands twice`},
+		"data behind the value":                          {`{"layers":[]}{}`, "at byte 14: data after the JSON value"},
+		"a truncated value":                              {`{"layers":[`, "at byte 11: EOF"},
+		"no value":                                       {``, "at byte 0: EOF"},
+		"an array where an object belongs":               {`[]`, `parsing "layers"`},
+		"a value where an object belongs":                {`1`, `"layers" is not in an object or array`},
 	} {
 		t.Run(name, func(t *testing.T) {
-			if got, err := Apply([]byte(raw), Set(1, "layers")); err == nil {
-				t.Errorf("accepted as %s", got)
+			if got, err := Apply([]byte(test.raw), Set(1, "layers")); err == nil || !strings.Contains(err.Error(), test.want) {
+				t.Errorf("%s: error %v, want %q", got, err, test.want)
 			}
 		})
 	}

@@ -18,6 +18,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 )
 
 // EnvKernel names the variable that picks kernels: "7.3", or "6.1,7.3".
@@ -86,6 +87,7 @@ func Test(t *testing.T, kernels []Kernel, c Config, body func(t *testing.T, k Ke
 			if err != nil {
 				t.Fatal(err)
 			}
+			t.Logf("the machine was on for %v, and kept processors busy for %v", r.Time.Round(time.Second), r.Processor.Round(time.Second))
 			root, err := results(r.Output)
 			if err != nil {
 				t.Fatalf("%v\n%s", err, tail(r.Output))

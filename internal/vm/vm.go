@@ -68,6 +68,8 @@ type TB interface {
 type Result struct {
 	Exit   int    // exit status; 128 + signal when a signal ended it
 	Output []byte // stdout and stderr, in order
+	// Time is how long the machine was on, and Processor how long it kept processors busy.
+	Time, Processor time.Duration
 }
 
 // EnvGuest names the variable that holds the kernel's name inside a guest.
@@ -148,6 +150,7 @@ func boot(ctx context.Context, image *Image, initrd string, c Config) (*Result, 
 	// The signal comes when the thread that started it ends.
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
+	on := time.Now()
 	if err := cmd.Start(); err != nil {
 		w.Close()
 		return nil, fmt.Errorf("%w (Debian package qemu-system-x86)", err)
@@ -171,6 +174,7 @@ func boot(ctx context.Context, image *Image, initrd string, c Config) (*Result, 
 		}
 		return nil, fmt.Errorf("%w\nthe program said: %s\nend of the console:\n%s", heard, said, tail(console.Bytes()))
 	}
+	result.Time, result.Processor = time.Since(on), cmd.ProcessState.UserTime()+cmd.ProcessState.SystemTime()
 	return result, nil
 }
 

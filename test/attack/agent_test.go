@@ -434,7 +434,7 @@ func programsByID() error {
 		defer p.Close()
 		info, err := p.Info()
 		return info.Name, err
-	}, "label_tasks")
+	}, "bless_label_tasks")
 }
 
 // refuseAll opens every object by its id; EPERM if all refused but those of a name.
@@ -482,7 +482,7 @@ func writeByProgram() error {
 			return err
 		}
 		defer m.Close()
-		if info, err := m.Info(); err != nil || info.Name != "agents" {
+		if info, err := m.Info(); err != nil || info.Name != "bless_agents" {
 			if err != nil {
 				return err
 			}
@@ -541,5 +541,5 @@ func mapsByID() error {
 		defer m.Close()
 		info, err := m.Info()
 		return info.Name, err
-	}, "agents", ".rodata", ".rodata.str1.1")
+	}, "bless_agents", ".rodata", ".rodata.str1.1")
 }

@@ -144,7 +144,7 @@ var escapeAttacks = []*attack{
 			server := newFuse("/tmp/fuse")
 			server.read(append(tiny(evil), make([]byte, 4096-len(tiny(evil)))...))
 			close(server.answer)
-			server.start()
+			must(server.start())
 			return execute(server.file())
 		}},
 }

@@ -54,11 +54,13 @@ func (s *fuse) read(content []byte) { s.open, s.content = fopenDirectIO, content
 
 // start serves it. A task that exits would wait for ever for the answer when the
 // kernel says that its descriptor is closed: so it learns here that nobody listens to that.
-func (s *fuse) start() {
+func (s *fuse) start() error {
 	go s.serve()
 	fd, err := unix.Open(s.file(), unix.O_RDONLY, 0)
-	must(err)
-	must(unix.Close(fd))
+	if err != nil {
+		return err
+	}
+	return unix.Close(fd)
 }
 
 func (s *fuse) serve() {
@@ -106,7 +108,7 @@ func (s *fuse) reply(request []byte) {
 		id := uint32(0)
 		if s.backing != "" {
 			if id, errno = s.backingID(); errno != 0 {
-				break // no passthrough before 6.9
+				break // ENOTTY before 6.9
 			}
 		}
 		put(uint64(0), s.open, id)

@@ -361,11 +361,12 @@ func testHold(t *testing.T, k vm.Kernel) {
 
 	must(unix.Mount("", "/", "", unix.MS_REC|unix.MS_SHARED, "")) // as systemd does
 	options := pinned
-	options.Guard = []string{policyFile, policyDir, storeDir}
+	options.Guard = []string{policyFile, policyDir}
 	e, err := enforce.Load(options)
 	if err != nil {
 		t.Fatal(err)
 	}
+	must(e.Guard(storeDir))
 	set, err := imageSet()
 	must(err)
 	events := watch(t, e)

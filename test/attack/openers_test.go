@@ -83,7 +83,9 @@ var openerAttacks = []*attack{
 		try: func() error {
 			server := newFuse("/tmp/fuse")
 			server.passTo("/bin/lib.py")
-			server.start()
+			if err := server.start(); err != nil {
+				return err
+			}
 			return writeThrough(server.file(), "/bin/lib.py")
 		}},
 	{name: "FUSE passthrough onto a judged file of a volume", op: "write", reason: "guarded", errno: unix.EIO, layout: layout{volume: true},
@@ -92,7 +94,9 @@ var openerAttacks = []*attack{
 			judgedInVolume()
 			server := newFuse("/tmp/fuse")
 			server.passTo("/run/upper/x")
-			server.start()
+			if err := server.start(); err != nil {
+				return err
+			}
 			return writeThrough(server.file(), "/run/upper/x")
 		}},
 	{name: "fanotify gives a listed file open for writing", op: "write", reason: "guarded",

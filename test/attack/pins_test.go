@@ -144,7 +144,7 @@ func rewrittenByFuse(name string, asynchronous bool) error {
 	content, err := os.ReadFile("/opt/unlisted")
 	must(err)
 	server.read(append(content, make([]byte, 4096-len(content))...))
-	server.start()
+	must(server.start())
 	b := mapShared(copyOf("/bin/fortytwo", name), unix.PROT_READ|unix.PROT_WRITE)
 	fd, err := unix.Open(server.file(), unix.O_RDONLY, 0)
 	must(err)

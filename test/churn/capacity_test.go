@@ -151,7 +151,7 @@ func mapMemory() (kib, sets int, err error) {
 			return fmt.Errorf("map %s does not say what it takes", info.Name)
 		}
 		kib += int(bytes >> 10)
-		if info.Name == "set" {
+		if info.Name == "bless_set" {
 			sets++
 		}
 		return nil

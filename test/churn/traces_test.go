@@ -76,13 +76,14 @@ func eachMap(t traces) error {
 		if err != nil {
 			return err
 		}
-		t["maps "+info.Name]++
-		switch info.Name {
+		name := strings.TrimPrefix(info.Name, "bless_")
+		t["maps "+name]++
+		switch name {
 		case "domains", "cgroups", "roots", "mounts", "sets", "objects":
 			key, value := make([]byte, info.KeySize), make([]byte, info.ValueSize)
 			it := m.Iterate()
 			for it.Next(&key, &value) {
-				t["entries of "+info.Name]++
+				t["entries of "+name]++
 			}
 			return it.Err()
 		}

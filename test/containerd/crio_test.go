@@ -115,7 +115,7 @@ func underCRIO(t *testing.T, _ vm.Kernel) {
 		a.must(t, event{Operation: "container", Action: "listed", Container: "early", Image: registry + "app@" + digest})
 	})
 	t.Run("a sandbox that was there before", func(t *testing.T) {
-		a.must(t, event{Operation: "container", Action: "allowed", Reason: "no-attestation", Message: registry + "pause:1"})
+		a.must(t, event{Operation: "container", Action: "allowed", Reason: "no-attestation", Message: registry + "pause@"})
 	})
 	for _, way := range []struct {
 		name    string

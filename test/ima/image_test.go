@@ -98,7 +98,7 @@ func blessOnHost(t vm.TB, c *vm.Config) {
 		t.Fatal(err)
 	}
 	product := filepath.Join(dir, "sbom-bless")
-	do(t, "go", "build", "-o", product, "github.com/sbom-bless/sbom-bless")
+	do(t, "env", "CGO_ENABLED=0", "go", "build", "-o", product, "github.com/sbom-bless/sbom-bless")
 	layout := filepath.Join(dir, "layout")
 	do(t, "umoci", "init", "--layout", layout)
 	for version, owner := range map[string]int{"2": wantsSignature, "3": wantsV3} {

@@ -64,7 +64,7 @@ func TestMain(m *testing.M) {
 // program builds the command once.
 var program = sync.OnceValues(func() (string, error) {
 	path := filepath.Join(shared, "sbom-bless")
-	build := exec.Command("go", "build", "-o", path, ".")
+	build := exec.Command("go", "build", "-tags=netgo,osusergo", "-o", path, ".")
 	build.Dir = filepath.Join("..", "..")
 	if out, err := build.CombinedOutput(); err != nil {
 		return "", fmt.Errorf("go build: %w: %s", err, out)
