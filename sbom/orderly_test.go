@@ -4,7 +4,6 @@ package sbom_test
 
 import (
 	"archive/tar"
-	"context"
 	"crypto/md5"
 	"fmt"
 	"path"
@@ -79,7 +78,7 @@ func found(t *testing.T, layers ...[]testimage.Entry) []string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	inv, err := sbom.Scan(context.Background(), img, len(layers), t.TempDir())
+	inv, err := scan(img, len(layers), t.TempDir())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -4,8 +4,8 @@
 //
 // Syft finds the packages, the effective tree gives the files and their
 // digests; together: every regular file, under the package that owns it. [Scan]
-// is the slow part and needs only the image, [Inventory.Document] the quick
-// one. [Check] holds a document against a tree. The bytes depend on the
+// is the slow part and needs only the image; what it [Found] can be kept. [Inventory.Document]
+// is the quick one. [Check] holds a document against a tree. The bytes depend on the
 // arguments alone: no clock, no random identifiers.
 package sbom
 
@@ -78,13 +78,9 @@ type Inventory struct {
 
 // Scan finds the packages in the lowest layers of an image, so many of them. It reads them once and leaves
 // them in dir, uncompressed.
-func Scan(ctx context.Context, img v1.Image, layers int, dir string) (_ *Inventory, err error) {
-	config, err := img.ConfigFile()
-	if err != nil {
-		return nil, fmt.Errorf("config: %w", err)
-	}
-	if n := len(config.RootFS.DiffIDs); n < layers {
-		return nil, fmt.Errorf("%d layers, the image has %d", layers, n)
+func Scan(ctx context.Context, img v1.Image, layers int, dir string) (_ Found, err error) {
+	if _, err := lowest(img, layers); err != nil {
+		return nil, err
 	}
 	read, err := readLayers(ctx, quickImage{img, make([]bool, layers)}, dir)
 	if err != nil {
@@ -97,25 +93,7 @@ func Scan(ctx context.Context, img v1.Image, layers int, dir string) (_ *Invento
 	if err != nil {
 		return nil, fmt.Errorf("packages: %w", err)
 	}
-	metadata, ok := found.Source.Metadata.(source.ImageMetadata)
-	if !ok {
-		return nil, fmt.Errorf("packages: source of type %T", found.Source.Metadata)
-	}
-	inv := &Inventory{
-		packages: found.Artifacts.Packages.Sorted(),
-		metadata: metadata,
-		diffIDs:  config.RootFS.DiffIDs[:layers],
-		tool:     syftVersion(),
-	}
-	inv.distribution.LinuxDistribution = found.Artifacts.LinuxDistribution
-	for _, r := range found.Relationships {
-		_, from := r.From.(pkg.Package)
-		_, to := r.To.(pkg.Package)
-		if from && to {
-			inv.relationships = append(inv.relationships, r)
-		}
-	}
-	return inv, nil
+	return encode(found)
 }
 
 // readLayers reads the layers, and those again in which a name stands twice: that shows while they are read.
@@ -188,6 +166,16 @@ type document struct {
 	inventory *Inventory
 	files     *tree.Tree
 	owner     map[string]int
+}
+
+// regular are the regular files, in the order of the tree.
+func (d *document) regular() (all []*tree.Entry) {
+	for i := range d.files.Files {
+		if e := &d.files.Files[i]; e.Regular() {
+			all = append(all, e)
+		}
+	}
+	return all
 }
 
 // model gives the inventory in the form that syft's encoders take, as packages of the image

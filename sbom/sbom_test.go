@@ -76,7 +76,7 @@ var debian = sync.OnceValues(func() (*real, error) {
 		return nil, err
 	}
 	defer os.RemoveAll(unpacked)
-	if r.inventory, err = sbom.Scan(context.Background(), r.image, len(r.options.DiffIDs), unpacked); err != nil {
+	if r.inventory, err = scan(r.image, len(r.options.DiffIDs), unpacked); err != nil {
 		return nil, err
 	}
 	r.sbom, err = r.inventory.Document(r.files, r.options)
@@ -90,6 +90,15 @@ func debianImage(t *testing.T) *real {
 		t.Fatal(err)
 	}
 	return r
+}
+
+// scan finds the packages of an image.
+func scan(img v1.Image, layers int, dir string) (*sbom.Inventory, error) {
+	found, err := sbom.Scan(context.Background(), img, layers, dir)
+	if err != nil {
+		return nil, err
+	}
+	return found.Inventory(img, layers)
 }
 
 // readTree reads the layers of an image, with digests.
@@ -230,7 +239,7 @@ func TestOwnersAreThoseOfDpkg(t *testing.T) {
 // TestSameBytes scans again, as another process on another day would.
 func TestSameBytes(t *testing.T) {
 	r := debianImage(t)
-	inventory, err := sbom.Scan(context.Background(), r.image, len(r.options.DiffIDs), t.TempDir())
+	inventory, err := scan(r.image, len(r.options.DiffIDs), t.TempDir())
 	if err != nil {
 		t.Fatal(err)
 	}
