@@ -203,7 +203,7 @@ func (r *run) planIndex(ctx context.Context, n *node, depth int, jobs map[[2]v1.
 			continue
 		}
 		if err != nil {
-			return fmt.Errorf("%s: %w%s", childName(desc), err, r.otherPlatforms(index, desc))
+			return newChildError(index, desc, err)
 		}
 		switch {
 		case child.image != nil && len(r.opts.Platforms) > 0 && !wanted(r.opts.Platforms, child.image.file.Platform()):
@@ -216,18 +216,25 @@ func (r *run) planIndex(ctx context.Context, n *node, depth int, jobs map[[2]v1.
 	return nil
 }
 
-// otherPlatforms is the hint for an index with a child that cannot be blessed.
-func (r *run) otherPlatforms(index *v1.IndexManifest, bad v1.Descriptor) string {
-	var names []string
+// ChildError is an error of one child of an index.
+type ChildError struct {
+	// Child is its platform, or its digest; Others are the platforms of the other children.
+	Child  string
+	Others []string
+	Err    error
+}
+
+func (e *ChildError) Error() string { return e.Child + ": " + e.Err.Error() }
+func (e *ChildError) Unwrap() error { return e.Err }
+
+func newChildError(index *v1.IndexManifest, bad v1.Descriptor, err error) error {
+	e := &ChildError{Child: childName(bad), Err: err}
 	for _, d := range index.Manifests {
 		if d.Platform != nil && d.Platform.OS != "unknown" && d.Digest != bad.Digest {
-			names = append(names, "--platform "+d.Platform.String())
+			e.Others = append(e.Others, d.Platform.String())
 		}
 	}
-	if len(names) == 0 || len(r.opts.Platforms) > 0 {
-		return ""
-	}
-	return "\nhint: the other platforms can be chosen: " + strings.Join(names, " ")
+	return e
 }
 
 // leave notes a child that is not read as an image. Runtimes choose by platform,

@@ -20,7 +20,7 @@ const envPrefix = "SBOM_BLESS_"
 // stronger, and what the result is, stands on the command line, where a reviewer sees it.
 var variables = map[string]bool{
 	"key": true, "cert": true, "passphrase-file": true, "trust-root": true,
-	"to": true, "out": true, "cache": true, "sbom-out": true, "attestation-out": true, "attestations": true, "digest-file": true,
+	"to": true, "out": true, "summary": true, "cache": true, "sbom-out": true, "attestation-out": true, "attestations": true, "digest-file": true,
 	"fulcio-url": true, "rekor-url": true, "timestamp-url": true,
 	"pins": true, "state": true, "store": true, "policy": true, "containerd": true, "nri": true, "storage": true,
 }
@@ -94,7 +94,7 @@ var categories = map[string]string{
 	"Keys":         "key cert passphrase-file delegate hash-only keyless type out",
 	"Limits":       "max-layer-size max-ratio max-entries max-header-size max-zstd-window max-xattr-size",
 	"Node":         "policy pins state store break-glass confirm containerd nri storage canary",
-	"Output":       "output quiet digest-file packages unused denials",
+	"Output":       "output quiet all digest-file packages unused denials",
 	"Rules":        "trust jit soft interpreters guard-all devices max-size mount",
 }
 
