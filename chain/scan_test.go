@@ -100,3 +100,34 @@ func TestLayersThatWereScannedAreNotScannedAgain(t *testing.T) {
 		t.Error("an image without its layer was scanned")
 	}
 }
+
+// The config of an image can claim DiffIDs of other layers: what is found in its own then does not count for those.
+func TestScansAreKeptByTheLayersThatWereRead(t *testing.T) {
+	content := testimage.Tar(testimage.File("lib/apk/db/installed", 0o644, []byte(installed)))
+	keys := map[v1.Hash]bool{}
+	for _, blob := range [][]byte{content, testimage.Tar()} {
+		dir := t.TempDir()
+		bundle := testimage.Image{Layers: []testimage.Layer{{Tar: content, Compressed: blob}}}.Build()
+		if err := bundle.WriteLayout(dir, "latest"); err != nil {
+			t.Fatal(err)
+		}
+		ctx := context.Background()
+		src, err := transport.Open(ctx, "oci:"+dir, transport.Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer src.Close()
+		img, err := transport.Image(ctx, src, bundle.Root)
+		if err != nil {
+			t.Fatal(err)
+		}
+		key, err := sbom.Key(img, 1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		keys[key] = true
+	}
+	if len(keys) != 2 {
+		t.Error("an image with the DiffIDs of another one has its key")
+	}
+}

@@ -24,11 +24,19 @@ import (
 const inventoryVersion = 1
 
 // Key names all that a scan of the lowest layers of an image depends on: the layers, this
-// program's own version of a scan, and the versions of all that is linked into it.
+// program's own version of a scan, and the versions of all that is linked into it. The layers are named by the digests
+// that a scan verifies; the DiffIDs, by which packages are located, are what the config of the image says, true or not.
 func Key(img v1.Image, layers int) (v1.Hash, error) {
 	diffIDs, err := lowest(img, layers)
 	if err != nil {
 		return v1.Hash{}, err
+	}
+	manifest, err := img.Manifest()
+	if err != nil {
+		return v1.Hash{}, fmt.Errorf("manifest: %w", err)
+	}
+	if n := len(manifest.Layers); n < layers {
+		return v1.Hash{}, fmt.Errorf("%d layers, the manifest has %d", layers, n)
 	}
 	var b bytes.Buffer
 	fmt.Fprintf(&b, "packages %d\n", inventoryVersion)
@@ -39,8 +47,8 @@ func Key(img v1.Image, layers int) (v1.Hash, error) {
 			}
 		}
 	}
-	for _, h := range diffIDs {
-		fmt.Fprintln(&b, h)
+	for i, h := range diffIDs {
+		fmt.Fprintln(&b, h, manifest.Layers[i].Digest)
 	}
 	return digest.Of(b.Bytes()), nil
 }

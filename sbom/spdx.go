@@ -43,10 +43,11 @@ func (d *document) spdx(files bool) ([]byte, error) {
 		{CreatorType: "Tool", Creator: "sbom-bless-" + d.Version},
 		{CreatorType: "Tool", Creator: "syft-" + d.inventory.tool},
 	}
-	held := d.regular()
-	if !files {
+	var held []containedFile
+	if files {
+		held = d.contained(doc.Packages, root)
+	} else {
 		doc.DocumentComment = "The files of the image are left out of this document."
-		held = nil
 	}
 	slices.SortFunc(doc.OtherLicenses, func(a, b *v2_3.OtherLicense) int {
 		return cmp.Compare(a.LicenseIdentifier, b.LicenseIdentifier)
@@ -55,16 +56,9 @@ func (d *document) spdx(files bool) ([]byte, error) {
 	if len(held) == 0 {
 		return jsonedit.Marshal(doc)
 	}
-	container := func(e *tree.Entry) *v2_3.Package {
-		if i, ok := d.owner[e.Name]; ok {
-			return doc.Packages[i]
-		}
-		return root
-	}
 	contained := map[*v2_3.Package][]string{} // SHA-1 of the files
-	for _, e := range held {
-		p := container(e)
-		contained[p] = append(contained[p], hex.EncodeToString(e.SHA1))
+	for _, f := range held {
+		contained[f.in] = append(contained[f.in], hex.EncodeToString(f.SHA1))
 	}
 	for p, sums := range contained {
 		p.FilesAnalyzed = true
@@ -81,8 +75,8 @@ func (d *document) spdx(files bool) ([]byte, error) {
 	f := frame{rest: raw}
 	f.out.Grow(len(raw) + 750*len(held)) // or about so
 	err = f.list(fileMark, func(yield func(any) bool) {
-		for _, e := range held {
-			if !yield(d.spdxFile(e)) {
+		for _, file := range held {
+			if !yield(d.spdxFile(file)) {
 				return
 			}
 		}
@@ -91,14 +85,14 @@ func (d *document) spdx(files bool) ([]byte, error) {
 		return nil, err
 	}
 	// Relationships of packages and files are one sorted list.
-	slices.SortFunc(held, func(a, b *tree.Entry) int {
-		return cmp.Or(cmp.Compare(container(a).PackageSPDXIdentifier, container(b).PackageSPDXIdentifier), cmp.Compare(pathID(a.Name), pathID(b.Name)))
+	slices.SortFunc(held, func(a, b containedFile) int {
+		return cmp.Or(cmp.Compare(a.in.PackageSPDXIdentifier, b.in.PackageSPDXIdentifier), cmp.Compare(a.id, b.id))
 	})
 	err = f.list(relationMark, func(yield func(any) bool) {
-		for _, e := range held {
+		for _, file := range held {
 			r := &v2_3.Relationship{
-				RefA:         common.MakeDocElementID("", string(container(e).PackageSPDXIdentifier)),
-				RefB:         common.MakeDocElementID("", string(fileID(e))),
+				RefA:         common.MakeDocElementID("", string(file.in.PackageSPDXIdentifier)),
+				RefB:         common.MakeDocElementID("", string(file.id)),
 				Relationship: common.TypeRelationshipContains,
 			}
 			for len(relations) > 0 && compareRelationships(relations[0], r) <= 0 {
@@ -127,11 +121,30 @@ func compareRelationships(a, b *v2_3.Relationship) int {
 	return cmp.Or(cmp.Compare(a.RefA.ElementRefID, b.RefA.ElementRefID), cmp.Compare(a.Relationship, b.Relationship), cmp.Compare(a.RefB.ElementRefID, b.RefB.ElementRefID))
 }
 
+// containedFile is a regular file with its identifier and the package that contains it.
+type containedFile struct {
+	*tree.Entry
+	id common.ElementID
+	in *v2_3.Package
+}
+
+// contained are the regular files, each in its package, or in the image.
+func (d *document) contained(packages []*v2_3.Package, image *v2_3.Package) (all []containedFile) {
+	for _, e := range d.regular() {
+		f := containedFile{e, common.ElementID("File-" + pathID(e.Name)), image}
+		if i, ok := d.owner[e.Name]; ok {
+			f.in = packages[i]
+		}
+		all = append(all, f)
+	}
+	return all
+}
+
 // spdxFile describes a regular file.
-func (d *document) spdxFile(e *tree.Entry) *v2_3.File {
+func (d *document) spdxFile(e containedFile) *v2_3.File {
 	return &v2_3.File{
 		FileName:           quote(e.Name),
-		FileSPDXIdentifier: fileID(e),
+		FileSPDXIdentifier: e.id,
 		Checksums: []common.Checksum{
 			{Algorithm: common.SHA1, Value: hex.EncodeToString(e.SHA1)},
 			{Algorithm: common.SHA256, Value: hex.EncodeToString(e.SHA256)},
@@ -142,8 +155,6 @@ func (d *document) spdxFile(e *tree.Entry) *v2_3.File {
 		FileComment:        "layerID: " + d.DiffIDs[e.Content].String(),
 	}
 }
-
-func fileID(e *tree.Entry) common.ElementID { return common.ElementID("File-" + pathID(e.Name)) }
 
 // verificationCode is the package verification code of SPDX 2.3, 7.9: SHA-1 over the sorted SHA-1 sums in hexadecimal.
 func verificationCode(sums []string) string {

@@ -202,7 +202,7 @@ func TestBlessed(t *testing.T) {
 	run("keygen", "--out", "bless")
 	run("bless", "oci:node", "-t", "oci:blessed", "--key", "bless.key")
 	said := run("verify", "oci:blessed", "--key", "bless.crt")
-	for _, want := range []string{"verified linux/amd64: 1 file", "verified linux/arm64: 1 file", "the attestations say the same"} {
+	for _, want := range []string{"verified linux/amd64: 1 file", "verified linux/arm64: 1 file", "attestations of linux/amd64 say the same", "attestations of linux/arm64 say the same"} {
 		if !strings.Contains(said, want) {
 			t.Errorf("verify does not say %q:\n%s", want, said)
 		}
