@@ -1,9 +1,10 @@
 # What `go` cannot say. Everything installs what it needs (Debian, root).
 
 GOFLAGS_BUILD = -trimpath -ldflags=-buildid=
+GOVULNCHECK   = golang.org/x/vuln/cmd/govulncheck@v1.1.4
 GOLANGCI      = github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 
-.PHONY: all build node-image demo test test-all bench soak lint vm generate tools clean
+.PHONY: all build node-image demo test test-all bench soak lint vm generate man cross vuln tools clean
 
 all: build
 
@@ -62,6 +63,20 @@ vm: tools
 generate: tools
 	go generate ./enforce
 	git diff --exit-code enforce
+
+# man makes the manual page anew from the flags.
+man: build
+	./sbom-bless man >docs/sbom-bless.1
+
+# cross builds what runs on other systems: bless, verify, inspect and sbom. enforce says that it needs Linux.
+cross:
+	GOOS=darwin GOARCH=arm64 go build -o /dev/null .
+	GOOS=windows GOARCH=amd64 go build -o /dev/null .
+	GOOS=linux GOARCH=arm64 go build -o /dev/null .
+
+# vuln asks the Go vulnerability database (https://vuln.go.dev) about the code that is reached.
+vuln:
+	go run $(GOVULNCHECK) ./...
 
 tools:
 	@hack/install-tools.sh test

@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package xattr is the treaty between those who bless files and those who
-// check them: the bytes of three extended attributes, and where they sit in a
-// tar archive.
+// Package xattr defines the format that signers and verifiers share: the bytes of three extended
+// attributes, and where they sit in a tar archive.
 //
 //	security.ima        digest or signature of a file's content, as the
 //	                    kernel's IMA appraisal and evmctl read it

@@ -13,6 +13,7 @@ import (
 	"os"
 	"os/signal"
 	"runtime/debug"
+	"strings"
 	"syscall"
 
 	"github.com/urfave/cli/v2"
@@ -74,14 +75,14 @@ func newApp() *cli.App {
 		Version:              version(),
 		HideHelpCommand:      true,
 		EnableBashCompletion: true,
-		Commands: []*cli.Command{
+		Commands: append([]*cli.Command{
 			newKeygen(),
 			newBless(),
 			newVerify(),
 			newInspect(),
 			newSBOM(),
 			newEnforce(),
-		},
+		}, newAbout()...),
 		ExitErrHandler: func(*cli.Context, error) {}, // run decides
 		OnUsageError:   usageError,
 		Action:         oneOf("sbom-bless", cli.ShowAppHelp),
@@ -104,12 +105,73 @@ func version() string {
 func oneOf(name string, help func(*cli.Context) error) cli.ActionFunc {
 	return func(c *cli.Context) error {
 		if command := c.Args().First(); command != "" {
-			return usagef("unknown command %q\nhint: %s --help lists the commands", command, name)
+			return unknownCommand(c.Command.Subcommands, command, name)
 		}
 		return help(c)
 	}
 }
 
-func usageError(_ *cli.Context, err error, _ bool) error { return usagef("%v", err) }
+// unknownCommand is the error about a command that name does not have.
+func unknownCommand(commands []*cli.Command, command, name string) error {
+	var names []string
+	for _, c := range commands {
+		if !c.Hidden {
+			names = append(names, c.Name)
+		}
+	}
+	return usagef("unknown command %q\nhint: %s%s --help lists the commands", command, didYouMean("", command, names), name)
+}
+
+// usageError adds to the error about a flag that there is none of the flag that was probably meant.
+func usageError(c *cli.Context, err error, _ bool) error {
+	flag, unknown := strings.CutPrefix(err.Error(), "flag provided but not defined: -")
+	if !unknown {
+		return usagef("%v", err)
+	}
+	flag, _, _ = strings.Cut(strings.TrimLeft(flag, "-"), "=")
+	var names []string
+	for _, f := range c.Command.Flags {
+		names = append(names, f.Names()[0])
+	}
+	path := strings.Join(strings.Fields(c.Command.HelpName), " ")
+	return usagef("unknown flag --%s\nhint: %s%s --help lists the flags", flag, didYouMean("--", flag, names), path)
+}
+
+// didYouMean asks for the name that is one or two slips of the keyboard from word; empty if none is.
+func didYouMean(prefix, word string, names []string) string {
+	best, meant := min(2, len(word)/2)+1, ""
+	for _, name := range names {
+		if d := slips(word, name); d < best {
+			best, meant = d, name
+		}
+	}
+	if meant == "" {
+		return ""
+	}
+	return fmt.Sprintf("did you mean %s%s? ", prefix, meant)
+}
+
+// slips counts the letters to add, drop, exchange or swap that make a of b.
+func slips(a, b string) int {
+	d := make([][]int, len(a)+1)
+	for i := range d {
+		d[i] = make([]int, len(b)+1)
+		for j := range d[i] {
+			if i == 0 || j == 0 {
+				d[i][j] = i + j
+				continue
+			}
+			other := 0
+			if a[i-1] != b[j-1] {
+				other = 1
+			}
+			d[i][j] = min(d[i-1][j]+1, d[i][j-1]+1, d[i-1][j-1]+other)
+			if i > 1 && j > 1 && a[i-1] == b[j-2] && a[i-2] == b[j-1] {
+				d[i][j] = min(d[i][j], d[i-2][j-2]+1)
+			}
+		}
+	}
+	return d[len(a)][len(b)]
+}
 
 func usagef(format string, a ...any) error { return cli.Exit(fmt.Sprintf(format, a...), exitUsage) }

@@ -44,7 +44,7 @@ func newEnforce() *cli.Command {
 			&cli.StringFlag{Name: "files", Usage: "file list, trusted as it is: lines \"sha256  path\" as sha256sum prints them"},
 			&cli.StringFlag{Name: "image", Usage: "image with its digest, NAME@sha256:…: take the list from its attestation"},
 			&cli.StringSliceFlag{Name: "key", Usage: "trusted key of the attestation: public key or certificate file, KMS or pkcs11: URI; repeatable"},
-			&cli.StringFlag{Name: "attestations", Aliases: []string{"image-attestation"}, Usage: "read the attestation from this directory instead of from beside the image; without --image, that of the one image it has"},
+			&cli.StringFlag{Name: "attestations", Aliases: []string{"image-attestation"}, Usage: "look for the attestation in this directory first, and not beside the image; without --image, take that of the one image it has"},
 			&cli.BoolFlag{Name: "insecure", Usage: "talk to registries by plain http, or by https without a valid certificate"},
 			&cli.StringFlag{Name: "name", Usage: "name of the container in events"},
 			&cli.BoolFlag{Name: "audit", Usage: "report what would be denied, deny nothing"},

@@ -4,7 +4,9 @@ package cli
 
 import (
 	"bytes"
+	"os"
 	"regexp"
+	"runtime"
 	"strings"
 	"testing"
 
@@ -37,4 +39,49 @@ func TestHelpReadsAsWritten(t *testing.T) {
 		}
 	}
 	each([]string{"sbom-bless"}, newApp().Commands)
+}
+
+// TestManualPage: the page in docs is what the program says of itself.
+func TestManualPage(t *testing.T) {
+	if runtime.GOOS != "linux" {
+		t.Skip("other systems have no enforce")
+	}
+	var got, errs bytes.Buffer
+	if code := run(t.Context(), []string{"sbom-bless", "man"}, nil, &got, &errs); code != exitDone {
+		t.Fatal(errs.String())
+	}
+	want, err := os.ReadFile("../../docs/sbom-bless.1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Equal(got.Bytes(), want) {
+		t.Error("docs/sbom-bless.1 is not what the flags say: make man")
+	}
+}
+
+// TestCategories: a flag under a heading exists, and every heading of few flags is meant to be.
+func TestCategories(t *testing.T) {
+	known := map[string]bool{}
+	var each func(commands []*cli.Command)
+	each = func(commands []*cli.Command) {
+		for _, c := range commands {
+			for _, f := range c.Flags {
+				known[f.Names()[0]] = true
+			}
+			each(c.Subcommands)
+		}
+	}
+	each(newApp().Commands)
+	seen := map[string]string{}
+	for category, flags := range categories {
+		for _, flag := range strings.Fields(flags) {
+			if !known[flag] {
+				t.Errorf("%s: no command has --%s", category, flag)
+			}
+			if seen[flag] != "" {
+				t.Errorf("--%s is under %s and under %s", flag, seen[flag], category)
+			}
+			seen[flag] = category
+		}
+	}
 }

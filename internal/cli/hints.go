@@ -4,6 +4,7 @@ package cli
 
 import (
 	"errors"
+	"strings"
 
 	"github.com/sbom-bless/sbom-bless/bless"
 	"github.com/sbom-bless/sbom-bless/key"
@@ -43,6 +44,9 @@ func hintFor(err error) string {
 		if errors.Is(err, h.err) {
 			return "\nhint: " + h.hint
 		}
+	}
+	if child := new(bless.ChildError); errors.As(err, &child) && len(child.Others) > 0 {
+		return "\nhint: the other platforms can be chosen: --platform " + strings.Join(child.Others, " --platform ")
 	}
 	return ""
 }

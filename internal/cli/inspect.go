@@ -35,7 +35,7 @@ func newInspect() *cli.Command {
 			&cli.BoolFlag{Name: "files", Usage: "list the files"},
 			&cli.BoolFlag{Name: "packages", Usage: "list all packages, not only the largest and those that lack something"},
 			&cli.StringSliceFlag{Name: "key", Usage: "trusted key of the attestations; without it their signatures are not checked"},
-			&cli.StringFlag{Name: "attestations", Usage: "read attestations from this directory instead of from beside the image"},
+			&cli.StringFlag{Name: "attestations", Usage: "look for attestations in this directory first, and not beside the image; what is in the image counts all the same"},
 		}, append(identityFlags(), commonFlags()...)...),
 		Action: func(c *cli.Context) error { return runInspect(c.Context, c) },
 	}

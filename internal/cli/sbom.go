@@ -43,7 +43,7 @@ func newSBOM() *cli.Command {
 			&cli.StringSliceFlag{Name: "key", Usage: "trusted key: public key or certificate file, KMS or pkcs11: URI; without it the signature is not checked"},
 			&cli.StringFlag{Name: "format", Value: "spdx-json", Usage: "spdx-json or cyclonedx-json"},
 			&cli.BoolFlag{Name: "attestation", Usage: "print the signed sigstore bundle"},
-			&cli.StringFlag{Name: "attestations", Usage: "read attestations from this directory instead of from beside the image"},
+			&cli.StringFlag{Name: "attestations", Usage: "look for attestations in this directory first, and not beside the image; what is in the image counts all the same"},
 			&cli.StringFlag{Name: "platform", Usage: "os/arch[/variant] of an index (default: this machine's)"},
 			&cli.BoolFlag{Name: "insecure", Usage: "talk to registries by plain http, or by https without a valid certificate"},
 		}, identityFlags()...),

@@ -238,7 +238,7 @@ func underAgentPod(t *testing.T, _ vm.Kernel) {
 		write("mode: audit\n")
 		a.must(t, event{Operation: "policy", Action: "applied", Message: "for the rest audit"})
 		runs(t, "audited", false)
-		a.must(t, event{Operation: "exec", Action: "allowed", Container: "audited", Reason: "writable-layer", Path: "/tmp/brought"})
+		a.must(t, event{Operation: "exec", Action: "reported", Container: "audited", Reason: "writable-layer", Path: "/tmp/brought"})
 		write("mode: nonsense\n")
 		a.must(t, event{Operation: "policy", Action: "refused"})
 		write(enforced)
