@@ -4,7 +4,7 @@ GOFLAGS_BUILD = -trimpath -ldflags=-buildid=
 GOVULNCHECK   = golang.org/x/vuln/cmd/govulncheck@v1.1.4
 GOLANGCI      = github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 
-.PHONY: all build demo test test-all bench soak lint vm generate man cross vuln tools clean
+.PHONY: all build node-image demo test test-all bench soak lint vm generate man cross vuln tools clean
 
 all: build
 
@@ -12,6 +12,12 @@ build: sbom-bless
 
 sbom-bless: FORCE
 	CGO_ENABLED=0 go build $(GOFLAGS_BUILD) -o $@ .
+
+# node-image makes the image of the Helm chart, for both architectures, as the OCI layout out/node-image.
+node-image:
+	for arch in amd64 arm64; do CGO_ENABLED=0 GOARCH=$$arch go build $(GOFLAGS_BUILD) -o out/sbom-bless-$$arch . || exit; done
+	rm -rf out/node-image
+	go run ./packaging/nodeimage out/node-image out/sbom-bless-amd64 out/sbom-bless-arm64
 
 # demo blesses a real Debian image, or IMAGE=any/reference.
 demo:

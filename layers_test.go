@@ -29,7 +29,7 @@ var layers = map[string]struct {
 	"node":                 {"attest/... enforce key policy transport internal/refname", "the agent is audited alone: it links neither what blesses images nor what scans them"},
 	"enforce":              {"xattr internal/atomicfile internal/code", "what runs on a node as root; it shares the format of attributes with bless, and no code"},
 	"bless":                {"deflate transport tree xattr internal/...", "files and layers; statements about them are made of its result, by others"},
-	"sbom":                 {"attest/filelist deflate tree internal/jsonedit internal/magic", "packages and files; it knows no signatures"},
+	"sbom":                 {"attest/filelist deflate tree internal/digest internal/jsonedit internal/magic", "packages and files; it knows no signatures"},
 	"attest":               {"attest/filelist transport tree internal/digest internal/jsonedit", "statements; the facts in them come from the caller"},
 	"attest/embedded":      {"attest transport xattr internal/digest internal/imageconfig internal/magic", "read by nodes, so it must not know bless"},
 	"attest/locate":        {"attest attest/embedded transport", "where statements are; what they say of an image is for others"},

@@ -34,7 +34,11 @@ func TestBundlesStayReadableWhateverTheNumberOfFiles(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	inventory, err := sbom.Scan(ctx, img, 1, t.TempDir())
+	found, err := sbom.Scan(ctx, img, 1, t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	inventory, err := found.Inventory(img, 1)
 	if err != nil {
 		t.Fatal(err)
 	}

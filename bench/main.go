@@ -4,9 +4,10 @@
 // what else could be done with them in the same minute on the same machine, and
 // prints one Markdown table. Ratios travel; seconds do not.
 //
-//	go run ./bench [small] [medium] [large] [manyfiles]
+//	go run ./bench [small] [medium] [large] [manyfiles] [huge]
 //
-// Without arguments it measures all four images; the first run also makes them.
+// Without arguments it measures all four images; the first run also makes them. "huge" is a
+// table of its own: what images of one large file take.
 package main
 
 import (
@@ -17,10 +18,14 @@ import (
 	"os/signal"
 	"path/filepath"
 	"runtime"
+	"slices"
 
 	"github.com/sbom-bless/sbom-bless/internal/gotool"
 	"github.com/sbom-bless/sbom-bless/internal/testimage"
 )
+
+// huge names no image, but the measurement of hugeFiles.
+const huge = "huge"
 
 // rounds is how often everything is measured; the median counts.
 const rounds = 3
@@ -29,7 +34,7 @@ func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	names := os.Args[1:]
 	if len(names) == 0 {
-		names = []string{"small", "medium", "large", "manyfiles"}
+		names = []string{"small", "medium", "large", "manyfiles", huge}
 	}
 	err := run(ctx, names)
 	stop()
@@ -59,6 +64,9 @@ func run(ctx context.Context, names []string) error {
 	}
 	var rows []row
 	for _, name := range names {
+		if name == huge {
+			continue
+		}
 		layout, err := testimage.Real(ctx, name)
 		if err != nil {
 			return err
@@ -69,7 +77,16 @@ func run(ctx context.Context, names []string) error {
 		}
 		rows = append(rows, r)
 	}
-	printTable(os.Stdout, rows, runtime.NumCPU())
+	if len(rows) > 0 {
+		printTable(os.Stdout, rows, runtime.NumCPU())
+	}
+	if slices.Contains(names, huge) {
+		large, err := b.hugeFiles(ctx)
+		if err != nil {
+			return err
+		}
+		printHuge(os.Stdout, large)
+	}
 	return nil
 }
 
@@ -112,6 +129,9 @@ func (b *bench) image(ctx context.Context, name, layout string) (row, error) {
 		{"recompress", func(string) (usage, error) { return recompress(in) }},
 		{"warm", func(string) (usage, error) {
 			return measure(b.bless(ctx, layout, blessed, "--cache", cache, "--no-attestations"))
+		}},
+		{"warm all", func(string) (usage, error) {
+			return measure(b.bless(ctx, layout, attested, "--cache", cache))
 		}},
 		{"verify", func(string) (usage, error) {
 			return measure(exec.CommandContext(ctx, b.program, "verify", "oci:"+blessed+":"+testimage.Tag, "--key", b.key+".pub", "--files-only", "--quiet"))

@@ -574,6 +574,38 @@ func TestRecompression(t *testing.T) {
 }
 
 // What describes the bytes of a layer is not true of the blessed one.
+// What is no image is called that: an artifact alone, and one beside an image in an index.
+func TestArtifactsAreNamed(t *testing.T) {
+	signer, _ := newSigner(t)
+	chart := testimage.Image{ConfigType: "application/vnd.cncf.helm.config.v1+json", Platform: v1.Platform{OS: "linux", Architecture: "arm64"},
+		Layers: []testimage.Layer{{Tar: testimage.Tar(testimage.File("chart/Chart.yaml", 0o644, []byte("name: a\n"))), Compression: "gzip", MediaType: "application/vnd.cncf.helm.chart.content.v1.tar+gzip"}}}
+	const what = "the manifest is not an image: config application/vnd.cncf.helm.config.v1+json"
+	if _, err := blessRef(lay(t, chart.Build()), "oci:"+t.TempDir(), signer, bless.Options{}); err == nil || !strings.HasSuffix(err.Error(), what) {
+		t.Errorf("alone: %v", err)
+	}
+	image := testimage.Image{Layers: []testimage.Layer{{Tar: testimage.Tar(testimage.File("a", 0o644, []byte("a"))), Compression: "gzip"}}}
+	_, r := mustBless(t, lay(t, testimage.Index(false, image, chart)), signer, bless.Options{})
+	if want := []string{"linux/arm64 is left as it is: " + what}; !slices.Equal(r.Notices, want) {
+		t.Errorf("in an index: notices %q, want %q", r.Notices, want)
+	}
+}
+
+// One platform that cannot be blessed stops the run, with the way out.
+func TestOtherPlatformsAreNamed(t *testing.T) {
+	signer, pub := newSigner(t)
+	image := testimage.Image{Layers: []testimage.Layer{{Tar: testimage.Tar(testimage.File("a", 0o644, []byte("a"))), Compression: "gzip"}}}
+	wasm := testimage.Image{Platform: v1.Platform{OS: "wasip1", Architecture: "wasm"}, Layers: []testimage.Layer{{Compressed: []byte("\x00asm"), MediaType: "application/wasm"}}}
+	source := lay(t, testimage.Index(false, image, wasm))
+	_, err := blessRef(source, "oci:"+t.TempDir(), signer, bless.Options{})
+	if want := "wasip1/wasm: layer 1: media type application/wasm is not a layer that can be blessed\nhint: the other platforms can be chosen: --platform linux/amd64"; err == nil || !strings.HasSuffix(err.Error(), want) {
+		t.Errorf("error %v, want %s", err, want)
+	}
+	blessed, _ := mustBless(t, source, signer, bless.Options{Platforms: []v1.Platform{{OS: "linux", Architecture: "amd64"}}})
+	if check := verifyRef(t, blessed, bless.VerifyOptions{Keys: []crypto.PublicKey{pub}}); !check.OK() {
+		t.Error(check.Problems)
+	}
+}
+
 func TestStaleTablesOfContentsAreDropped(t *testing.T) {
 	signer, _ := newSigner(t)
 	blessed, r := mustBless(t, lay(t, caseNamed(t, "stargz")), signer, bless.Options{})

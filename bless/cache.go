@@ -2,7 +2,8 @@
 
 package bless
 
-// The cache: blessed layers by what they were made from and with. A record
+// The cache: blessed layers by what they were made from and with, and what was
+// found in layers. A record
 // tells what became of a layer. In the local cache the blob lies beside it;
 // whoever can write that directory can choose what is pushed, as with any build
 // cache. In a registry, records are signed (ledger.go).
@@ -23,6 +24,7 @@ import (
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/types"
+	"github.com/klauspost/compress/zstd"
 
 	"github.com/sbom-bless/sbom-bless/internal/atomicfile"
 	"github.com/sbom-bless/sbom-bless/internal/digest"
@@ -33,7 +35,7 @@ import (
 // TestResultIsTheSameEverywhere tells.
 const recordVersion = 4
 
-// Cache is a directory of blessed layers, shared by runs at the same time.
+// Cache is a directory of blessed layers and of what scans found, shared by runs at the same time.
 type Cache struct{ dir string }
 
 // ErrCache is wrapped by errors about the directory of a cache.
@@ -42,7 +44,7 @@ var ErrCache = errors.New("cache")
 // OpenCache makes the directory ready.
 func OpenCache(dir string) (*Cache, error) {
 	c := &Cache{dir: dir}
-	for _, d := range []string{c.blobDir(), c.recordDir()} {
+	for _, d := range c.dirs() {
 		if err := os.MkdirAll(d, 0o700); err != nil {
 			return nil, fmt.Errorf("%w: %w", ErrCache, err)
 		}
@@ -53,7 +55,7 @@ func OpenCache(dir string) (*Cache, error) {
 
 // sweep takes away what runs left that were killed.
 func (c *Cache) sweep() {
-	for _, d := range []string{c.blobDir(), c.recordDir()} {
+	for _, d := range c.dirs() {
 		left, _ := filepath.Glob(filepath.Join(d, atomicfile.Pattern)) // the pattern is right
 		for _, name := range left {
 			if st, err := os.Stat(name); err == nil && time.Since(st.ModTime()) > 24*time.Hour {
@@ -65,6 +67,8 @@ func (c *Cache) sweep() {
 
 func (c *Cache) blobDir() string   { return filepath.Join(c.dir, "blobs", "sha256") }
 func (c *Cache) recordDir() string { return filepath.Join(c.dir, "layers") }
+func (c *Cache) scanDir() string   { return filepath.Join(c.dir, "packages") }
+func (c *Cache) dirs() []string    { return []string{c.blobDir(), c.recordDir(), c.scanDir()} }
 
 // record is what the cache knows of one layer.
 type record struct {
@@ -236,6 +240,45 @@ func (r *run) remember(ctx context.Context, j *layerJob) error {
 		return nil
 	}
 	return atomicfile.Write(r.recordFile(j), 0o600, rec.encode)
+}
+
+// Scan gives what a scan for packages found that had this key; nil if nobody kept it, or if
+// it cannot be read, as after a crash.
+func (c *Cache) Scan(key v1.Hash) []byte {
+	packed, err := os.ReadFile(c.scanFile(key))
+	if err != nil {
+		return nil
+	}
+	z, err := zstd.NewReader(nil, zstd.WithDecoderConcurrency(1))
+	if err != nil {
+		return nil
+	}
+	defer z.Close()
+	found, err := z.DecodeAll(packed, nil)
+	if err != nil {
+		return nil
+	}
+	return found
+}
+
+// KeepScan keeps what a scan found.
+func (c *Cache) KeepScan(key v1.Hash, found []byte) error {
+	z, err := zstd.NewWriter(nil, zstd.WithEncoderConcurrency(1))
+	if err != nil {
+		return err
+	}
+	err = atomicfile.Write(c.scanFile(key), 0o600, func(w io.Writer) error {
+		_, err := w.Write(z.EncodeAll(found, nil))
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("%w: %w", ErrCache, err)
+	}
+	return nil
+}
+
+func (c *Cache) scanFile(key v1.Hash) string {
+	return filepath.Join(c.scanDir(), key.Hex+".zst")
 }
 
 // keep makes the file name a blob of the cache as well: one file of two names,

@@ -51,10 +51,10 @@ func TestFullDiskLeavesNothing(t *testing.T) {
 		}, ""},
 		{"of the cache, the destination elsewhere", func(t *testing.T, small string) error {
 			return withCache(t, source, "oci:"+t.TempDir(), small)
-		}, "blobs layers"},
+		}, "blobs layers packages"},
 		{"of the cache, the destination a registry", func(t *testing.T, small string) error {
 			return withCache(t, source, host+"/app:1", small)
-		}, "blobs layers"},
+		}, "blobs layers packages"},
 		{"of temporary files", func(t *testing.T, small string) error {
 			_, err := blessRef(source, host+"/app:1", signer, bless.Options{TempDir: small})
 			return err

@@ -182,12 +182,16 @@ func configEdits(old v1.Descriptor, raw []byte) []jsonedit.Edit {
 	return edits
 }
 
+// tocAnnotations begin the names of the annotations of eStargz and zstd:chunked, as containerd, stargz-snapshotter
+// and containers/storage write them.
+var tocAnnotations = []string{"containerd.io/snapshot/stargz/", "io.containers.estargz.", "io.github.containers.zstd-chunked.", "io.containers.zstd-chunked."}
+
 // withoutTOC takes away the annotations of eStargz and zstd:chunked, which
 // describe the bytes of the layer.
 func withoutTOC(annotations map[string]string) (kept map[string]string, dropped []string) {
 	kept = map[string]string{}
 	for name, value := range annotations {
-		if strings.HasPrefix(name, "containerd.io/snapshot/stargz/") || strings.HasPrefix(name, "io.github.containers.zstd-chunked.") {
+		if slices.ContainsFunc(tocAnnotations, func(prefix string) bool { return strings.HasPrefix(name, prefix) }) {
 			dropped = append(dropped, name)
 			continue
 		}
@@ -226,6 +230,9 @@ func (d *Draft) Embed(ctx context.Context, image int, tar []byte) error {
 	}
 	n := d.nodes[image]
 	out := n.image.draft
+	if layers := len(n.image.layers) + 1; layers > maxMoby {
+		out.notices = append(out.notices, fmt.Sprintf("%d layers with the embedded attestations: Docker's own store takes no more than %d", layers, maxMoby))
+	}
 	layer, diffID, err := d.putEmbedded(ctx, n, tar)
 	if err != nil {
 		return fmt.Errorf("embedded layer: %w", err)

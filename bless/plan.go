@@ -29,6 +29,7 @@ const (
 	maxIndexDepth    = 3
 	maxIndexChildren = 1000
 	maxLayers        = 500
+	maxMoby          = 125 // moby, layer/layer_store.go: maxLayerDepth
 
 	refTypeAnnotation = "vnd.docker.reference.type" // buildkit docs/attestations/attestation-storage.md
 	attestationType   = "attestation-manifest"
@@ -38,9 +39,10 @@ const (
 type node struct {
 	desc     v1.Descriptor
 	raw      []byte
-	bare     []byte  // raw without the embedded layer of an earlier blessing; nil if there is none
-	children []*node // of an index; nil for a child that is dropped
-	image    *image  // of an image that is blessed
+	bare     []byte          // raw without the embedded layer of an earlier blessing; nil if there is none
+	children []*node         // of an index; nil for a child that is dropped
+	image    *image          // of an image that is blessed
+	config   types.MediaType // of a manifest that is none
 }
 
 // image is a manifest whose layers are blessed.
@@ -117,6 +119,10 @@ func (r *run) planNode(ctx context.Context, desc v1.Descriptor, depth int, jobs 
 		return nil, fmt.Errorf("manifest %s: %w", desc.Digest, err)
 	}
 	if !isImage(m) {
+		if depth == 0 {
+			return nil, fmt.Errorf("the manifest is not an image: config %s", m.Config.MediaType)
+		}
+		n.config = m.Config.MediaType
 		return n, nil
 	}
 	n.image, err = r.planImage(ctx, desc, m, jobs)
@@ -149,9 +155,17 @@ func checkManifestType(desc v1.Descriptor) error {
 	return fmt.Errorf("media type %q is not an image manifest or index", desc.MediaType)
 }
 
-// isImage tells an image from an artifact that only uses the manifest.
+// isImage tells an image from an artifact that only uses the manifest. Some tools and registries gave the config a
+// media type that says nothing, and runtimes start such images: then the layers tell.
 func isImage(m *v1.Manifest) bool {
-	return m.Config.MediaType == types.OCIConfigJSON || m.Config.MediaType == types.DockerConfigJSON
+	switch m.Config.MediaType {
+	case types.OCIConfigJSON, types.DockerConfigJSON:
+		return true
+	case "", "application/octet-stream", "application/json", "text/html", "text/plain":
+		other := func(l v1.Descriptor) bool { _, err := packingOf(l.MediaType); return err != nil }
+		return len(m.Layers) > 0 && !slices.ContainsFunc(m.Layers, other)
+	}
+	return false
 }
 
 func (r *run) planIndex(ctx context.Context, n *node, depth int, jobs map[[2]v1.Hash]*layerJob, result *Result) error {
@@ -178,32 +192,55 @@ func (r *run) planIndex(ctx context.Context, n *node, depth int, jobs map[[2]v1.
 		}
 		if checkManifestType(desc) != nil {
 			n.children = append(n.children, &node{desc: desc})
-			r.leave(desc, unknown)
+			r.leave(desc, unknown, "media type "+string(desc.MediaType))
 			continue
 		}
 		child, err := r.planNode(ctx, desc, depth+1, jobs, result)
+		if errors.Is(err, transport.ErrNotFound) && transport.PlaceOf(r.src.Reference()) == transport.DockerArchive {
+			// docker save writes the whole index, and the platforms that it has.
+			r.progress.Notice(childName(desc) + " is left out: the archive does not hold it")
+			n.children = append(n.children, nil)
+			continue
+		}
 		if err != nil {
-			return fmt.Errorf("%s: %w", childName(desc), err)
+			return fmt.Errorf("%s: %w%s", childName(desc), err, r.otherPlatforms(index, desc))
 		}
 		switch {
 		case child.image != nil && len(r.opts.Platforms) > 0 && !wanted(r.opts.Platforms, child.image.file.Platform()):
 			child = nil // its config says what its descriptor did not
 		case child.image == nil && !desc.MediaType.IsIndex():
-			r.leave(desc, unknown)
+			r.leave(desc, unknown, "config "+string(child.config))
 		}
 		n.children = append(n.children, child)
 	}
 	return nil
 }
 
+// otherPlatforms is the hint for an index with a child that cannot be blessed.
+func (r *run) otherPlatforms(index *v1.IndexManifest, bad v1.Descriptor) string {
+	var names []string
+	for _, d := range index.Manifests {
+		if d.Platform != nil && d.Platform.OS != "unknown" && d.Digest != bad.Digest {
+			names = append(names, "--platform "+d.Platform.String())
+		}
+	}
+	if len(names) == 0 || len(r.opts.Platforms) > 0 {
+		return ""
+	}
+	return "\nhint: the other platforms can be chosen: " + strings.Join(names, " ")
+}
+
 // leave notes a child that is not read as an image. Runtimes choose by platform,
 // some of them whatever the media type of the config: only one that says it is for
 // no platform at all cannot be what a container is made of.
-func (r *run) leave(desc v1.Descriptor, unknown bool) {
+func (r *run) leave(desc v1.Descriptor, unknown bool, what string) {
 	if !unknown {
+		if r.rewrites {
+			r.progress.Notice(childName(desc) + " is left as it is: the manifest is not an image: " + what)
+		}
 		r.unread = append(r.unread, Problem{
 			Platform: childName(desc),
-			Reason:   "a child of the index, " + desc.Digest.String() + ", is no image that can be read, and a runtime may choose it",
+			Reason:   "a child of the index, " + desc.Digest.String() + ", is no image that can be read (" + what + "), and a runtime may choose it",
 		})
 	}
 }

@@ -43,6 +43,9 @@ type VerifyOptions struct {
 	Files bool
 }
 
+// ReasonNotBlessed is the reason of a problem with a file that has no attribute at all.
+const ReasonNotBlessed = "missing: the file is not blessed"
+
 // Problem is one thing that is wrong.
 type Problem struct {
 	Platform string `json:"platform"`
@@ -169,7 +172,7 @@ func (v *Verification) Run(ctx context.Context, also ...crypto.PublicKey) (*Veri
 		return nil, fmt.Errorf("%s: %w", src.Reference(), err)
 	}
 	for _, n := range images {
-		ic := ImageCheck{Platform: n.image.platform, Descriptor: n.desc}
+		ic := ImageCheck{Platform: n.image.platform, Descriptor: n.desc, Layers: []LayerCheck{}}
 		for i, j := range n.image.layers {
 			check := *checks[j]
 			check.Descriptor = n.image.manifest.Layers[i] // a shared layer may be described in several ways
@@ -284,7 +287,7 @@ func (v *layerVerifier) add(at int64, p Problem) {
 func (v *layerVerifier) ima(at int64, e *xattr.Entry, f tree.File) {
 	raw, ok := e.Xattrs[xattr.IMA]
 	if !ok {
-		v.report(at, f, xattr.IMA, "missing: the file is not blessed")
+		v.report(at, f, xattr.IMA, ReasonNotBlessed)
 		return
 	}
 	value, err := xattr.Parse(raw)
@@ -316,8 +319,8 @@ func (v *layerVerifier) ima(at int64, e *xattr.Entry, f tree.File) {
 		v.add(at, Problem{Path: f.Name, Attribute: xattr.IMA, Reason: "signed by another key", Expected: strings.Join(keyIDs(v.keys), " or "), Got: value.KeyID.String()})
 		return
 	}
-	v.add(at, Problem{Path: f.Name, Attribute: xattr.IMA,
-		Reason: "the signature does not fit: the content was changed (it has " + d.Hash.String() + ":" + hex.EncodeToString(d.Sum) + "), or the signature was"})
+	v.add(at, Problem{Path: f.Name, Attribute: xattr.IMA, Reason: "the signature does not fit: the content or the signature was changed",
+		Expected: "a signature of the content", Got: d.Hash.String() + ":" + hex.EncodeToString(d.Sum)})
 }
 
 func (v *layerVerifier) bless(at int64, e *xattr.Entry, f tree.File) {

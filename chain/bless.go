@@ -91,7 +91,7 @@ func Bless(ctx context.Context, src transport.Source, dst transport.Destination,
 	m := &maker{Options: o, src: src, root: src.Root()}
 	if len(o.SBOMs) > 0 {
 		scanning, cancel := context.WithCancel(ctx)
-		m.scans = startScans(scanning, src, job.Images(), max(o.Jobs, 2))
+		m.scans = startScans(scanning, src, job.Images(), max(o.Jobs, 2), o.Cache)
 		defer func() { cancel(); m.scans.end() }()
 	}
 	draft, err := job.Run(ctx, dst)

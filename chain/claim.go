@@ -6,10 +6,10 @@ package chain
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -105,7 +105,13 @@ func writeSBOM(dir, platform string, several bool, s attest.SBOM) error {
 	if several {
 		name = strings.ReplaceAll(platform, "/", "-") + "." + name
 	}
-	return os.WriteFile(filepath.Join(dir, "sbom."+name), append(slices.Clone(s.Raw), '\n'), 0o644)
+	f, err := os.OpenFile(filepath.Join(dir, "sbom."+name), os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o644)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(s.Raw)
+	_, newline := f.WriteString("\n")
+	return errors.Join(err, newline, f.Close())
 }
 
 // creationTime is SOURCE_DATE_EPOCH, or else when the image says it was made:

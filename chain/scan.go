@@ -26,8 +26,9 @@ type scan struct {
 	err       error
 }
 
-// startScans scans the images for packages, so many at a time. They end with ctx.
-func startScans(ctx context.Context, src transport.Source, images []bless.Planned, atOnce int) scans {
+// startScans scans the images for packages, so many at a time. What cache knows is not scanned again. They end
+// with ctx.
+func startScans(ctx context.Context, src transport.Source, images []bless.Planned, atOnce int, cache *bless.Cache) scans {
 	all := scans{}
 	slots := make(chan struct{}, atOnce)
 	for _, img := range images {
@@ -51,14 +52,37 @@ func startScans(ctx context.Context, src transport.Source, images []bless.Planne
 				s.err = ctx.Err()
 				return
 			}
-			image, err := transport.Image(ctx, src, img.Manifest)
-			if err == nil {
-				s.inventory, err = sbom.Scan(ctx, image, img.Layers, s.dir)
-			}
-			s.err = err
+			s.inventory, s.err = inventory(ctx, src, img, s.dir, cache)
 		}()
 	}
 	return all
+}
+
+// inventory has the packages of an image from the cache, or by a scan that leaves the layers in dir.
+func inventory(ctx context.Context, src transport.Source, img bless.Planned, dir string, cache *bless.Cache) (*sbom.Inventory, error) {
+	image, err := transport.Image(ctx, src, img.Manifest)
+	if err != nil {
+		return nil, err
+	}
+	key, err := sbom.Key(image, img.Layers)
+	if err != nil {
+		return nil, err
+	}
+	if cache != nil {
+		if inv, err := sbom.Found(cache.Scan(key)).Inventory(image, img.Layers); err == nil {
+			return inv, nil
+		}
+	}
+	found, err := sbom.Scan(ctx, image, img.Layers, dir)
+	if err != nil {
+		return nil, err
+	}
+	if cache != nil {
+		if err := cache.KeepScan(key, found); err != nil {
+			return nil, err
+		}
+	}
+	return found.Inventory(image, img.Layers)
 }
 
 // of waits for the packages of one image.

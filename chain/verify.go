@@ -69,11 +69,11 @@ func Verify(ctx context.Context, src transport.Source, o VerifyOptions) (*Verifi
 			}
 		}
 	}
-	result := &Verified{}
+	result := &Verified{Attestations: []Attestations{}}
 	if result.VerifyResult, err = v.Run(ctx, keys...); err != nil || len(o.Places) == 0 {
 		return result, err
 	}
-	result.Attestations = []Attestations{}
+	var said []bless.Problem // of attestations, which come first: a wrong signer explains the files
 	for _, img := range result.Images {
 		found, problems, err := o.image(ctx, img)
 		if err != nil {
@@ -81,10 +81,11 @@ func Verify(ctx context.Context, src transport.Source, o VerifyOptions) (*Verifi
 		}
 		for _, p := range problems {
 			p.Platform = img.Platform
-			result.Problems = append(result.Problems, p)
+			said = append(said, p)
 		}
 		result.Attestations = append(result.Attestations, found...)
 	}
+	result.Problems = slices.Concat(said, result.Problems)
 	return result, nil
 }
 

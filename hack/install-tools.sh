@@ -4,18 +4,18 @@
 # install-tools.sh GROUP... installs the Debian packages that a group of make
 # targets needs, and only those that are missing.
 #
-#   demo   what builds the real Debian image of `make demo`
+#   demo   what builds the real Debian image of `make demo`, and boots its node
 #   test   what the tests and benchmarks judge our output with
 #
 # Packages that bring a service do not get it started.
 set -eu
 
-demo='ca-certificates debian-archive-keyring mmdebstrap xz-utils'
+demo='ca-certificates debian-archive-keyring mmdebstrap mount qemu-system-x86 xz-utils'
 test="$demo
-	attr bpftool buildah clang clang-format cpio crun docker-registry fuse-overlayfs
+	attr bpftool buildah busybox clang clang-format cpio crun docker-registry fuse-overlayfs
 	gcc git ima-evm-utils isal keyutils libarchive-tools libbpf-dev libc6-dev
-	libcap2-bin libdeflate-tools llvm mount opensc openssl pigz podman python3
-	qemu-system-x86 skopeo softhsm2 systemd time umoci zstd"
+	libcap2-bin libdeflate-tools llvm opensc openssl pigz podman python3
+	shellcheck skopeo softhsm2 systemd time umoci zstd"
 # These often come from elsewhere, in packages that conflict with Debian's.
 for tool in containerd=containerd runc=runc dockerd=docker.io node=nodejs npm=npm; do
 	command -v "${tool%=*}" >/dev/null || test="$test ${tool#*=}"

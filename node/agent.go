@@ -19,7 +19,7 @@ import (
 	"github.com/sbom-bless/sbom-bless/policy"
 )
 
-// Options are what an agent is made of. All but BreakGlass is required.
+// Options are what an agent is made of. All but BreakGlass and Own is required.
 type Options struct {
 	Verifier Verifier
 	// Prepare makes a policy ready. An error means that it is not taken.
@@ -30,6 +30,9 @@ type Options struct {
 	State, Store string
 	// BreakGlass is a file: while it is there, nothing is denied.
 	BreakGlass string
+	// Own is the cgroup of this process. If it runs in a container, that one is left alone: what has
+	// the label of a container is not the agent for the verifier.
+	Own string
 	// Notify gets what there is to tell.
 	Notify func(Notice)
 }
@@ -51,6 +54,7 @@ type Agent struct {
 	confirm *time.Timer // the policy in force awaits its confirmation
 
 	reload sync.Mutex // one change of policy at a time
+	tried  []byte     // the text of the policy file that was last tried; of reload
 }
 
 // New makes an agent that has read what one before it left. Start puts its
@@ -95,6 +99,9 @@ const (
 // could not be told. One whose list does not come by the deadline of ctx is unblessed
 // until Sweep gets the list.
 func (a *Agent) Admit(ctx context.Context, c Container, stage Stage) error {
+	if a.o.Own != "" && c.Cgroup == a.o.Own {
+		return nil
+	}
 	for {
 		a.mu.Lock()
 		force := a.force

@@ -322,6 +322,102 @@ func TestAdmit(t *testing.T) {
 	}
 }
 
+// An agent in a container leaves its own alone: under a list it would not be the agent any more.
+func TestOwnContainer(t *testing.T) {
+	r := newRig(t)
+	r.start("keys: [k]\nmode: enforce\nunblessed: deny\n")
+	own := r.container("own", "blessed")
+	r.o.Own = own.Cgroup
+	for _, stage := range []Stage{Created, Running} {
+		if err := r.Admit(t.Context(), own, stage); err != nil {
+			t.Error(err)
+		}
+	}
+	if s := r.kernel.state("own"); s != "" {
+		t.Errorf("the agent's own container is under %q", s)
+	}
+	if err := r.Admit(t.Context(), r.container("other", "blessed"), Running); err != nil {
+		t.Error(err)
+	}
+	if s := r.kernel.state("other"); s != "enforce 2" {
+		t.Errorf("another one is under %q", s)
+	}
+}
+
+// A policy file that is followed is tried once for each text that it has.
+func TestFollow(t *testing.T) {
+	r := newRig(t)
+	r.start("keys: [k]\nmode: audit\n")
+	said := func(action string) int {
+		n := 0
+		for _, x := range r.notices {
+			if x.Operation == "policy" && x.Action == action {
+				n++
+			}
+		}
+		return n
+	}
+	for _, step := range []struct {
+		text             string
+		fails            bool
+		applied, refused int
+	}{
+		{"keys: [k]\nmode: audit\n", false, 1, 0}, // as it was started with
+		{"keys: [k]\nmode: enforce\n", false, 2, 0},
+		{"keys: [k]\nmode: enforce\n", false, 2, 0},
+		{"keys: [missing]\n", true, 2, 1},
+		{"keys: [missing]\n", false, 2, 1},
+		{"keys: [k]\nmode: enforce\n", false, 3, 1}, // back to what is in force
+	} {
+		r.write(step.text)
+		if err := r.Follow(t.Context()); (err != nil) != step.fails {
+			t.Errorf("%q: %v", step.text, err)
+		}
+		if a, b := said("applied"), said("refused"); a != step.applied || b != step.refused {
+			t.Errorf("%q: applied %d times and refused %d times, want %d and %d", step.text, a, b, step.applied, step.refused)
+		}
+	}
+
+	// An agent that serves looks by itself.
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	wait, err := r.Serve(ctx, Config{
+		Containerd: r.dir + "/containerd.sock", NRI: r.dir + "/nri.sock", Storage: r.dir + "/storage",
+		Follow: true, SaveEvery: 10 * time.Millisecond, Failed: func(err error) { t.Error(err) },
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(r.dir+"/next", []byte("keys: [k]\nmode: audit\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Rename(r.dir+"/next", r.dir+"/policy"); err != nil { // whole, as the kubelet does it
+		t.Fatal(err)
+	}
+	mode := func() policy.Mode {
+		r.Agent.mu.Lock()
+		defer r.Agent.mu.Unlock()
+		return r.force.rules.Default.Mode
+	}
+	for end := time.Now().Add(time.Minute); mode() != policy.Audit; time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatal("it does not")
+		}
+	}
+	cancel()
+	wait()
+
+	if err := os.Remove(r.dir + "/policy"); err != nil {
+		t.Fatal(err)
+	}
+	if err := r.Follow(t.Context()); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("a file that is gone: %v", err)
+	}
+	if mode() != policy.Audit {
+		t.Error("what was in force is not any more")
+	}
+}
+
 func TestNoDigest(t *testing.T) {
 	r := newRig(t)
 	r.start("keys: [k]\n")

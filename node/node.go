@@ -154,7 +154,7 @@ type Notice struct {
 	Container string    `json:"container,omitempty"`
 	Image     string    `json:"image,omitempty"`
 	Domain    uint32    `json:"domain,omitempty"`
-	// Operation is "container", "drift", "policy", "break-glass", "runtime" or "pins".
+	// Operation is "container", "drift", "policy", "break-glass", "runtime", "pins" or "verifier".
 	Operation string `json:"operation"`
 	Action    string `json:"action"`
 	Reason    string `json:"reason,omitempty"`

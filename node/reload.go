@@ -52,6 +52,7 @@ func (a *Agent) Start(ctx context.Context) error {
 		err = nil
 	}
 	text, unread := os.ReadFile(a.o.Policy)
+	a.tried = text
 	switch {
 	case unread != nil:
 		err = fmt.Errorf("policy: %w", unread)
@@ -108,6 +109,7 @@ func (a *Agent) Reload(ctx context.Context, confirm time.Duration) error {
 	}
 	a.reload.Lock()
 	defer a.reload.Unlock()
+	a.tried = text
 	a.mu.Lock()
 	before := a.force.text
 	if a.confirm != nil { // an earlier trial: what was before that is what was confirmed last
@@ -141,6 +143,22 @@ func (a *Agent) Reload(ctx context.Context, confirm time.Duration) error {
 		return nil
 	}
 	return a.endTrial()
+}
+
+// Follow puts the policy file in force if it is another than was last tried. A file that was refused
+// is not tried again until it changes.
+func (a *Agent) Follow(ctx context.Context) error {
+	text, err := os.ReadFile(a.o.Policy)
+	if err != nil {
+		return fmt.Errorf("policy: %w", err)
+	}
+	a.reload.Lock()
+	same := bytes.Equal(text, a.tried)
+	a.reload.Unlock()
+	if same {
+		return nil
+	}
+	return a.Reload(ctx, 0)
 }
 
 // ErrNothingToConfirm says that no policy is on trial.

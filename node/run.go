@@ -21,6 +21,8 @@ type Config struct {
 	Containerd, NRI, Storage string
 	// Reload carries requests to read the policy file again; may be nil.
 	Reload <-chan struct{}
+	// Follow has the policy file read again when it changed, looked for when statistics are saved.
+	Follow bool
 	// Failed gets errors of parts that go on.
 	Failed func(error)
 
@@ -98,8 +100,8 @@ func (a *Agent) Serve(ctx context.Context, c Config) (wait func(), err error) {
 	return running.Wait, nil
 }
 
-// tend looks for containers that no runtime announced, reloads the policy when asked to, and saves statistics, at
-// the end too.
+// tend looks for containers that no runtime announced, reloads the policy when asked to or when it changed, and saves
+// statistics, at the end too.
 func (c *Config) tend(ctx context.Context, a *Agent, runtimes ...Runtime) error {
 	save, scan := time.NewTicker(cmp.Or(c.SaveEvery, 10*time.Second)), time.NewTicker(cmp.Or(c.ScanEvery, time.Minute))
 	defer save.Stop()
@@ -122,6 +124,9 @@ func (c *Config) tend(ctx context.Context, a *Agent, runtimes ...Runtime) error 
 			err = a.Reload(ctx, 0)
 		case <-save.C:
 			err = a.Save()
+			if c.Follow {
+				err = errors.Join(err, a.Follow(ctx))
+			}
 		case <-scan.C:
 			err = errors.Join(scanAll(), a.Sweep(ctx))
 		}

@@ -3,7 +3,6 @@
 package sbom_test
 
 import (
-	"context"
 	"path/filepath"
 	"testing"
 	"time"
@@ -83,7 +82,7 @@ func TestLayersOfAlpine(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	inventory, err := sbom.Scan(context.Background(), img, len(config.RootFS.DiffIDs), t.TempDir())
+	inventory, err := scan(img, len(config.RootFS.DiffIDs), t.TempDir())
 	if err != nil {
 		t.Fatal(err)
 	}

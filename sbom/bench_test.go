@@ -3,10 +3,7 @@
 package sbom_test
 
 import (
-	"context"
 	"testing"
-
-	"github.com/sbom-bless/sbom-bless/sbom"
 )
 
 func BenchmarkScan(b *testing.B) {
@@ -15,7 +12,7 @@ func BenchmarkScan(b *testing.B) {
 		b.Fatal(err)
 	}
 	for b.Loop() {
-		if _, err := sbom.Scan(context.Background(), r.image, len(r.options.DiffIDs), b.TempDir()); err != nil {
+		if _, err := scan(r.image, len(r.options.DiffIDs), b.TempDir()); err != nil {
 			b.Fatal(err)
 		}
 	}

@@ -3,6 +3,7 @@
 package sbom
 
 import (
+	"bytes"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
@@ -20,30 +21,16 @@ const maxDifferences = 10
 // files of both must be the same, with the same SHA-256, and SHA-1 where the tree has one. The error lists the first
 // differences, a line each.
 func Check(document []byte, files *tree.Tree) error {
-	listed, err := parse(document)
-	if err != nil {
+	c := check{files: files.Files, seen: make([]bool, len(files.Files)), strange: map[string]bool{}}
+	if err := c.document(document); err != nil {
 		return fmt.Errorf("SBOM: %w", err)
 	}
-	var differences []string
-	for i := range files.Files {
-		e := &files.Files[i]
-		if !e.Regular() {
-			continue
-		}
-		got, ok := listed[e.Name]
-		delete(listed, e.Name)
-		switch want := hex.EncodeToString(e.SHA256); {
-		case !ok:
-			differences = append(differences, fmt.Sprintf("%q: not in the SBOM", e.Name))
-		case got.sha256 != want:
-			differences = append(differences, fmt.Sprintf("%q: SHA-256 %s in the SBOM, the file has %s", e.Name, got.sha256, want))
-		case e.SHA1 != nil && got.sha1 != hex.EncodeToString(e.SHA1):
-			differences = append(differences, fmt.Sprintf("%q: SHA-1 %s in the SBOM, the file has %x", e.Name, got.sha1, e.SHA1))
+	for i := range c.files {
+		if e := &c.files[i]; e.Regular() && !c.seen[i] {
+			c.differ("%q: not in the SBOM", e.Name)
 		}
 	}
-	for name := range listed {
-		differences = append(differences, fmt.Sprintf("%q: in the SBOM, not in the image", name))
-	}
+	differences := c.differences
 	if len(differences) == 0 {
 		return nil
 	}
@@ -56,98 +43,182 @@ func Check(document []byte, files *tree.Tree) error {
 	return errors.New("SBOM and files differ:\n" + strings.Join(differences, "\n") + more)
 }
 
+// check reads a document once, file by file.
+type check struct {
+	files       []tree.Entry    // sorted by name
+	seen        []bool          // which of files
+	strange     map[string]bool // paths that are not among the files
+	differences []string
+}
+
+func (c *check) differ(format string, args ...any) {
+	c.differences = append(c.differences, fmt.Sprintf(format, args...))
+}
+
 type sums struct{ sha1, sha256 string }
 
-func parse(document []byte) (map[string]sums, error) {
-	var kind struct{ SPDXVersion, BOMFormat string }
-	if err := json.Unmarshal(document, &kind); err != nil {
-		return nil, err
-	}
-	switch {
-	case kind.SPDXVersion != "":
-		return parseSPDX(document)
-	case kind.BOMFormat == "CycloneDX":
-		return parseCycloneDX(document)
-	}
-	return nil, errors.New("neither SPDX 2 nor CycloneDX")
-}
-
-func parseSPDX(document []byte) (map[string]sums, error) {
-	var doc struct {
-		Files []struct {
-			FileName  string
-			Checksums []struct{ Algorithm, ChecksumValue string }
-		}
-	}
-	if err := json.Unmarshal(document, &doc); err != nil {
-		return nil, err
-	}
-	files := map[string]sums{}
-	for _, f := range doc.Files {
-		var s sums
-		for _, c := range f.Checksums {
-			switch c.Algorithm {
-			case "SHA1":
-				s.sha1 = c.ChecksumValue
-			case "SHA256":
-				s.sha256 = c.ChecksumValue
-			}
-		}
-		if err := add(files, f.FileName, s); err != nil {
-			return nil, err
-		}
-	}
-	return files, nil
-}
-
-type component struct {
-	Type, Name string
-	Hashes     []struct{ Alg, Content string }
-	Components []component
-}
-
-func parseCycloneDX(document []byte) (map[string]sums, error) {
-	var doc component
-	if err := json.Unmarshal(document, &doc); err != nil {
-		return nil, err
-	}
-	files := map[string]sums{}
-	return files, doc.files(files)
-}
-
-func (c *component) files(files map[string]sums) error {
-	if c.Type == "file" {
-		var s sums
-		for _, h := range c.Hashes {
-			switch h.Alg {
-			case "SHA-1":
-				s.sha1 = h.Content
-			case "SHA-256":
-				s.sha256 = h.Content
-			}
-		}
-		if err := add(files, c.Name, s); err != nil {
-			return err
-		}
-	}
-	for i := range c.Components {
-		if err := c.Components[i].files(files); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// add takes a file into the list, under its path in the image. A path twice is an error.
-func add(files map[string]sums, name string, s sums) error {
+// file takes a file of the document, under its path in the image. A path twice is an error.
+func (c *check) file(name string, s sums) error {
 	name, err := unquote(name)
 	if err != nil {
 		return err
 	}
 	name = strings.TrimPrefix(name, "/")
-	if _, ok := files[name]; ok {
+	i, ok := slices.BinarySearchFunc(c.files, name, func(e tree.Entry, name string) int { return strings.Compare(e.Name, name) })
+	if ok && c.files[i].Regular() {
+		if c.seen[i] {
+			return fmt.Errorf("%q: listed twice", name)
+		}
+		c.seen[i] = true
+		switch e := &c.files[i]; {
+		case s.sha256 != hex.EncodeToString(e.SHA256):
+			c.differ("%q: SHA-256 %s in the SBOM, the file has %x", name, s.sha256, e.SHA256)
+		case e.SHA1 != nil && s.sha1 != hex.EncodeToString(e.SHA1):
+			c.differ("%q: SHA-1 %s in the SBOM, the file has %x", name, s.sha1, e.SHA1)
+		}
+		return nil
+	}
+	if c.strange[name] {
 		return fmt.Errorf("%q: listed twice", name)
 	}
-	files[name] = s
+	c.strange[name] = true
+	c.differ("%q: in the SBOM, not in the image", name)
 	return nil
+}
+
+// document reads the files of a whole document.
+func (c *check) document(document []byte) error {
+	var kind struct{ SPDXVersion, BOMFormat string }
+	if err := json.Unmarshal(document, &kind); err != nil {
+		return err
+	}
+	dec := json.NewDecoder(bytes.NewReader(document))
+	switch {
+	case kind.SPDXVersion != "":
+		return object(dec, func(key string) error {
+			if !strings.EqualFold(key, "files") { // as encoding/json matches
+				return skip(dec)
+			}
+			return array(dec, func() error { return c.spdxFile(dec) })
+		})
+	case kind.BOMFormat == "CycloneDX":
+		return c.component(dec)
+	}
+	return errors.New("neither SPDX 2 nor CycloneDX")
+}
+
+func (c *check) spdxFile(dec *json.Decoder) error {
+	var f struct {
+		FileName  string
+		Checksums []struct{ Algorithm, ChecksumValue string }
+	}
+	if err := dec.Decode(&f); err != nil {
+		return err
+	}
+	var s sums
+	for _, sum := range f.Checksums {
+		switch sum.Algorithm {
+		case "SHA1":
+			s.sha1 = sum.ChecksumValue
+		case "SHA256":
+			s.sha256 = sum.ChecksumValue
+		}
+	}
+	return c.file(f.FileName, s)
+}
+
+// component reads a component of CycloneDX with those nested in it, or the document itself.
+func (c *check) component(dec *json.Decoder) error {
+	var kind, name string
+	var hashes []struct{ Alg, Content string }
+	err := object(dec, func(key string) error {
+		switch {
+		case strings.EqualFold(key, "type"):
+			return dec.Decode(&kind)
+		case strings.EqualFold(key, "name"):
+			return dec.Decode(&name)
+		case strings.EqualFold(key, "hashes"):
+			return dec.Decode(&hashes)
+		case strings.EqualFold(key, "components"):
+			return array(dec, func() error { return c.component(dec) })
+		}
+		return skip(dec)
+	})
+	if err != nil || kind != "file" {
+		return err
+	}
+	var s sums
+	for _, h := range hashes {
+		switch h.Alg {
+		case "SHA-1":
+			s.sha1 = h.Content
+		case "SHA-256":
+			s.sha256 = h.Content
+		}
+	}
+	return c.file(name, s)
+}
+
+// object reads an object; member reads the value of each key.
+func object(dec *json.Decoder, member func(key string) error) error {
+	if err := enter(dec, '{'); err != nil {
+		return err
+	}
+	for dec.More() {
+		key, err := dec.Token()
+		if err != nil {
+			return err
+		}
+		if err := member(key.(string)); err != nil {
+			return err
+		}
+	}
+	_, err := dec.Token()
+	return err
+}
+
+// array reads an array, or null; element reads each element.
+func array(dec *json.Decoder, element func() error) error {
+	switch t, err := dec.Token(); {
+	case err != nil:
+		return err
+	case t == nil:
+		return nil
+	case t != json.Delim('['):
+		return fmt.Errorf("%v where an array belongs", t)
+	}
+	for dec.More() {
+		if err := element(); err != nil {
+			return err
+		}
+	}
+	_, err := dec.Token()
+	return err
+}
+
+func enter(dec *json.Decoder, open json.Delim) error {
+	t, err := dec.Token()
+	if err == nil && t != open {
+		err = fmt.Errorf("%v where %v belongs", t, open)
+	}
+	return err
+}
+
+// skip reads a value that does not matter, token by token: it may be the largest of all.
+func skip(dec *json.Decoder) error {
+	for depth := 0; ; {
+		t, err := dec.Token()
+		if err != nil {
+			return err
+		}
+		switch t {
+		case json.Delim('{'), json.Delim('['):
+			depth++
+		case json.Delim('}'), json.Delim(']'):
+			depth--
+		}
+		if depth == 0 {
+			return nil
+		}
+	}
 }

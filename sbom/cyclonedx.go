@@ -14,10 +14,13 @@ import (
 	"github.com/anchore/syft/syft/format/common/cyclonedxhelpers"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/uuid"
+
+	"github.com/sbom-bless/sbom-bless/tree"
 )
 
 // cycloneDX writes a CycloneDX 1.6 document, with the files or without. Files
-// are components nested in that of their package, or stand beside the packages.
+// are components nested in that of their package, or stand beside the packages. The document says for each
+// component that holds some that its list is complete.
 func (d *document) cycloneDX(files bool) ([]byte, error) {
 	bom := cyclonedxhelpers.ToFormatModel(d.model())
 	if bom.Components == nil || len(*bom.Components) < len(d.inventory.packages) {
@@ -32,8 +35,25 @@ func (d *document) cycloneDX(files bool) ([]byte, error) {
 		{Type: cyclonedx.ComponentTypeApplication, Author: "anchore", Name: "syft", Version: d.inventory.tool},
 	}}
 	d.layerIDs(*bom.Components)
+	components := *bom.Components
+	var held [][]*tree.Entry // each in the place of a mark
+	mark := cyclonedx.Component{Type: cyclonedx.ComponentTypeFile, Name: "files"}
 	if files {
-		d.cycloneDXFiles(bom, image)
+		nested, loose := d.nested()
+		complete := []cyclonedx.BOMReference{cyclonedx.BOMReference(image)}
+		for i, inside := range nested {
+			if len(inside) > 0 {
+				components[i].Components = &[]cyclonedx.Component{mark}
+				complete = append(complete, cyclonedx.BOMReference(components[i].BOMRef))
+				held = append(held, inside)
+			}
+		}
+		if len(loose) > 0 {
+			components = append(components, mark)
+			held = append(held, loose)
+		}
+		bom.Components = &components
+		bom.Compositions = &[]cyclonedx.Composition{{Aggregate: cyclonedx.CompositionAggregateComplete, Assemblies: &complete}}
 	} else {
 		bom.Compositions = &[]cyclonedx.Composition{{Aggregate: cyclonedx.CompositionAggregateIncomplete, Assemblies: &[]cyclonedx.BOMReference{cyclonedx.BOMReference(image)}}}
 	}
@@ -41,42 +61,47 @@ func (d *document) cycloneDX(files bool) ([]byte, error) {
 	if err := cyclonedx.NewBOMEncoder(&b, cyclonedx.BOMFileFormatJSON).SetEscapeHTML(false).EncodeVersion(bom, cyclonedx.SpecVersion1_6); err != nil {
 		return nil, err
 	}
-	return bytes.TrimSpace(b.Bytes()), nil
+	f := frame{rest: bytes.TrimSpace(b.Bytes())}
+	for _, entries := range held {
+		f.out.Grow(350 * len(entries)) // or about so
+		err := f.list(mark, func(yield func(any) bool) {
+			for _, e := range entries {
+				if !yield(cycloneDXFile(e)) {
+					return
+				}
+			}
+		})
+		if err != nil {
+			return nil, err
+		}
+	}
+	return f.end(), nil
 }
 
-// cycloneDXFiles adds the regular files, and says for each component that holds some that its list is complete.
-func (d *document) cycloneDXFiles(bom *cyclonedx.BOM, image string) {
-	components := *bom.Components
-	nested := make([][]cyclonedx.Component, len(d.inventory.packages))
-	for i := range d.files.Files {
-		e := &d.files.Files[i]
-		if !e.Regular() {
-			continue
-		}
-		c := cyclonedx.Component{
-			BOMRef: "file:" + pathID(e.Name),
-			Type:   cyclonedx.ComponentTypeFile,
-			Name:   quote("/" + e.Name),
-			Hashes: &[]cyclonedx.Hash{
-				{Algorithm: cyclonedx.HashAlgoSHA1, Value: hex.EncodeToString(e.SHA1)},
-				{Algorithm: cyclonedx.HashAlgoSHA256, Value: hex.EncodeToString(e.SHA256)},
-			},
-		}
+// nested sorts the regular files by the package that owns them; loose are those that none does.
+func (d *document) nested() (nested [][]*tree.Entry, loose []*tree.Entry) {
+	nested = make([][]*tree.Entry, len(d.inventory.packages))
+	for _, e := range d.regular() {
 		if i, ok := d.owner[e.Name]; ok {
-			nested[i] = append(nested[i], c)
+			nested[i] = append(nested[i], e)
 		} else {
-			components = append(components, c)
+			loose = append(loose, e)
 		}
 	}
-	complete := []cyclonedx.BOMReference{cyclonedx.BOMReference(image)}
-	for i, files := range nested {
-		if len(files) > 0 {
-			components[i].Components = &files
-			complete = append(complete, cyclonedx.BOMReference(components[i].BOMRef))
-		}
+	return nested, loose
+}
+
+// cycloneDXFile describes a regular file.
+func cycloneDXFile(e *tree.Entry) cyclonedx.Component {
+	return cyclonedx.Component{
+		BOMRef: "file:" + pathID(e.Name),
+		Type:   cyclonedx.ComponentTypeFile,
+		Name:   quote("/" + e.Name),
+		Hashes: &[]cyclonedx.Hash{
+			{Algorithm: cyclonedx.HashAlgoSHA1, Value: hex.EncodeToString(e.SHA1)},
+			{Algorithm: cyclonedx.HashAlgoSHA256, Value: hex.EncodeToString(e.SHA256)},
+		},
 	}
-	bom.Components = &components
-	bom.Compositions = &[]cyclonedx.Composition{{Aggregate: cyclonedx.CompositionAggregateComplete, Assemblies: &complete}}
 }
 
 // layerIDs has the components name the layers of this image where syft named those of the scanned one.

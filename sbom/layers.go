@@ -15,10 +15,10 @@ import (
 )
 
 // quickImage is an image whose gzip layers are unpacked by package deflate: the decoder of the standard
-// library takes as much time as all that syft does afterwards.
+// library takes as much time as all that syft does afterwards. Its layers are orderly, see rewrite.
 type quickImage struct {
 	v1.Image
-	n int // how many of its layers count
+	repeats []bool // for each layer that counts: whether a name was seen to stand twice in it
 }
 
 // Layers is that of v1.Image.
@@ -27,17 +27,54 @@ func (i quickImage) Layers() ([]v1.Layer, error) {
 	if err != nil {
 		return nil, err
 	}
-	layers = layers[:min(i.n, len(layers))]
+	layers = layers[:min(len(i.repeats), len(layers))]
 	for n := range layers {
-		layers[n] = quickLayer{layers[n]}
+		layers[n] = quickLayer{layers[n], &i.repeats[n]}
 	}
 	return layers, nil
 }
 
-type quickLayer struct{ v1.Layer }
+type quickLayer struct {
+	v1.Layer
+	repeats *bool
+}
 
-// Uncompressed is that of v1.Layer.
+// Uncompressed is that of v1.Layer. If a name stands twice in the layer and repeats does not say so yet, reading ends
+// with errRepeated, and repeats says so.
 func (l quickLayer) Uncompressed() (io.ReadCloser, error) {
+	var counts map[int]bool
+	if *l.repeats {
+		layer, err := l.unpack()
+		if err != nil {
+			return nil, err
+		}
+		counts, err = counting(layer)
+		if err = errors.Join(err, layer.Close()); err != nil {
+			return nil, err
+		}
+	}
+	layer, err := l.unpack()
+	if err != nil {
+		return nil, err
+	}
+	r, w := io.Pipe()
+	go func() {
+		defer layer.Close()
+		b := bufio.NewWriterSize(w, 64<<10)
+		err := rewrite(b, layer, counts)
+		if errors.Is(err, errRepeated) {
+			*l.repeats = true
+		}
+		if err == nil {
+			err = b.Flush()
+		}
+		w.CloseWithError(err)
+	}()
+	return r, nil
+}
+
+// unpack gives the tar as it is.
+func (l quickLayer) unpack() (io.ReadCloser, error) {
 	size, err := l.Size()
 	if err != nil {
 		return nil, err

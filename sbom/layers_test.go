@@ -55,7 +55,7 @@ func TestQuickLayerGivesTheContentOrAnError(t *testing.T) {
 		{"of another digest", io.MultiReader(bytes.NewReader(gz), iotest.ErrReader(wrongDigest)), "", "wrong digest"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			r, err := quickLayer{storedLayer{size: size, stored: c.stored}}.Uncompressed()
+			r, err := quickLayer{Layer: storedLayer{size: size, stored: c.stored}}.unpack()
 			if err != nil {
 				t.Fatal(err)
 			}

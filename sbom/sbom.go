@@ -4,8 +4,8 @@
 //
 // Syft finds the packages, the effective tree gives the files and their
 // digests; together: every regular file, under the package that owns it. [Scan]
-// is the slow part and needs only the image, [Inventory.Document] the quick
-// one. [Check] holds a document against a tree. The bytes depend on the
+// is the slow part and needs only the image; what it [Found] can be kept. [Inventory.Document]
+// is the quick one. [Check] holds a document against a tree. The bytes depend on the
 // arguments alone: no clock, no random identifiers.
 package sbom
 
@@ -16,6 +16,8 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -76,44 +78,41 @@ type Inventory struct {
 
 // Scan finds the packages in the lowest layers of an image, so many of them. It reads them once and leaves
 // them in dir, uncompressed.
-func Scan(ctx context.Context, img v1.Image, layers int, dir string) (_ *Inventory, err error) {
-	config, err := img.ConfigFile()
+func Scan(ctx context.Context, img v1.Image, layers int, dir string) (_ Found, err error) {
+	if _, err := lowest(img, layers); err != nil {
+		return nil, err
+	}
+	read, err := readLayers(ctx, quickImage{img, make([]bool, layers)}, dir)
 	if err != nil {
-		return nil, fmt.Errorf("config: %w", err)
-	}
-	if n := len(config.RootFS.DiffIDs); n < layers {
-		return nil, fmt.Errorf("%d layers, the image has %d", layers, n)
-	}
-	read := image.New(quickImage{img, layers}, file.NewTempDirGenerator("sbom-bless"), dir)
-	defer func() { err = errors.Join(err, read.Cleanup()) }()
-	if err := read.Read(ctx); err != nil {
 		return nil, fmt.Errorf("layers: %w", err)
 	}
+	defer func() { err = errors.Join(err, read.Cleanup()) }()
 	src := stereoscopesource.New(read, stereoscopesource.ImageConfig{})
 	defer func() { err = errors.Join(err, src.Close()) }()
 	found, err := syft.CreateSBOM(ctx, src, syft.DefaultCreateSBOMConfig().WithoutFiles())
 	if err != nil {
 		return nil, fmt.Errorf("packages: %w", err)
 	}
-	metadata, ok := found.Source.Metadata.(source.ImageMetadata)
-	if !ok {
-		return nil, fmt.Errorf("packages: source of type %T", found.Source.Metadata)
-	}
-	inv := &Inventory{
-		packages: found.Artifacts.Packages.Sorted(),
-		metadata: metadata,
-		diffIDs:  config.RootFS.DiffIDs[:layers],
-		tool:     syftVersion(),
-	}
-	inv.distribution.LinuxDistribution = found.Artifacts.LinuxDistribution
-	for _, r := range found.Relationships {
-		_, from := r.From.(pkg.Package)
-		_, to := r.To.(pkg.Package)
-		if from && to {
-			inv.relationships = append(inv.relationships, r)
+	return encode(found)
+}
+
+// readLayers reads the layers, and those again in which a name stands twice: that shows while they are read.
+func readLayers(ctx context.Context, img quickImage, dir string) (*image.Image, error) {
+	for {
+		known := slices.Clone(img.repeats)
+		if err := os.MkdirAll(dir, 0o700); err != nil { // Cleanup takes it away
+			return nil, err
+		}
+		read := image.New(img, file.NewTempDirGenerator("sbom-bless"), dir)
+		err := read.Read(ctx)
+		if err == nil {
+			return read, nil
+		}
+		err = errors.Join(err, read.Cleanup())
+		if slices.Equal(known, img.repeats) {
+			return nil, err
 		}
 	}
-	return inv, nil
 }
 
 // Document writes the SBOM of an image that has the packages of the inventory and the
@@ -167,6 +166,16 @@ type document struct {
 	inventory *Inventory
 	files     *tree.Tree
 	owner     map[string]int
+}
+
+// regular are the regular files, in the order of the tree.
+func (d *document) regular() (all []*tree.Entry) {
+	for i := range d.files.Files {
+		if e := &d.files.Files[i]; e.Regular() {
+			all = append(all, e)
+		}
+	}
+	return all
 }
 
 // model gives the inventory in the form that syft's encoders take, as packages of the image

@@ -144,6 +144,35 @@ func TestZstdLayerInAnArchive(t *testing.T) {
 	}
 }
 
+// Archives as writers in use leave them, of one image.
+func TestArchivesOfManyWriters(t *testing.T) {
+	layer := tarOf(map[string]string{"etc/motd": "hello"})
+	files := legacy(layer)
+	empty := maps.Clone(files)
+	empty["oci-layout"], empty["index.json"] = `{"imageLayoutVersion":"1.0.0"}`, `{"schemaVersion":2,"mediaType":"application/vnd.oci.image.index.v1+json","manifests":null}`
+	plain := tarOf(files)
+	for name, raw := range map[string][]byte{
+		"members twice, with the same bytes":     append(plain[:len(plain)-1024:len(plain)-1024], plain...),
+		"Docker 25, of an image that has no tag": tarOf(empty),
+	} {
+		t.Run(name, func(t *testing.T) {
+			s, err := Open(t.Context(), archive(t, raw), Options{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer s.Close()
+			m, err := s.Manifest(t.Context(), s.Root())
+			if err != nil {
+				t.Fatal(err)
+			}
+			h, _ := sum(layer, v1.Hash{})
+			if !strings.Contains(string(m), h.String()) {
+				t.Errorf("the manifest %s does not name the layer %s", m, h)
+			}
+		})
+	}
+}
+
 func TestHostileArchives(t *testing.T) {
 	good := legacy(tarOf(map[string]string{"a": "a"}))
 	with := func(name, s string) []byte {
@@ -194,10 +223,10 @@ func TestHostileArchives(t *testing.T) {
 		"other layer than said":     {with(layer, string(tarOf(map[string]string{"a": "b"}))), "the bytes have the digest"},
 		"layer that is a loop":      {with(layer, "-> layer.tar"), "file does not exist"},
 		"layer that leads out":      {with(layer, "-> ../../../../../etc/passwd"), "file does not exist"},
-		"member twice":              {append(tarOf(good)[:len(tarOf(good))-1024], tarOf(good)...), "is there twice"},
+		"member twice":              {append(tarOf(good)[:len(tarOf(good))-1024], tarOf(map[string]string{layer: "other"})...), "is there twice, and not the same"},
 		"device":                    {member(&tar.Header{Typeflag: tar.TypeChar, Name: "manifest.json"}, 0), "member of type"},
 		"sparse file":               {sparseTar(), "sparse"},
-		"two manifests in one name": {append(member(&tar.Header{Typeflag: tar.TypeReg, Name: "manifest.json"}, 512)[:1024], member(&tar.Header{Typeflag: tar.TypeReg, Name: "./manifest.json"}, 512)...), "is there twice"},
+		"two manifests in one name": {append(member(&tar.Header{Typeflag: tar.TypeReg, Name: "manifest.json"}, 512)[:1024], member(&tar.Header{Typeflag: tar.TypeReg, Name: "./manifest.json"}, 513)...), "is there twice"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			ref := archive(t, test.raw)

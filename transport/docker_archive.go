@@ -50,7 +50,11 @@ func newSaved(ctx context.Context, r reference, t *tarFiles, o Options) (Source,
 	if err != nil {
 		return nil, err
 	}
-	if t.has("index.json") && t.has("oci-layout") {
+	listed, err := listsImages(t, o)
+	if err != nil {
+		return nil, err
+	}
+	if listed || images == nil && t.has("oci-layout") {
 		s := &savedLayout{layoutSource{layout: layout{r, t, o}, close: t.tar.Close}}
 		// An image ID is no digest of a manifest; its archive has one image.
 		byName := layout{reference{place: r.place, path: r.path, name: r.name}, t, o}
@@ -85,6 +89,25 @@ func savedImages(t *tarFiles, o Options) ([]savedImage, error) {
 		return nil, fmt.Errorf("manifest.json: %w", err)
 	}
 	return images, nil
+}
+
+// listsImages tells whether there is an OCI layout with an image in it. Docker 25 writes one without for an image
+// that has no tag; manifest.json counts then.
+func listsImages(t *tarFiles, o Options) (bool, error) {
+	if !t.has("oci-layout") || !t.has("index.json") {
+		return false, nil
+	}
+	raw, err := t.read("index.json", o.MaxManifest)
+	if err != nil {
+		return false, err
+	}
+	var index struct {
+		Manifests []json.RawMessage `json:"manifests"`
+	}
+	if err := json.Unmarshal(raw, &index); err != nil {
+		return false, fmt.Errorf("index.json: %w", err)
+	}
+	return len(index.Manifests) > 0, nil
 }
 
 func choose(images []savedImage, r reference) (savedImage, error) {

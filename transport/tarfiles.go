@@ -6,6 +6,7 @@ package transport
 
 import (
 	"archive/tar"
+	"bytes"
 	"compress/gzip"
 	"context"
 	"errors"
@@ -148,12 +149,37 @@ func (t *tarFiles) add(h *tar.Header, off int64) error {
 	default:
 		return fmt.Errorf("member of type %q in an image archive", h.Typeflag)
 	}
-	if _, ok := t.members[name]; ok {
+	if old, ok := t.members[name]; ok {
+		same, err := t.same(old, m)
+		if err != nil || same {
+			return err
+		}
 		// Which of the two is meant, readers do not agree on.
-		return errors.New("is there twice")
+		return errors.New("is there twice, and not the same")
 	}
 	t.members[name] = m
 	return nil
+}
+
+// same compares two members byte for byte: some writers repeat a layer that an image has twice.
+func (t *tarFiles) same(a, b member) (bool, error) {
+	if a.link != b.link || a.size != b.size {
+		return false, nil
+	}
+	var x, y [32 << 10]byte
+	for off := int64(0); off < a.size; off += int64(len(x)) {
+		n := min(int64(len(x)), a.size-off)
+		if _, err := t.tar.ReadAt(x[:n], a.off+off); err != nil && err != io.EOF {
+			return false, err
+		}
+		if _, err := t.tar.ReadAt(y[:n], b.off+off); err != nil && err != io.EOF {
+			return false, err
+		}
+		if !bytes.Equal(x[:n], y[:n]) {
+			return false, nil
+		}
+	}
+	return true, nil
 }
 
 func memberName(s string) string { return strings.TrimPrefix(path.Clean("/"+s), "/") }

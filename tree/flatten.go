@@ -12,7 +12,12 @@ import (
 const (
 	whiteout = ".wh."
 	opaque   = ".wh..wh..opq"
+	aufs     = ".wh..wh."      // of what aufs kept for itself, at the root
+	aufsLink = ".wh..wh.plnk/" // of its files with several names
 )
+
+// ofAUFS tells whether the clean path is one that aufs kept for itself.
+func ofAUFS(name string) bool { return strings.HasPrefix(name, aufs) && name != opaque }
 
 // Flatten lays the layers over each other, the bottom one first, entries in
 // the order of the tar.
@@ -26,13 +31,18 @@ const (
 //   - A hard link leads to what has the target's name when the link is read, or
 //     else at the end of the layer. Owner and mode of the link's entry become the file's, as in
 //     containerd, Docker and Podman.
-//   - A parent that is a symbolic link is followed inside the root; the entry is listed where it ends up.
+//   - A parent that is a symbolic link of the same layer is followed inside the root; the entry is listed where
+//     it ends up. A directory takes the place of one of a lower layer, with a warning: that is what
+//     containerd, Docker and Podman do, which unpack each layer into a directory of its own.
+//     Both holds for whiteouts too.
 //   - A missing parent becomes a directory, mode 0755, owner 0:0.
+//   - What aufs kept for itself, ".wh..wh.*" at the root, is no part of the tree; a hard link to a file in
+//     ".wh..wh.plnk" is a file with that content.
 //
 // Errors name layer and path. They are: a name that Clean refuses, a target that
 // CheckTarget refuses or an unknown type; a parent that is not a directory, or that
 // symbolic links lead to by more than Linux follows or more than 4,095 bytes in all; a
-// hard link whose target is missing or a directory; the reserved names ".wh..wh.*"; and
+// hard link whose target is missing or a directory; the reserved names ".wh..wh.*" below the root; and
 // missing parents, or long paths, beyond what real images have, see baseRoom.
 func Flatten(layers [][]File) (*Tree, error) {
 	f := &flattener{root: &node{inode: &inode{File: File{Type: '5'}}}, room: baseRoom}
@@ -99,14 +109,15 @@ const maxWarnings = 100
 
 type flattener struct {
 	root     *node
-	current  int // index of the layer being laid
-	room     int // bytes that the tree may still take
+	current  int              // index of the layer being laid
+	shared   map[string]*File // files of the layer in ".wh..wh.plnk", by name
+	room     int              // bytes that the tree may still take
 	warnings []string
 	unsaid   int // warnings beyond maxWarnings
 }
 
 func (f *flattener) layer(i int, files []File) error {
-	f.current = i
+	f.current, f.shared = i, map[string]*File{}
 	f.room += len(files) * entryRoom
 	names := make([]string, len(files))
 	for j := range files {
@@ -121,13 +132,17 @@ func (f *flattener) layer(i int, files []File) error {
 	}
 	var later []int // hard links whose target has not come yet
 	for j := range files {
-		if strings.HasPrefix(base(names[j]), whiteout) {
-			if _, err := f.parent(names[j], false); err != nil {
-				return fmt.Errorf("%s: %w", Show(names[j]), err)
+		var err error
+		switch {
+		case ofAUFS(names[j]):
+			if files[j].Regular() && strings.HasPrefix(names[j], aufsLink) {
+				f.shared[names[j]] = &files[j]
 			}
-			continue
+		case strings.HasPrefix(base(names[j]), whiteout):
+			err = f.hideBehindLink(names[j])
+		default:
+			err = f.add(&files[j], names[j])
 		}
-		err := f.add(&files[j], names[j])
 		if errors.Is(err, errNoTarget) {
 			later = append(later, j)
 		} else if err != nil {
@@ -178,6 +193,9 @@ func (f *flattener) laterLinks(files []File, names []string, queue []int) error 
 // hide takes away what a whiteout hides. It runs for all entries of a layer
 // before the first one is added, so that it sees lower layers alone.
 func (f *flattener) hide(name string) error {
+	if ofAUFS(name) {
+		return nil
+	}
 	b := base(name)
 	if strings.Contains("/"+dirname(name), "/"+whiteout) {
 		return errors.New("entry below a whiteout")
@@ -189,7 +207,7 @@ func (f *flattener) hide(name string) error {
 	if b != opaque && (target == "" || target == "." || target == ".." || strings.HasPrefix(target, whiteout)) {
 		return errors.New("reserved whiteout name")
 	}
-	p, err := f.parent(name, false)
+	p, err := f.parent(name, makeNone)
 	if err != nil || p == nil {
 		return nil // an entry of this layer may yet replace the parent: add tells
 	}
@@ -197,6 +215,22 @@ func (f *flattener) hide(name string) error {
 		p.children = nil
 	} else {
 		delete(p.children, target)
+	}
+	return nil
+}
+
+// hideBehindLink takes away what a whiteout hides whose parent is a symbolic link of the layer. It
+// runs in the order of the tar.
+func (f *flattener) hideBehindLink(name string) error {
+	p, err := f.parent(name, makeLinks)
+	if err != nil || p == nil {
+		return err
+	}
+	target := strings.TrimPrefix(base(name), whiteout)
+	for child, n := range p.children {
+		if (child == target || base(name) == opaque) && !n.touched(f.current) {
+			delete(p.children, child)
+		}
 	}
 	return nil
 }
@@ -246,7 +280,7 @@ func (f *flattener) add(e *File, name string) error {
 			return err
 		}
 	}
-	p, err := f.parent(name, true)
+	p, err := f.parent(name, makeAll)
 	if err != nil {
 		return err
 	}
@@ -256,6 +290,14 @@ func (f *flattener) add(e *File, name string) error {
 		n.link, err = Clean(e.Link)
 		if err != nil {
 			return fmt.Errorf("hard link to %s: %w", Show(e.Link), err)
+		}
+		if strings.HasPrefix(n.link, aufsLink) {
+			file := f.shared[n.link]
+			if file == nil {
+				return fmt.Errorf("hard link to %s: %w", Show(n.link), errNoTarget)
+			}
+			n.link, n.File = "", *file
+			return f.replace(p, name, old, n)
 		}
 		// The link replaces what has its name before it looks for its target.
 		delete(p.children, base(name))
@@ -275,6 +317,11 @@ func (f *flattener) add(e *File, name string) error {
 		}
 		n.Mode, n.UID, n.GID = e.Mode, e.UID, e.GID
 	}
+	return f.replace(p, name, old, n)
+}
+
+// replace puts n in the place of old, which may be nil.
+func (f *flattener) replace(p *node, name string, old, n *node) error {
 	if old != nil {
 		if old.dir() && n.dir() {
 			n.children = old.children
@@ -289,11 +336,20 @@ func (f *flattener) add(e *File, name string) error {
 // include/linux/namei.h, MAXSYMLINKS).
 const maxLinks = 40
 
-// parent finds the directory that holds name, through symbolic links as
-// unpackers do, never out of the root. A missing one is made if create is set;
-// without, the answer is nil. The links may add up to a path of maxPath bytes, so
+// making is which parents parent makes.
+type making int
+
+const (
+	makeNone  making = iota
+	makeLinks        // in place of symbolic links of lower layers
+	makeAll
+)
+
+// parent finds the directory that holds name, through symbolic links of the layer as
+// unpackers do, never out of the root. One that is not there, or where a lower layer has a
+// symbolic link, is made as missing says; if not, the answer is nil. The links may add up to a path of maxPath bytes, so
 // that each entry takes a time that is bounded.
-func (f *flattener) parent(name string, create bool) (*node, error) {
+func (f *flattener) parent(name string, missing making) (*node, error) {
 	dir := dirname(name)
 	path := []*node{f.root}
 	links, length := 0, len(name)
@@ -309,8 +365,15 @@ func (f *flattener) parent(name string, create bool) (*node, error) {
 		}
 		n := path[len(path)-1]
 		child := n.children[c]
+		makes := missing == makeAll
+		if child != nil && child.Type == '2' && child.layer < f.current {
+			if makes = missing != makeNone; makes {
+				f.warn(name, "parent is a symbolic link of a lower layer: containerd, Docker and Podman put a directory in its place, umoci and others follow it")
+			}
+			child = nil
+		}
 		if child == nil {
-			if !create {
+			if !makes {
 				return nil, nil
 			}
 			child = &node{layer: f.current, inode: &inode{File: File{Type: '5', Mode: 0o755}, layer: f.current}}
@@ -328,9 +391,6 @@ func (f *flattener) parent(name string, create bool) (*node, error) {
 			if length += len(child.Link); length > maxPath {
 				return nil, fmt.Errorf("parent %s leads through symbolic links of more than %d bytes in all", Show(dir), maxPath)
 			}
-			if create && child.layer < f.current {
-				f.warn(name, "parent leads through a symbolic link of a lower layer, some unpackers put a directory in its place")
-			}
 			if strings.HasPrefix(child.Link, "/") {
 				path = path[:1]
 			}
@@ -347,7 +407,7 @@ func (f *flattener) lookup(name string) (*node, error) {
 	if name == "." {
 		return f.root, nil
 	}
-	p, err := f.parent(name, false)
+	p, err := f.parent(name, makeNone)
 	if err != nil {
 		return nil, err
 	}

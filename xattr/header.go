@@ -52,7 +52,7 @@ func checkHeader(b *[blockSize]byte) error {
 		name string
 		raw  []byte
 	}{{"mode", b[100:108]}, {"uid", b[108:116]}, {"gid", b[116:124]}, {"size", b[124:136]}, {"mtime", b[136:148]}} {
-		if _, ok := number(f.raw); !ok {
+		if _, ok := number(f.raw); !ok && (f.name == "size" || !isEnd(f.raw)) { // blanks alone are zero, for all readers
 			return fmt.Errorf("%s field %q", f.name, f.raw)
 		}
 	}

@@ -136,9 +136,9 @@ func (p *preface) apply(e *Entry) (*sparse, error) {
 		case "gid":
 			e.GID, err = decimal(value)
 		case "uname":
-			e.Uname, err = value, checkText(value)
+			e.Uname, err = value, checkOwner(value)
 		case "gname":
-			e.Gname, err = value, checkText(value)
+			e.Gname, err = value, checkOwner(value)
 		case "mtime":
 			e.ModTime, err = paxTime(value)
 		case "atime", "ctime":
@@ -223,6 +223,14 @@ func checkText(s string) error {
 		return errors.New("holds a NUL")
 	}
 	return nil
+}
+
+// checkOwner takes an empty name, as node-tar writes it: all readers then go by the number.
+func checkOwner(s string) error {
+	if s == "" {
+		return nil
+	}
+	return checkText(s)
 }
 
 // decimal reads a number of 0 or more.

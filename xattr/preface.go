@@ -80,7 +80,7 @@ func (p *preface) end() error {
 			return err
 		}
 		for _, r := range records {
-			if string(r.key) != "comment" {
+			if !saysNothing(string(r.key)) {
 				return fmt.Errorf("global extended header with %.200q: readers disagree on what it applies to", r.key)
 			}
 		}
@@ -88,6 +88,12 @@ func (p *preface) end() error {
 	}
 	_, err := parseRecords(data, nil)
 	return err
+}
+
+// saysNothing tells the records of a global header that are about the archive and no entry: git's comment, and what
+// star says of itself (star(4), "SCHILY.archtype" and on).
+func saysNothing(key string) bool {
+	return key == "comment" || key == "SCHILY.archtype" || key == "SCHILY.release" || strings.HasPrefix(key, "SCHILY.volhdr.")
 }
 
 // entry puts the entry together whose own header is b, at off. The sparse is nil

@@ -76,6 +76,7 @@ type Scanner struct {
 	pre   preface
 	entry *Entry // the one at hand, nil between two
 	holes *sparse
+	toc   bool // there was one behind the end
 }
 
 // state is what the next byte belongs to.
@@ -90,6 +91,12 @@ const (
 	inPadding
 	inEnd  // behind one zero block
 	inTail // behind two
+	inTOC  // in the table of contents there
+)
+
+const (
+	tocName = "stargz.index.json" // the entry that eStargz keeps its table of contents in
+	maxTOC  = 1 << 30
 )
 
 // NewScanner gives a Scanner that reports to h.
@@ -204,8 +211,20 @@ func (s *Scanner) take(b *[blockSize]byte) error {
 		}
 		s.state = inTail
 	case inTail:
-		if checkHeader(b) == nil {
+		if checkHeader(b) != nil {
+			return nil
+		}
+		size, ok := number(b[124:136])
+		if s.toc || string(text(b[:100])) != tocName || b[156] != '0' || !ok || size < 0 || size > maxTOC {
 			return s.fail(s.off, errors.New("a second archive behind the end of the first"))
+		}
+		// Lossless eStargz, as BuildKit writes it: for readers of the layer it is trailing data.
+		if s.toc, s.rest = true, padded(size); s.rest > 0 {
+			s.state = inTOC
+		}
+	case inTOC:
+		if s.rest -= blockSize; s.rest == 0 {
+			s.state = inTail
 		}
 	}
 	return nil

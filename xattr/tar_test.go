@@ -242,6 +242,9 @@ func TestArchivesThatReadersDisagreeOnAreRefused(t *testing.T) {
 		{"an old sparse header with a real size below zero", oldSparse(field(483, strings.Repeat("\xff", 12))), "out of range"},
 
 		{"a lone zero block", join(make([]byte, 512), file, text, end), "lone zero block"},
+		{"a second archive whose file is not a table of contents", join(file, text, end, header("stargz.index.jsoN", '0', 4), blocks("text"), end), "second archive"},
+		{"two tables of contents behind the end", join(file, text, end, header("stargz.index.json", '0', 4), blocks("text"), header("stargz.index.json", '0', 4), blocks("text"), end), "second archive"},
+		{"a table of contents cut off", join(file, text, end, header("stargz.index.json", '0', 4)), "unexpected EOF"},
 		{"a second archive", join(file, text, end, file, text, end), "second archive"},
 		{"a second archive behind garbage", join(file, text, end, blocks("garbage"), file, text, end), "second archive"},
 	} {
@@ -262,6 +265,31 @@ func field256(block []byte) []byte {
 	fmt.Sscanf(string(b[148:154]), "%o", &sum)
 	copy(b[148:], []byte{0x80, 0, 0, 0, 0, 0, byte(sum >> 8), byte(sum)})
 	return b
+}
+
+// What writers in use leave in headers, and every reader takes in the same way.
+func TestArchivesThatReadersAgreeOnAreTaken(t *testing.T) {
+	text, end := blocks("text"), make([]byte, 1024)
+	plain := header("file", '0', 4)
+	for _, c := range []struct {
+		name    string
+		archive []byte
+	}{
+		{"blank owners", join(header("file", '0', 4, field(108, "       \x00       \x00")), text, end)},
+		{"owners without a name, as node-tar writes them", join(extended("uname=", "gname="), plain, text, end)},
+		{"star's global header", join(header("g", 'g', 56), blocks("27 SCHILY.archtype=exustar\n29 SCHILY.release=star 1.5.3\n"), plain, text, end)},
+		{"a table of contents behind the end, as lossless eStargz has it", join(plain, text, end, header("stargz.index.json", '0', 700), make([]byte, 1024), end)},
+		{"an empty one", join(plain, text, end, header("stargz.index.json", '0', 0), end)},
+	} {
+		r, err := scan(c.archive, 0, nil)
+		if err != nil {
+			t.Errorf("%s: %v", c.name, err)
+			continue
+		}
+		if len(r.entries) != 1 || r.entries[0].Name != "file" || r.entries[0].UID != 0 {
+			t.Errorf("%s: %d entries", c.name, len(r.entries))
+		}
+	}
 }
 
 func TestTruncatedArchivesAreRefused(t *testing.T) {

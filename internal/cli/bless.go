@@ -72,6 +72,7 @@ func newBless() *cli.Command {
 			&cli.BoolFlag{Name: "no-attestations", Usage: "make no attestations; implies --sbom none unless --sbom-out is given"},
 			&cli.BoolFlag{Name: "no-verify", Usage: "do not read the reference and the attestations back"},
 			&cli.StringFlag{Name: "digest-file", Usage: "write the digest of the blessed image to this file"},
+			&cli.StringFlag{Name: "summary", Usage: "write the summary to this file, as Markdown, for the page of a CI job"},
 		}, commonFlags()...),
 		Action: func(c *cli.Context) error { return runBless(c.Context, c) },
 	}
@@ -131,7 +132,11 @@ func runBless(ctx context.Context, c *cli.Context) error {
 		return err
 	}
 	defer src.Close()
-	dst, err := transport.Create(ctx, o.Dest, common.transport())
+	place := o.Dest
+	if repository := transport.Repository(place); o.Detached && repository != "" {
+		place = repository // of an image that may be named by digest: no tag is written
+	}
+	dst, err := transport.Create(ctx, place, common.transport())
 	if err != nil {
 		return err
 	}
@@ -158,6 +163,11 @@ func runBless(ctx context.Context, c *cli.Context) error {
 	if file := c.String("digest-file"); file != "" {
 		if err := os.WriteFile(file, []byte(result.Descriptor.Digest.String()+"\n"), 0o644); err != nil {
 			return fmt.Errorf("--digest-file: %w", err)
+		}
+	}
+	if file := c.String("summary"); file != "" {
+		if err := os.WriteFile(file, []byte(blessMarkdown(result, o)), 0o644); err != nil {
+			return fmt.Errorf("--summary: %w", err)
 		}
 	}
 	if !common.quiet {
@@ -342,27 +352,18 @@ func blessSummary(w io.Writer, r *bless.Result, detached bool) {
 	}
 	fmt.Fprintf(w, "\n%s %s\n", verb, r.Source)
 	for _, img := range r.Images {
-		var total bless.LayerStats
+		total := sumOf(img)
 		outcomes := map[string]int{}
-		var in, out int64
 		for _, l := range img.Layers {
-			total = total.Add(l.LayerStats)
 			outcomes[l.Outcome]++
-			in, out = in+l.Source.Size, out+l.Blessed.Size
 		}
 		fmt.Fprintf(w, "  platform  %s\n", img.Platform)
 		fmt.Fprintf(w, "  files     %s, %s of them code, %s\n", count(total.Regular), count(total.Code), bytesText(total.FileBytes))
 		for _, line := range memoryText(img.Memory) {
 			fmt.Fprintf(w, "  warning   %s\n", line)
 		}
-		if e := img.Embedded; e != nil {
-			out += e.Layer.Size
-		}
-		if e := img.SourceEmbedded; e != nil {
-			in += e.Size
-		}
 		if detached {
-			fmt.Fprintf(w, "  layers    %s, as they were, %s\n", count(int64(len(img.Layers))), bytesText(out))
+			fmt.Fprintf(w, "  layers    %s, as they were, %s\n", count(int64(len(img.Layers))), bytesText(total.out))
 			continue
 		}
 		if r.KeyID != "" {
@@ -371,7 +372,7 @@ func blessSummary(w io.Writer, r *bless.Result, detached bool) {
 			fmt.Fprintf(w, "  digests   %s written now, %s, not signed\n", count(total.Signed), r.Hash)
 		}
 		fmt.Fprintf(w, "  layers    %s\n", outcomeText(outcomes))
-		fmt.Fprintf(w, "  size      %s, was %s (%+.1f %%)\n", bytesText(out), bytesText(in), 100*(float64(out)/float64(max(in, 1))-1))
+		fmt.Fprintf(w, "  size      %s, was %s (%+.1f %%)\n", bytesText(total.out), bytesText(total.in), total.growth())
 	}
 	if len(r.Dropped) > 0 {
 		fmt.Fprintf(w, "  dropped   %d attestation manifests of the source, which no longer hold\n", len(r.Dropped))

@@ -72,7 +72,8 @@ func newEnforce() *cli.Command {
 				Flags: append([]cli.Flag{pins, state,
 					&cli.DurationFlag{Name: "canary", Value: time.Minute, Usage: "how often to prove that the verifier is in force"},
 					&cli.StringSliceFlag{Name: "key", Usage: "certificate whose signatures count in trust modes keyring and both; repeatable"},
-					&cli.BoolFlag{Name: "denials", Usage: "print only what was, or would have been, denied"}}, agentFlags()...),
+					&cli.BoolFlag{Name: "denials", Usage: "print only what was, or would have been, denied"},
+					&cli.BoolFlag{Name: "wait-when-unfit", Usage: "if this node cannot enforce, say why and do nothing until a signal comes, where otherwise it is an error"}}, agentFlags()...),
 				Action: enforceRun},
 			{Name: "exec", Usage: "run a command under a file list", ArgsUsage: "[--image IMAGE --key KEY | --image-attestation DIR --key KEY | --files LIST | --root DIR] -- COMMAND [ARGUMENT...]",
 				Flags: append([]cli.Flag{pins, state,
@@ -186,9 +187,32 @@ func writeAbilities(w io.Writer, said checked) {
 	}
 }
 
-// enforceRun holds no power of its own: what it loads stays in force when it
-// ends, by whatever signal.
+// enforceRun is runVerifier, and what becomes of a node that cannot enforce.
 func enforceRun(c *cli.Context) error {
+	err := runVerifier(c)
+	if !c.Bool("wait-when-unfit") || !errors.Is(err, enforce.ErrNotSupported) {
+		return err
+	}
+	// Who would start it again, as a kubelet does, changes nothing: a boot does.
+	fmt.Fprintln(c.App.ErrWriter, "sbom-bless:", err)
+	why, hint, _ := strings.Cut(err.Error(), "\nhint: ")
+	if hint != "" {
+		why += "; hint: " + hint
+	}
+	newEventStream(c.App.Writer, false).notice(node.Notice{
+		Time: time.Now().UTC(), Operation: "verifier", Action: "unfit",
+		Message: "unfit: this node cannot enforce, and this agent watches no container: " + why,
+	})
+	<-c.Context.Done()
+	return nil
+}
+
+// runVerifier holds no power of its own: what it loads stays in force when it
+// ends, by whatever signal.
+func runVerifier(c *cli.Context) error {
+	if c.Bool("follow-policy") && c.String("policy") == "" {
+		return usagef("--follow-policy goes with --policy")
+	}
 	if every := c.Duration("canary"); every <= 0 {
 		return usagef("--canary %s: a time above zero", every)
 	}

@@ -44,6 +44,7 @@ const hookPatience = 30 * time.Second
 func agentFlags() []cli.Flag {
 	return []cli.Flag{
 		&cli.StringFlag{Name: "policy", Usage: "policy file: learn of containers from their runtimes, and put each under what it says"},
+		&cli.BoolFlag{Name: "follow-policy", Usage: "put the policy file in force whenever it changes: one that is replaced whole, as a ConfigMap's is"},
 		storeFlag(),
 		&cli.StringFlag{Name: "break-glass", Value: defaultGlass, Usage: "while this file is there, nothing is denied"},
 		&cli.StringFlag{Name: "containerd", Value: "/run/containerd/containerd.sock", Usage: "socket of containerd"},
@@ -82,9 +83,13 @@ func agentCommands(state cli.Flag) []*cli.Command {
 
 // startAgent makes the agent and puts its policy in force.
 func startAgent(ctx context.Context, c *cli.Context, e *enforce.Enforcer, notify func(node.Notice)) (*node.Agent, error) {
+	own, err := enforce.CgroupOf(os.Getpid())
+	if err != nil {
+		return nil, err
+	}
 	a, err := node.New(node.Options{
 		Verifier: e, Policy: c.String("policy"), State: c.String("state"), Store: c.String("store"),
-		BreakGlass: c.String("break-glass"), Notify: notify,
+		BreakGlass: c.String("break-glass"), Own: own, Notify: notify,
 		Prepare: func(ctx context.Context, p *policy.Policy) (*node.Ready, error) {
 			unkept := func(err error) {
 				notify(node.Notice{Time: time.Now().UTC(), Operation: "container", Action: "failed", Message: "failed: " + err.Error()})
@@ -119,7 +124,7 @@ func serveAgent(ctx context.Context, c *cli.Context, a *node.Agent, failed func(
 	}()
 	return a.Serve(ctx, node.Config{
 		Containerd: c.String("containerd"), NRI: c.String("nri"), Storage: c.String("storage"),
-		Reload: reload, Failed: failed,
+		Reload: reload, Follow: c.Bool("follow-policy"), Failed: failed,
 	})
 }
 

@@ -2,10 +2,11 @@
 
 package cli
 
-// What every command's flags share: an environment variable each, and the
+// What every command's flags share: environment variables, and the
 // freedom to stand before or after the arguments.
 
 import (
+	"os"
 	"reflect"
 	"slices"
 	"strings"
@@ -15,9 +16,30 @@ import (
 
 const envPrefix = "SBOM_BLESS_"
 
-// prepare gives each flag of the commands the environment variable
-// SBOM_BLESS_NAME, and each command the usage error of the app. A command whose usage
-// names no argument takes none.
+// variables are the flags with an environment variable: credentials, keys and places. What makes a check weaker or
+// stronger, and what the result is, stands on the command line, where a reviewer sees it.
+var variables = map[string]bool{
+	"key": true, "cert": true, "passphrase-file": true, "trust-root": true,
+	"to": true, "out": true, "cache": true, "sbom-out": true, "attestation-out": true, "attestations": true, "digest-file": true,
+	"fulcio-url": true, "rekor-url": true, "timestamp-url": true,
+	"pins": true, "state": true, "store": true, "policy": true, "containerd": true, "nri": true, "storage": true,
+}
+
+// shownOnly are flags that change what is printed or how long it takes, and no result. Other flags
+// without a variable are missed if somebody relies on one: then the command says so.
+var shownOnly = map[string]bool{"all": true, "output": true, "quiet": true, "jobs": true, "files": true, "packages": true, "unused": true, "denials": true, "help": true}
+
+// variable is the environment variable of a flag. The key that signs and those that are trusted
+// have one each.
+func variable(command, flag string) string {
+	if flag == "key" && command != "bless" {
+		flag = "trusted-key"
+	}
+	return envPrefix + strings.ToUpper(strings.ReplaceAll(flag, "-", "_"))
+}
+
+// prepare gives flags of the commands their environment variables, and each command the usage error
+// of the app. A command whose usage names no argument takes none.
 func prepare(commands []*cli.Command) {
 	for _, c := range commands {
 		c.OnUsageError = usageError
@@ -26,20 +48,42 @@ func prepare(commands []*cli.Command) {
 			c.ArgsUsage = " " // or else help says [arguments...]
 			c.Before = noArguments
 		}
+		before := c.Before
+		c.Before = func(ctx *cli.Context) error {
+			if err := noVariable(c); err != nil || before == nil {
+				return err
+			}
+			return before(ctx)
+		}
 		for _, f := range c.Flags {
 			reflect.ValueOf(f).Elem().FieldByName("Category").SetString(categoryOf(f.Names()[0]))
 			if c.Name == "inspect" && f.Names()[0] == "files" {
 				reflect.ValueOf(f).Elem().FieldByName("Category").SetString("Output")
-				continue // SBOM_BLESS_FILES is a path, for enforce
+			}
+			if !variables[f.Names()[0]] {
+				continue
 			}
 			env := reflect.ValueOf(f).Elem().FieldByName("EnvVars")
-			name := envPrefix + strings.ToUpper(strings.ReplaceAll(f.Names()[0], "-", "_"))
+			name := variable(c.Name, f.Names()[0])
 			if vars := env.Interface().([]string); !slices.Contains(vars, name) { // a flag may serve several commands
 				env.Set(reflect.ValueOf(append(vars, name)))
 			}
 		}
 		prepare(c.Subcommands)
 	}
+}
+
+// noVariable refuses variables that look like those of flags that have none: who set one would believe in a check
+// that is not made.
+func noVariable(c *cli.Command) error {
+	for _, f := range c.Flags {
+		flag := f.Names()[0]
+		name := variable(c.Name, flag)
+		if os.Getenv(name) != "" && !variables[flag] && !shownOnly[flag] {
+			return usagef("%s is set, and --%s has no variable\nhint: what changes a check or a result is said on the command line", name, flag)
+		}
+	}
+	return nil
 }
 
 // categories groups the flags of the help of every command.
@@ -50,7 +94,7 @@ var categories = map[string]string{
 	"Keys":         "key cert passphrase-file delegate hash-only keyless type out",
 	"Limits":       "max-layer-size max-ratio max-entries max-header-size max-zstd-window max-xattr-size",
 	"Node":         "policy pins state store break-glass confirm containerd nri storage canary",
-	"Output":       "output quiet digest-file packages unused denials",
+	"Output":       "output quiet all digest-file packages unused denials",
 	"Rules":        "trust jit soft interpreters guard-all devices max-size mount",
 }
 

@@ -57,11 +57,9 @@ func TestKeygenFlagsAndEnvironment(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(dir, "passphrase"), []byte("correct horse\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	t.Setenv("SBOM_BLESS_TYPE", "rsa-2048")
-	t.Setenv("SBOM_BLESS_NAME", "Release 7")
 	t.Setenv("SBOM_BLESS_PASSPHRASE_FILE", filepath.Join(dir, "passphrase"))
 	t.Setenv("SOURCE_DATE_EPOCH", "1790000000")
-	code, stdout, stderr := keygen(t, "--out", prefix)
+	code, stdout, stderr := keygen(t, "--out", prefix, "--type", "rsa-2048", "--name", "Release 7")
 	if code != 0 || !strings.HasSuffix(stdout, " "+prefix+".crt\n") {
 		t.Fatalf("exit %d, stdout %q, stderr %q", code, stdout, stderr)
 	}

@@ -105,7 +105,7 @@ func TestVerifyRefusesTampering(t *testing.T) {
 				p.layers[0][at+2] = '.'
 			},
 			want: []string{
-				"layer 1: usr/bin/start: security.ima: the signature does not fit: the content was changed",
+				"layer 1: usr/bin/start: security.ima: the signature does not fit: the content or the signature was changed",
 				"layer 1: usr/bin/start: security.bpf.bless: no trusted key verifies it",
 				"no attestation",
 			},

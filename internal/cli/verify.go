@@ -46,6 +46,7 @@ func newVerify() *cli.Command {
 			&cli.BoolFlag{Name: "files-only", Usage: "check files and attributes, no attestations"},
 			&cli.StringFlag{Name: "attestations", Usage: "look for attestations in this directory first, and not beside the image; what is in the image counts all the same"},
 			&cli.StringFlag{Name: "source", Usage: "demand that this image was blessed: a reference, or sha256:…; rejects a rollback to an older blessing"},
+			&cli.BoolFlag{Name: "all", Usage: "show every file that is wrong, not the first of those that are wrong in the same way"},
 			&cli.StringFlag{Name: "not-before", Usage: "refuse blessings that say they are older: a date, or a time as in 2026-11-25T00:00:00Z"},
 		}, append(identityFlags(), commonFlags()...)...),
 		Action: func(c *cli.Context) error { return runVerify(c.Context, c) },
@@ -97,11 +98,9 @@ func runVerify(ctx context.Context, c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	for _, p := range result.Problems {
-		if len(result.Images) > 1 {
-			fmt.Fprintf(c.App.ErrWriter, "%s: ", p.Platform)
-		}
-		fmt.Fprintln(c.App.ErrWriter, strings.ReplaceAll(p.String(), "\n", "; "))
+	unblessed := neverBlessed(result)
+	if !unblessed || c.Bool("all") {
+		printProblems(c.App.ErrWriter, result, c.Bool("all"))
 	}
 	if common.json {
 		if err := writeJSON(c.App.Writer, result); err != nil {
@@ -109,6 +108,9 @@ func runVerify(ctx context.Context, c *cli.Context) error {
 		}
 	} else if result.OK() {
 		fmt.Fprintln(c.App.Writer, result.Reference)
+	}
+	if unblessed {
+		return fmt.Errorf("%s: %w: the image was never blessed\nhint: sbom-bless bless %s -t DEST --key KEY", result.Reference, errWrong, c.Args().First())
 	}
 	if !result.OK() {
 		hint := ""
@@ -124,6 +126,52 @@ func runVerify(ctx context.Context, c *cli.Context) error {
 		}
 	}
 	return nil
+}
+
+// printProblems prints one line for each thing that is wrong, or, unless all are asked for, one for those that are
+// wrong in the same way.
+func printProblems(w io.Writer, r *chain.Verified, all bool) {
+	type way struct{ platform, attribute, reason string }
+	counts := map[way]int{}
+	of := func(p bless.Problem) way { return way{p.Platform, p.Attribute, p.Reason} }
+	for _, p := range r.Problems {
+		counts[of(p)]++
+	}
+	seen := map[way]bool{}
+	for _, p := range r.Problems {
+		if seen[of(p)] && !all {
+			continue
+		}
+		seen[of(p)] = true
+		line := strings.ReplaceAll(p.String(), "\n", "; ")
+		if len(r.Images) > 1 {
+			line = p.Platform + ": " + line
+		}
+		if more := counts[of(p)] - 1; more > 0 && !all {
+			line += fmt.Sprintf("; and %s more like it (--all shows them)", count(int64(more)))
+		}
+		fmt.Fprintln(w, line)
+	}
+}
+
+// neverBlessed tells that no file of the image has an attribute, and nobody attested anything: one mistake, not
+// one for each file.
+func neverBlessed(r *chain.Verified) bool {
+	var files, bare int64
+	for _, img := range r.Images {
+		for _, l := range img.Layers {
+			files += l.Regular
+		}
+	}
+	for _, p := range r.Problems {
+		switch {
+		case p.Reason == bless.ReasonNotBlessed:
+			bare++
+		case p.Attribute == "" && !strings.HasSuffix(p.Reason, attest.ErrNone.Error()):
+			return false
+		}
+	}
+	return bare > 0 && bare >= files
 }
 
 // readDemands reads what the flags say of attestations: where they are, and what they must say.

@@ -19,6 +19,9 @@ const (
 	Cosign = "github.com/sigstore/cosign/v3/cmd/cosign@v3.1.3"
 	Buildx = "github.com/docker/buildx/cmd/buildx@v0.38.2"
 	Syft   = "github.com/anchore/syft/cmd/syft@v1.57.0"
+	Helm   = "helm.sh/helm/v4/cmd/helm@v4.3.1"
+
+	Actionlint = "github.com/rhysd/actionlint/cmd/actionlint@v1.7.12"
 
 	Containerd     = "github.com/containerd/containerd/v2/cmd/containerd@v2.4.2"
 	ContainerdShim = "github.com/containerd/containerd/v2/cmd/containerd-shim-runc-v2@v2.4.2"

@@ -12,6 +12,7 @@ import (
 	"io"
 	"strconv"
 	"strings"
+	"unicode"
 )
 
 // maxDepth is more than any manifest or config of the OCI and Docker specifications has.
@@ -75,6 +76,20 @@ func Check(raw []byte) error {
 // freeText are the objects of manifests and configs whose keys are no field names.
 var freeText = map[string]bool{"annotations": true, "Labels": true, "Volumes": true, "ExposedPorts": true}
 
+// fold is the same for all keys that encoding/json takes for one: it compares them rune by rune as
+// unicode.SimpleFold does, by which "layer\u017f" is "layers".
+func fold(key string) string {
+	return strings.Map(func(r rune) rune {
+		for {
+			next := unicode.SimpleFold(r)
+			if next <= r {
+				return next
+			}
+			r = next
+		}
+	}, key)
+}
+
 // strictValue reads the value of key. Keys that differ in case alone are one key to
 // encoding/json and two to others; only where keys are free text may they stand
 // together.
@@ -101,7 +116,7 @@ func strictValue(dec *json.Decoder, depth int, key string) error {
 			name, _ := tok.(string)
 			folded := name
 			if !freeText[key] {
-				folded = strings.ToLower(name)
+				folded = fold(name)
 			}
 			if seen[folded] {
 				return fmt.Errorf("key %q stands twice in one object", name)

@@ -39,14 +39,15 @@ func TestApplyKeepsWhatItDoesNotOwn(t *testing.T) {
 
 func TestApplyRefuses(t *testing.T) {
 	for name, test := range map[string]struct{ raw, want string }{
-		"a key that stands twice":               {`{"layers":[],"layers":[1]}`, `key "layers" stands twice`},
-		"a key that stands twice, escaped":      {`{"layers":[],"l\u0061yers":[1]}`, `key "layers" stands twice`},
-		"a key that stands twice, but for case": {`{"layers":[],"Layers":[1]}`, `key "Layers" stands twice`},
-		"data behind the value":                 {`{"layers":[]}{}`, "at byte 14: data after the JSON value"},
-		"a truncated value":                     {`{"layers":[`, "at byte 11: EOF"},
-		"no value":                              {``, "at byte 0: EOF"},
-		"an array where an object belongs":      {`[]`, `parsing "layers"`},
-		"a value where an object belongs":       {`1`, `"layers" is not in an object or array`},
+		"a key that stands twice":                        {`{"layers":[],"layers":[1]}`, `key "layers" stands twice`},
+		"a key that stands twice, escaped":               {`{"layers":[],"l\u0061yers":[1]}`, `key "layers" stands twice`},
+		"a key that stands twice, but for case":          {`{"layers":[],"Layers":[1]}`, `key "Layers" stands twice`},
+		"a key that stands twice, but for what Go folds": {"{\"layers\":[],\"layer\u017f\":[1]}", `stands twice`},
+		"data behind the value":                          {`{"layers":[]}{}`, "at byte 14: data after the JSON value"},
+		"a truncated value":                              {`{"layers":[`, "at byte 11: EOF"},
+		"no value":                                       {``, "at byte 0: EOF"},
+		"an array where an object belongs":               {`[]`, `parsing "layers"`},
+		"a value where an object belongs":                {`1`, `"layers" is not in an object or array`},
 	} {
 		t.Run(name, func(t *testing.T) {
 			if got, err := Apply([]byte(test.raw), Set(1, "layers")); err == nil || !strings.Contains(err.Error(), test.want) {

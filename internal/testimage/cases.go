@@ -118,6 +118,14 @@ func goodCases() []Case {
 				{Tar: plain, Compressed: plain, Compression: "gzip"}, {Tar: packed, Compressed: Compress(packed, "gzip")}, {Tar: packed, Compressed: Compress(packed, "zstd"), Compression: "gzip"},
 				{Tar: other, Compressed: Compress(other, "gzip"), Compression: "zstd"}, {Tar: nil, Compressed: []byte{}, Compression: "gzip"}}}.Build()
 		}),
+		good("config-octet-stream", "platforms whose configs have a media type that says nothing", func() *Bundle {
+			amd, arm := layers(typical()), layers([]Entry{File("bin/arm", 0o755, elf)})
+			amd.ConfigType, arm.ConfigType, arm.Platform = "application/octet-stream", "text/html", v1.Platform{OS: "linux", Architecture: "arm64"}
+			return Index(false, amd, arm)
+		}),
+		good("estargz-lossless", "a layer with a table of contents behind its end, as BuildKit writes it", func() *Bundle {
+			return oneTar(append(Tar(typical()...), Tar(File("stargz.index.json", 0o444, []byte(`{"version":1,"entries":[]}`)))...))
+		}),
 		good("no-layers", "an image of config alone", func() *Bundle { return Image{}.Build() }),
 		good("empty-layer", "a layer without an entry between two others", func() *Bundle {
 			return layers(typical(), nil, []Entry{File("a", 0o644, []byte("a"))}).Build()
@@ -208,6 +216,8 @@ func goodCases() []Case {
 				"containerd.io/snapshot/stargz/toc.digest":            "sha256:" + strings.Repeat("0", 64),
 				"io.github.containers.zstd-chunked.manifest-position": "1:2:3:1",
 				"io.github.containers.zstd-chunked.manifest-checksum": "sha256:" + strings.Repeat("0", 64),
+				"io.containers.estargz.uncompressed-size":             "4096",
+				"io.containers.zstd-chunked.manifest-position":        "1:2:3:1",
 				"com.example/what": "base",
 			}}}}.Build()
 		}),

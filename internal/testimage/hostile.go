@@ -81,6 +81,9 @@ func hostileCases() []Case {
 		layer("sparse-bomb", "a sparse file of 8 EiB with 12 bytes of data (limit: layer size)", func() []byte {
 			return Tar(SparsePAX("a", 1<<63-1, Span{0, []byte("twelve bytes")}))
 		}),
+		layer("sparse-ratio", "a sparse file of 60 GB with 12 bytes of data (limit: ratio)", func() []byte {
+			return Tar(SparsePAX("a", 60e9, Span{0, []byte("twelve bytes")}))
+		}),
 
 		// Entries with no good meaning.
 		layer("escape", "a name that climbs out of the root", func() []byte { return Tar(File("../../etc/passwd", 0o644, nil)) }),

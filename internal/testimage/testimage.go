@@ -36,6 +36,8 @@ type Image struct {
 	Layers      []Layer
 	Config      v1.Config
 	Annotations map[string]string
+	// ConfigType replaces the media type of the config.
+	ConfigType types.MediaType
 }
 
 // Layer is one layer of an Image.
@@ -102,7 +104,11 @@ func (im Image) build(edit func(*v1.Manifest, *v1.ConfigFile)) *Bundle {
 	if edit != nil {
 		edit(manifest, config)
 	}
-	manifest.Config = b.addJSON(im.mediaType(types.OCIConfigJSON, types.DockerConfigJSON), config)
+	configType := im.ConfigType
+	if configType == "" {
+		configType = im.mediaType(types.OCIConfigJSON, types.DockerConfigJSON)
+	}
+	manifest.Config = b.addJSON(configType, config)
 	b.Root = b.addJSON(manifest.MediaType, manifest)
 	b.Root.Platform = &platform
 	b.Manifests = []v1.Descriptor{b.Root}

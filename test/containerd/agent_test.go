@@ -20,6 +20,13 @@ import (
 // event is what the test reads of a line of `sbom-bless enforce run`.
 type event struct{ Container, Image, Action, Operation, Reason, Message, Path string }
 
+// is tells whether an event has the fields of another that are not empty.
+func (e event) is(want event) bool {
+	fits := func(want, got string) bool { return want == "" || want == got }
+	return fits(want.Container, e.Container) && fits(want.Action, e.Action) && fits(want.Operation, e.Operation) &&
+		fits(want.Reason, e.Reason) && fits(want.Path, e.Path) && fits(want.Image, e.Image) && strings.Contains(e.Message, want.Message)
+}
+
 // agent is a running `sbom-bless enforce run`.
 type agent struct {
 	cmd     *exec.Cmd
@@ -110,13 +117,9 @@ func (a *agent) saw(want event) bool {
 
 // has tells whether such an event came already.
 func (a *agent) has(want event) bool {
-	fits := func(want, got string) bool { return want == "" || want == got }
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	return slices.ContainsFunc(a.events, func(e event) bool {
-		return fits(want.Container, e.Container) && fits(want.Action, e.Action) && fits(want.Operation, e.Operation) &&
-			fits(want.Reason, e.Reason) && fits(want.Path, e.Path) && fits(want.Image, e.Image) && strings.Contains(e.Message, want.Message)
-	})
+	return slices.ContainsFunc(a.events, func(e event) bool { return e.is(want) })
 }
 
 // must is saw, and fails without.
