@@ -92,6 +92,9 @@ func TestScriptsSayWhy(t *testing.T) {
 			said := false
 			for _, next := range lines[i+1:] {
 				checks := regexp.MustCompile(`^(! )?(stdout|stderr|cmp|exists|grep) `).FindStringSubmatch(next)
+				if strings.HasPrefix(next, "#") {
+					continue
+				}
 				if checks == nil {
 					break
 				}
