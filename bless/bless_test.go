@@ -661,7 +661,7 @@ func TestVerifyNamesWhatIsWrong(t *testing.T) {
 		{"nothing", tampered(same), keys, nil},
 		{"another key", tampered(same), []crypto.PublicKey{stranger}, []string{"security.ima another key", "security.bpf.bless no trusted key"}},
 		{"changed content", tampered(func(e testimage.Entry) testimage.Entry { e.Body = []byte("#!/bin/ba\n"); return e }), keys,
-			[]string{"security.ima content was changed", "security.bpf.bless no trusted key"}},
+			[]string{"security.ima content or the signature was changed", "security.bpf.bless no trusted key"}},
 		{"no attributes", tampered(func(testimage.Entry) testimage.Entry {
 			return testimage.File("bin/app", 0o755, []byte("#!/bin/sh\n"))
 		}), keys, []string{"security.ima missing", "security.bpf.bless missing"}},

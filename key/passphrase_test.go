@@ -204,7 +204,7 @@ func noTerminal(t *testing.T, env ...string) string {
 func TestWithoutTerminal(t *testing.T) {
 	_, prefix := keyFiles(t, "ecdsa-p256", "secret")
 	got := noTerminal(t, childEnv+"=load", "KEY="+prefix+".key")
-	if !strings.Contains(got, "is encrypted") || !strings.Contains(got, "\nhint: SBOM_BLESS_PASSWORD or --passphrase-file") {
+	if !strings.Contains(got, "is encrypted") || !strings.Contains(got, "there is no terminal to ask for the passphrase") {
 		t.Errorf("load: %s", got)
 	}
 	if got := noTerminal(t, childEnv+"=new"); got != "passphrase \"\", error <nil>\n" {

@@ -6,6 +6,7 @@ package node
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"os"
@@ -525,6 +526,35 @@ func TestDrift(t *testing.T) {
 			t.Errorf("trust %s: drift %v", trust, got)
 		}
 	}
+}
+
+// A program that is not position-independent lies at addresses that maps writes with zeros in front, and
+// map_files does not.
+func TestLowAddresses(t *testing.T) {
+	f, err := os.Create(filepath.Join(t.TempDir(), "program"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if _, err := f.WriteString("content"); err != nil {
+		t.Fatal(err)
+	}
+	const low, size = 0x20000, 4096
+	at, _, errno := unix.Syscall6(unix.SYS_MMAP, low, size, unix.PROT_READ|unix.PROT_EXEC, unix.MAP_PRIVATE|unix.MAP_FIXED_NOREPLACE, f.Fd(), 0)
+	if errno != 0 {
+		t.Fatal(errno)
+	}
+	defer unix.Syscall(unix.SYS_MUNMAP, at, size, 0)
+	for _, m := range executable(os.Getpid()) {
+		if m.path != f.Name() {
+			continue
+		}
+		if sum, _, err := m.read(os.Getpid(), 4096); err != nil || sum != sha256.Sum256([]byte("content")) {
+			t.Errorf("%x %v", sum, err)
+		}
+		return
+	}
+	t.Error("no such mapping")
 }
 
 // A file that would take a day to read is reported unread, and an agent that ends reads none.

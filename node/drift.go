@@ -168,7 +168,7 @@ func executable(pid int) []mapping {
 		if len(field) < 5 || !strings.Contains(field[1], "x") {
 			continue
 		}
-		m := mapping{addresses: field[0], device: field[3], inode: field[4]}
+		m := mapping{addresses: unpadded(field[0]), device: field[3], inode: field[4]}
 		if len(field) > 5 {
 			m.path = strings.Join(field[5:], " ")
 		}
@@ -179,6 +179,13 @@ func executable(pid int) []mapping {
 		list = append(list, m)
 	}
 	return list
+}
+
+// unpadded gives a range of addresses as map_files has it: without the zeros that maps puts in front of
+// those below 4 GiB, where a program that is not position-independent lies.
+func unpadded(addresses string) string {
+	from, to, _ := strings.Cut(addresses, "-")
+	return strings.TrimLeft(from, "0") + "-" + strings.TrimLeft(to, "0")
 }
 
 // maxHashed is the size up to which a file is read for a drift report: anybody can make

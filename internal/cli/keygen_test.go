@@ -103,7 +103,7 @@ func TestKeygenUsageErrors(t *testing.T) {
 		{args: []string{"release"}, want: "keygen takes no arguments, and there is \"release\"\nhint: --out release names the files"},
 		{args: []string{"--out", ""}, want: `--out "": a path`},
 		{args: []string{"--out", "keys/"}, want: `--out "keys/": a path`},
-		{args: []string{"--passphrase", "secret"}, want: "flag provided but not defined: -passphrase"},
+		{args: []string{"--passphrase", "secret"}, want: "unknown flag --passphrase"},
 		{epoch: "yesterday", want: "SOURCE_DATE_EPOCH=yesterday: not a number"},
 		{epoch: "315532800", want: "SOURCE_DATE_EPOCH=315532800: the certificate would have expired by now"},
 	} {
