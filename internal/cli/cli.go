@@ -75,6 +75,7 @@ func newApp() *cli.App {
 		Version:              version(),
 		HideHelpCommand:      true,
 		EnableBashCompletion: true,
+		Flags:                []cli.Flag{cli.HelpFlag}, // the library leaves it out where there is a command help
 		Commands: append([]*cli.Command{
 			newKeygen(),
 			newBless(),
