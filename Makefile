@@ -32,7 +32,7 @@ test: tools
 	clang-format --dry-run --Werror enforce/bpf/*
 	go vet $(ONCE) ./...
 	go test $(ONCE) -timeout 85m ./...
-	go test $(ONCE) -race ./node ./policy ./transport
+	go test $(ONCE) -race ./node ./policy
 
 # test-all runs also what takes too long for each change: every test on each of the four
 # kernels, the attacks judged by IMA and fapolicyd, races on more processors.
