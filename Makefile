@@ -24,19 +24,21 @@ demo:
 	@hack/install-tools.sh demo
 	@hack/demo.sh $(IMAGE)
 
+FORMATTED = gofmt -l . | (! grep .) && clang-format --dry-run --Werror enforce/bpf/*
+
 # test passes every test, those in virtual machines among them. With these tags packages are the
 # same with and without cgo, so each is compiled once.
 ONCE = -tags=netgo,osusergo
 test: tools
-	gofmt -l . | (! grep .)
-	clang-format --dry-run --Werror enforce/bpf/*
+	$(FORMATTED)
 	go vet $(ONCE) ./...
 	go test $(ONCE) -timeout 85m ./...
 	go test $(ONCE) -race ./node ./policy
 
 # test-all runs also what takes too long for each change: every test on each of the four
-# kernels, the attacks judged by IMA and fapolicyd, races on more processors.
-test-all: tools
+# kernels, the attacks judged by IMA and fapolicyd, races on more processors, the demo, and the builds for
+# other systems.
+test-all: tools cross
 	SBOM_BLESS_ALL=1 go test -timeout 3h ./...
 
 # bench prints tables: our time, memory and size against other ways of blessing;
@@ -51,8 +53,7 @@ soak: tools
 	SBOM_BLESS_SOAK=$(or $(DURATION),1h) SBOM_BLESS_KERNEL=$(or $(KERNEL),6.12) go test -v -timeout 0 -run 'TestSoak|TestFuzz' ./test/churn ./test/fuzz
 
 lint: tools
-	gofmt -l . | (! grep .)
-	clang-format --dry-run --Werror enforce/bpf/*
+	$(FORMATTED)
 	go run $(GOLANGCI) run
 
 # vm runs tests in virtual machines with one kernel: make vm KERNEL=7.3 RUN=TestAttacks
@@ -70,9 +71,8 @@ man: build
 
 # cross builds what runs on other systems: bless, verify, inspect and sbom. enforce says that it needs Linux.
 cross:
-	GOOS=darwin GOARCH=arm64 go build -o /dev/null .
-	GOOS=windows GOARCH=amd64 go build -o /dev/null .
-	GOOS=linux GOARCH=arm64 go build -o /dev/null .
+	for system in darwin/arm64 windows/amd64 linux/arm64; do \
+		CGO_ENABLED=0 GOOS=$${system%/*} GOARCH=$${system#*/} go build -o /dev/null . || exit; done
 
 # vuln asks the Go vulnerability database (https://vuln.go.dev) about the code that is reached.
 vuln:

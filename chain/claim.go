@@ -8,6 +8,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -19,6 +20,7 @@ import (
 
 	"github.com/sbom-bless/sbom-bless/attest"
 	"github.com/sbom-bless/sbom-bless/bless"
+	"github.com/sbom-bless/sbom-bless/internal/atomicfile"
 	"github.com/sbom-bless/sbom-bless/sbom"
 	"github.com/sbom-bless/sbom-bless/transport"
 )
@@ -105,13 +107,11 @@ func writeSBOM(dir, platform string, several bool, s attest.SBOM) error {
 	if several {
 		name = strings.ReplaceAll(platform, "/", "-") + "." + name
 	}
-	f, err := os.OpenFile(filepath.Join(dir, "sbom."+name), os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o644)
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(s.Raw)
-	_, newline := f.WriteString("\n")
-	return errors.Join(err, newline, f.Close())
+	return atomicfile.Write(filepath.Join(dir, "sbom."+name), 0o644, func(w io.Writer) error {
+		_, err := w.Write(s.Raw)
+		_, newline := io.WriteString(w, "\n")
+		return errors.Join(err, newline)
+	})
 }
 
 // creationTime is SOURCE_DATE_EPOCH, or else when the image says it was made:

@@ -209,7 +209,7 @@ func imageProblems(ctx context.Context, v *attest.Verified, subject v1.Hash, img
 		if said.Blessed.DiffID != l.DiffID {
 			add(i+1, "not the layer that the blessing names", said.Blessed.DiffID.String(), l.DiffID.String())
 		}
-		// A store that took the image in may have given manifest and layers other types together: docker save does.
+		// docker save gives manifest and layers the types of its family together. Only a mix is wrong.
 		manifest := img.Descriptor.MediaType
 		if was, is := said.Source.MediaType, l.Descriptor.MediaType; was != "" && isDocker(was) == isDocker(manifest) && isDocker(is) != isDocker(manifest) {
 			add(i+1, "its media type is of another family than in the source image, and runtimes refuse a manifest that mixes them", string(was), string(is))

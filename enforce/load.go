@@ -272,8 +272,8 @@ func (e *Enforcer) loadPinned(spec *ebpf.CollectionSpec) error {
 		if before, err = takeOver(o.Pins); err != nil {
 			return err
 		}
-		if all, err = e.openMaps(spec); err != nil { // its maps are not for us: only that version can unload them
-			return errors.Join(err, setAgent(o.Pins, before))
+		if all, err = e.openMaps(spec); err != nil {
+			return errors.Join(err, giveBack(o.Pins, before))
 		}
 	}
 	if err != nil {
@@ -479,29 +479,33 @@ func (e *Enforcer) openMaps(spec *ebpf.CollectionSpec) (all bool, err error) {
 }
 
 // takeOver makes this executable the agent in the place of an older version, which the
-// programs report, and gives that one.
+// programs report, and gives that version.
 func takeOver(pins string) (before blessAgent, err error) {
+	self, err := thisExecutable()
+	if err != nil {
+		return before, err
+	}
+	return exchangeAgent(pins, self)
+}
+
+// giveBack undoes a takeOver after which this executable cannot go on: the version before
+// alone can unload what it loaded.
+func giveBack(pins string, before blessAgent) error {
+	_, err := exchangeAgent(pins, before)
+	return err
+}
+
+// exchangeAgent names the executable that is the agent, and gives the one that was.
+func exchangeAgent(pins string, a blessAgent) (before blessAgent, err error) {
 	agents, err := ebpf.LoadPinnedMap(filepath.Join(pins, "maps", "agents"), nil)
 	if err != nil {
 		return before, fmt.Errorf("map agents: %w", err)
 	}
-	self, err := thisExecutable()
+	err = agents.Lookup(uint32(0), &before)
 	if err == nil {
-		err = agents.Lookup(uint32(0), &before)
-	}
-	if err == nil {
-		err = agents.Put(uint32(0), self)
+		err = agents.Put(uint32(0), a)
 	}
 	return before, errors.Join(err, agents.Close())
-}
-
-// setAgent names the executable that is the agent.
-func setAgent(pins string, a blessAgent) error {
-	agents, err := ebpf.LoadPinnedMap(filepath.Join(pins, "maps", "agents"), nil)
-	if err != nil {
-		return fmt.Errorf("map agents: %w", err)
-	}
-	return errors.Join(agents.Put(uint32(0), a), agents.Close())
 }
 
 // arm names this executable as the only one that may change maps and pins, and has the

@@ -422,9 +422,15 @@ func (e *Enforcer) takeUp(kept *os.File) (bool, error) {
 	}
 	err := attach(kept, where)
 	if errors.Is(err, fs.ErrPermission) { // another version was the agent
-		if _, err = takeOver(below(kept, where, pins)); err == nil {
-			err = attach(kept, where)
+		there := below(kept, where, pins)
+		before, err := takeOver(there)
+		if err != nil {
+			return true, err
 		}
+		if err := attach(kept, where); err != nil {
+			return true, errors.Join(err, giveBack(there, before))
+		}
+		return true, nil
 	}
 	return true, err
 }

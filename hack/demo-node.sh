@@ -32,7 +32,9 @@ echo "4. a program of the image, again:"
 
 say 'Without enforcement'
 container
-chroot /run/container/root /bin/sh -c "$attack"
+chroot /run/container/root /bin/sh -c "$attack" >/said 2>&1
+cat /said
+[ "$(grep -c 'nobody knows' /said)" = 2 ]
 umount /run/container/root /run/container
 
 say 'With enforcement: the same attack on the same image'
@@ -43,9 +45,11 @@ cat /log
 container
 echo '# sbom-bless enforce exec --image shop@sha256:… --key bless.crt --root … -- /bin/sh -c "$attack"'
 sbom-bless enforce exec --image "$image" --key /bless.crt --attestations /attestations \
-	--name shop --root /run/container/root -- /bin/sh -c "$attack"
+	--name shop --root /run/container/root -- /bin/sh -c "$attack" >/said 2>&1
+cat /said
+if grep 'nobody knows' /said; then exit 1; fi
 
 say 'What the kernel reports of it'
 sleep 1
-sed -n 's/.*"action":"denied".*"message":"\([^"]*\)".*/\1/p' /events | sed "s/$image/shop/"
-grep -q '"reason":"writable-layer"' /events
+sed -n 's/.*"action":"denied".*"message":"\([^"]*\)".*/\1/p' /events | sed "s/$image/shop/" | tee /said
+[ "$(grep -c ^denied /said)" = 2 ]

@@ -13,8 +13,8 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"syscall"
 
-	"golang.org/x/sys/unix"
 	"golang.org/x/term"
 )
 
@@ -77,7 +77,7 @@ func NewPassphrase(ctx context.Context, path, file string) ([]byte, error) {
 // readPassphrase reads a file of one line.
 func readPassphrase(file string) ([]byte, error) {
 	data, err := readFile(file)
-	if errors.Is(err, fs.ErrNotExist) && !filepath.IsAbs(file) || errors.Is(err, unix.ENAMETOOLONG) {
+	if errors.Is(err, fs.ErrNotExist) && !filepath.IsAbs(file) || errors.Is(err, syscall.ENAMETOOLONG) {
 		// It may be the passphrase itself, by mistake.
 		return nil, fmt.Errorf("passphrase file (its name is not shown): %w\nhint: "+envPassphrase+" is for a passphrase itself", err)
 	}

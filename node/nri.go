@@ -21,8 +21,8 @@ import (
 // 1.7 and later with its CRI, CRI-O): a container starts when its list is loaded, or
 // does not start if the policy forbids it.
 type NRI struct {
-	// Runtimes are those that may stand behind the socket, by the name that they give themselves;
-	// containerd's stands for one that is not among them.
+	// Runtimes has each runtime that may serve the socket, by the name that it reports. An unknown
+	// name means containerd.
 	Runtimes map[string]Runtime
 	// Socket is the runtime's.
 	Socket string

@@ -99,6 +99,9 @@ const (
 	maxTOC  = 1 << 30
 )
 
+// ErrHeaderLimit is wrapped by the error about a header that Limits.Header refuses.
+var ErrHeaderLimit = errors.New("more than the limit")
+
 // NewScanner gives a Scanner that reports to h.
 func NewScanner(h Handler) *Scanner { return &Scanner{h: h, Limits: Limits{Header: maxHeader}} }
 
@@ -249,7 +252,7 @@ func (s *Scanner) header(b *[blockSize]byte) error {
 			return s.fail(s.off, fmt.Errorf("size field %q", b[124:136]))
 		}
 		if size > s.Limits.Header {
-			return s.fail(s.off, fmt.Errorf("extended header of %d bytes, the limit is %d", size, s.Limits.Header))
+			return s.fail(s.off, fmt.Errorf("extended header of %d bytes: %w of %d", size, ErrHeaderLimit, s.Limits.Header))
 		}
 		if err := s.pre.add(b, s.off, size); err != nil {
 			return s.fail(s.off, err)

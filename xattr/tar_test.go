@@ -331,7 +331,7 @@ func TestLimits(t *testing.T) {
 	r := &reader{}
 	s := xattr.NewScanner(r)
 	s.Limits.Header = 500
-	if _, err := s.Write(archive); err == nil || !strings.Contains(err.Error(), "the limit is 500") {
+	if _, err := s.Write(archive); err == nil || !strings.Contains(err.Error(), "more than the limit of 500") {
 		t.Errorf("%v", err)
 	}
 }

@@ -122,6 +122,11 @@ func runBless(ctx context.Context, c *cli.Context) error {
 	if o.Cache, err = blessCache(c, k.delegated); err != nil {
 		return err
 	}
+	for _, flag := range []string{"digest-file", "summary"} {
+		if err := writable(c.String(flag)); err != nil {
+			return fmt.Errorf("--%s: %w", flag, err)
+		}
+	}
 	source := c.Args().First()
 	if o.Dest = c.String("to"); o.Dest == "" {
 		o.Dest = source
@@ -302,6 +307,18 @@ func (k runKey) close() {
 	if k.Key != nil {
 		k.Close()
 	}
+}
+
+// writable tells, before anything is done, whether a file can be written at the end.
+func writable(name string) error {
+	if info, err := os.Stat(name); name == "" || err == nil && !info.Mode().IsRegular() {
+		return nil // a pipe would have its end
+	}
+	f, err := os.OpenFile(name, os.O_WRONLY|os.O_CREATE, 0o644)
+	if err != nil {
+		return err
+	}
+	return f.Close()
 }
 
 // blessKey loads the key that the flags name.

@@ -230,6 +230,7 @@ func runVerifier(c *cli.Context) error {
 	if c.String("policy") != "" {
 		o.Guard = []string{c.String("policy"), filepath.Dir(c.String("policy")), filepath.Dir(c.String("break-glass")), c.String("store")}
 	}
+	o.Guard = append(o.Guard, localFiles(c.StringSlice("key"))...)
 	kept, err := takeFromSystemd()
 	if err != nil {
 		return err
@@ -240,6 +241,17 @@ func runVerifier(c *cli.Context) error {
 		return err
 	}
 	defer e.Close()
+	err = keepInForce(c, e)
+	if released, failed := e.Released(); failed == nil && released { // what failed by that is no failure
+		fmt.Fprintln(c.App.ErrWriter, "the verifier was unloaded")
+		return dropFromSystemd()
+	}
+	return err
+}
+
+// keepInForce looks after a verifier that is loaded, and reports what it denies, until a signal
+// comes or somebody unloads it.
+func keepInForce(c *cli.Context, e *enforce.Enforcer) (err error) {
 	if err := leaveWithSystemd(e); err != nil {
 		return err
 	}
@@ -293,14 +305,9 @@ func runVerifier(c *cli.Context) error {
 		case err := <-failed:
 			return err
 		case <-tick.C:
-			// Asked after it: whoever unloads may do so meanwhile, and then the verifier is rightly gone.
 			err := lookAfter(e, out, c.String("pins"))
 			released, failed := e.Released()
-			if released {
-				fmt.Fprintln(c.App.ErrWriter, "the verifier was unloaded")
-				return dropFromSystemd()
-			}
-			if err = errors.Join(err, failed); err != nil {
+			if err = errors.Join(err, failed); err != nil || released {
 				return err
 			}
 		}

@@ -151,11 +151,14 @@ func preparePolicy(ctx context.Context, p *policy.Policy, e *enforce.Enforcer, s
 
 // trustFiles are the files that say whom the policy trusts, which may lie anywhere.
 func trustFiles(p *policy.Policy) []string {
-	files := slices.DeleteFunc(slices.Clone(p.Keys), func(ref string) bool { return strings.Contains(ref, "://") })
-	if p.TrustRoot != "" {
-		files = append(files, p.TrustRoot)
-	}
-	return files
+	return localFiles(append(slices.Clone(p.Keys), p.TrustRoot))
+}
+
+// localFiles are those of the references that are paths.
+func localFiles(refs []string) []string {
+	return slices.DeleteFunc(slices.Clone(refs), func(ref string) bool {
+		return ref == "" || strings.Contains(ref, "://") || strings.HasPrefix(ref, "pkcs11:")
+	})
 }
 
 func asksSigned(p *policy.Policy) bool {

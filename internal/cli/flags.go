@@ -56,9 +56,8 @@ func prepare(commands []*cli.Command) {
 			return before(ctx)
 		}
 		for _, f := range c.Flags {
-			reflect.ValueOf(f).Elem().FieldByName("Category").SetString(categoryOf(f.Names()[0]))
-			if c.Name == "inspect" && f.Names()[0] == "files" {
-				reflect.ValueOf(f).Elem().FieldByName("Category").SetString("Output")
+			if category := reflect.ValueOf(f).Elem().FieldByName("Category"); category.String() == "" {
+				category.SetString(categoryOf(f.Names()[0]))
 			}
 			if !variables[f.Names()[0]] {
 				continue

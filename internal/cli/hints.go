@@ -9,6 +9,7 @@ import (
 	"github.com/sbom-bless/sbom-bless/bless"
 	"github.com/sbom-bless/sbom-bless/key"
 	"github.com/sbom-bless/sbom-bless/transport"
+	"github.com/sbom-bless/sbom-bless/xattr"
 )
 
 // limitHints has the flag of each field of [bless.Limits].
@@ -32,6 +33,7 @@ var hints = []struct {
 	{key.ErrNoPassphrase, "SBOM_BLESS_PASSWORD or --passphrase-file gives it"},
 	{transport.ErrCertificate, "SSL_CERT_FILE names a file of trusted certificates; --insecure trusts any"},
 	{transport.ErrPlainHTTP, "--insecure, if nobody can be on the way"},
+	{xattr.ErrHeaderLimit, "--max-header-size raises the limit"},
 	{transport.ErrNoIndex, "--platform chooses one of its images"},
 }
 

@@ -32,7 +32,7 @@ func newInspect() *cli.Command {
 		ArgsUsage:   "IMAGE",
 		Description: inspectUsage,
 		Flags: append([]cli.Flag{
-			&cli.BoolFlag{Name: "files", Usage: "list the files"},
+			&cli.BoolFlag{Name: "files", Category: "Output", Usage: "list the files"},
 			&cli.BoolFlag{Name: "packages", Usage: "list all packages, not only the largest and those that lack something"},
 			&cli.StringSliceFlag{Name: "key", Usage: "trusted key of the attestations; without it their signatures are not checked"},
 			&cli.StringFlag{Name: "attestations", Usage: "look for attestations in this directory first, and not beside the image; what is in the image counts all the same"},

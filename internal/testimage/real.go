@@ -10,10 +10,11 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"syscall"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/types"
+
+	"github.com/sbom-bless/sbom-bless/internal/filelock"
 )
 
 // Tag is the name of a real image in its layout.
@@ -59,7 +60,7 @@ func Real(ctx context.Context, name string) (string, error) {
 	if err := os.MkdirAll(cache, 0o755); err != nil {
 		return "", err
 	}
-	unlock, err := lock(filepath.Join(cache, "."+name+".lock"))
+	unlock, err := lock(ctx, filepath.Join(cache, "."+name+".lock"))
 	if err != nil {
 		return "", err
 	}
@@ -91,14 +92,14 @@ func (r recipe) make(ctx context.Context, cache, dir string) error {
 }
 
 // lock takes an exclusive lock that ends with the process or with unlock.
-func lock(path string) (unlock func(), err error) {
+func lock(ctx context.Context, path string) (unlock func(), err error) {
 	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o644)
 	if err != nil {
 		return nil, err
 	}
-	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX); err != nil {
+	if err := filelock.Lock(ctx, f); err != nil {
 		f.Close()
-		return nil, fmt.Errorf("%s: %w", path, err)
+		return nil, err
 	}
 	return func() { f.Close() }, nil
 }

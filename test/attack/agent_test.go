@@ -310,6 +310,26 @@ func testAgent(t *testing.T, k vm.Kernel) {
 		}
 	})
 
+	t.Run("a takeover that cannot go on is given back", func(t *testing.T) {
+		name := enforce.DefaultPins + "/maps/domains"
+		must(os.Rename(name, name+"-kept"))
+		m, err := ebpf.NewMap(&ebpf.MapSpec{Type: ebpf.Hash, KeySize: 4, ValueSize: 4, MaxEntries: 1})
+		must(err)
+		must(m.Pin(name))
+		must(m.Close())
+		cmd := exec.Command("/bin/other")
+		cmd.Env = append(os.Environ(), "STAGE=agent", "ROOT="+c.root, "CGROUP="+c.cgroup)
+		if out, err := cmd.CombinedOutput(); err == nil || !strings.Contains(string(out), "map domains is of another version") {
+			t.Errorf("%v %s", err, out)
+		}
+		must(os.Remove(name)) // as only the agent can
+		must(os.Rename(name+"-kept", name))
+		if err := openFails(); err != nil {
+			t.Errorf("the agent is not the agent any more: %v", err)
+		}
+		denied(t, c)
+	})
+
 	t.Run("tampering by a container's root", func(t *testing.T) {
 		if out, err := c.start("tamper", ""); err != nil {
 			t.Errorf("%v: %s", err, out)

@@ -5,6 +5,8 @@
 package containerd
 
 import (
+	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -12,31 +14,27 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
 
-	"github.com/sbom-bless/sbom-bless/internal/gotool"
 	"github.com/sbom-bless/sbom-bless/internal/vm"
 )
 
-const nodeImageFile = "/node.tar"
+const (
+	nodeImageFile = "/node.tar"
+	policyDir     = "/configmap"
+)
 
 // TestAgentPod runs the agent in a container of the node image, with the rights and the paths of the host
 // that the chart gives it.
 func TestAgentPod(t *testing.T) {
 	config := vm.Config{Memory: 4096, Timeout: 20 * time.Minute, Host: func(t vm.TB, c *vm.Config) {
-		prepare(t, c)
-		for _, module := range []string{gotool.Containerd, gotool.ContainerdShim, gotool.Ctr} {
-			path, err := gotool.Path(context.Background(), module)
-			if err != nil {
-				t.Fatal(err)
-			}
-			c.Files["/usr/bin/"+filepath.Base(path)] = path
-		}
-		bringPause(t, c)
+		bringKubernetes(t, c)
 		layout, archive := filepath.Join(t.TempDir(), "node"), filepath.Join(t.TempDir(), "node.tar")
 		for _, args := range [][]string{
 			{"go", "run", "github.com/sbom-bless/sbom-bless/packaging/nodeimage", "-version", "1", layout, c.Files[product]},
@@ -47,11 +45,6 @@ func TestAgentPod(t *testing.T) {
 			}
 		}
 		c.Files[nodeImageFile] = archive
-		programs, err := vm.Programs("dash", "sleep")
-		if err != nil {
-			t.Fatal(err)
-		}
-		maps.Copy(c.Files, programs)
 	}}
 	vm.Test(t, []vm.Kernel{"6.12"}, config, underAgentPod)
 }
@@ -86,26 +79,68 @@ func (m *configMap) write(t *testing.T, files map[string]string) {
 // agentPod is an agent in a pod.
 type agentPod struct{ id, name string }
 
-// startAgentPod starts one as charts/sbom-bless has it: templates/daemonset.yaml.
-func (p *pods) startAgentPod(t *testing.T, name, policyDir string) agentPod {
+// chartFile is what agentArgs and agentMounts stand for, with the chart's default values.
+const chartFile = "../../charts/sbom-bless/templates/daemonset.yaml"
+
+var agentArgs = []string{
+	"enforce", "run", "--policy=/etc/sbom-bless/policy.yaml", "--follow-policy", "--wait-when-unfit",
+	"--break-glass=/host/etc/sbom-bless/break-glass", "--containerd=/run/containerd/containerd.sock", "--nri=/var/run/nri/nri.sock",
+}
+
+// agentMount is a path in the pod; from is empty where it is the same path of the node.
+type agentMount struct {
+	in, from string
+	readonly bool
+}
+
+var agentMounts = []agentMount{
+	{"/etc/sbom-bless", policyDir, true}, {"/host/etc/sbom-bless", "/etc/sbom-bless", true},
+	{"/sys/fs/bpf", "", false}, {"/sys/kernel/security", "", true}, {"/run/sbom-bless", "", false}, {"/var/lib/sbom-bless", "", false},
+	{"/run/containerd", "", true}, {"/var/run/nri", "", true}, {"/tmp", "/pod-tmp", false},
+}
+
+// TestAgentPodIsTheChart holds agentArgs and agentMounts to the chart: each flag and each path that does not come
+// from values.
+func TestAgentPodIsTheChart(t *testing.T) {
+	text, err := os.ReadFile(chartFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var args, mounts []string
+	for _, m := range regexp.MustCompile(`(?m)^ {12}- (--[a-z-]+)`).FindAllSubmatch(text, -1) {
+		args = append(args, string(m[1]))
+	}
+	for _, m := range regexp.MustCompile(`(?m)^ {14}mountPath: (/\S+)(\n {14}readOnly: true)?$`).FindAllSubmatch(text, -1) {
+		mounts = append(mounts, fmt.Sprint(string(m[1]), " ", len(m[2]) > 0))
+	}
+	for _, arg := range args {
+		if arg != "--storage" && !slices.ContainsFunc(agentArgs, func(a string) bool { name, _, _ := strings.Cut(a, "="); return name == arg }) {
+			t.Fatalf("%s has %s, and agentArgs has not", chartFile, arg)
+		}
+	}
+	for _, mount := range mounts {
+		if mount != "/run/secrets/registry true" && !slices.ContainsFunc(agentMounts, func(m agentMount) bool { return mount == fmt.Sprint(m.in, " ", m.readonly) }) {
+			t.Fatalf("%s has the mount %s, and agentMounts has not", chartFile, mount)
+		}
+	}
+	if len(args) < 6 || len(mounts) < 7 || !bytes.Contains(text, []byte("privileged: true")) || !bytes.Contains(text, []byte("hostPID: true")) {
+		t.Fatalf("%s is written in another way: %v %v", chartFile, args, mounts)
+	}
+}
+
+// startAgentPod starts one as charts/sbom-bless has it.
+func (p *pods) startAgentPod(t *testing.T, name string) agentPod {
 	t.Helper()
 	privileged := &cri.NamespaceOption{Network: cri.NamespaceMode_NODE, Pid: cri.NamespaceMode_NODE}
 	pod := p.config(name)
 	pod.Linux.SecurityContext = &cri.LinuxSandboxSecurityContext{NamespaceOptions: privileged, Privileged: true}
 	var mounts []*cri.Mount
-	for _, m := range []struct {
-		in, from string
-		readonly bool
-	}{
-		{"/etc/sbom-bless", policyDir, true}, {"/host/etc/sbom-bless", "/etc/sbom-bless", true}, {attestations, attestations, true},
-		{"/sys/fs/bpf", "/sys/fs/bpf", false}, {"/sys/kernel/security", "/sys/kernel/security", true},
-		{"/run/sbom-bless", "/run/sbom-bless", false}, {"/var/lib/sbom-bless", "/var/lib/sbom-bless", false},
-		{"/run/containerd", "/run/containerd", true}, {"/var/run/nri", "/var/run/nri", true}, {"/tmp", "/tmp/" + name, false},
-	} {
-		if err := os.MkdirAll(m.from, 0o755); err != nil {
+	for _, m := range append(agentMounts, agentMount{in: attestations, readonly: true}) {
+		from := cmp.Or(m.from, m.in)
+		if err := os.MkdirAll(from, 0o755); err != nil {
 			t.Fatal(err)
 		}
-		mounts = append(mounts, &cri.Mount{ContainerPath: m.in, HostPath: m.from, Readonly: m.readonly})
+		mounts = append(mounts, &cri.Mount{ContainerPath: m.in, HostPath: from, Readonly: m.readonly})
 	}
 	labels := maps.Clone(pod.Labels)
 	labels["io.kubernetes.container.name"] = "agent"
@@ -116,11 +151,8 @@ func (p *pods) startAgentPod(t *testing.T, name, policyDir string) agentPod {
 		Config: &cri.ContainerConfig{
 			Metadata: &cri.ContainerMetadata{Name: "agent"}, Image: &cri.ImageSpec{Image: registry + "node:app"},
 			Command: []string{"/usr/bin/sbom-bless"},
-			Args: []string{
-				"enforce", "run", "--policy=/etc/sbom-bless/policy.yaml", "--follow-policy", "--wait-when-unfit",
-				"--break-glass=/host/etc/sbom-bless/break-glass", "--containerd=/run/containerd/containerd.sock", "--nri=/var/run/nri/nri.sock",
-			},
-			Envs: []*cri.KeyValue{{Key: "HOME", Value: []byte("/tmp")}}, Mounts: mounts, LogPath: name, Labels: labels,
+			Args:    agentArgs,
+			Envs:    []*cri.KeyValue{{Key: "HOME", Value: []byte("/tmp")}}, Mounts: mounts, LogPath: name, Labels: labels,
 			Linux: &cri.LinuxContainerConfig{SecurityContext: &cri.LinuxContainerSecurityContext{
 				NamespaceOptions: privileged, Privileged: true, ReadonlyRootfs: true,
 			}},
@@ -197,7 +229,7 @@ func underAgentPod(t *testing.T, _ vm.Kernel) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	policy := configMap{dir: "/configmap"}
+	policy := configMap{dir: policyDir}
 	write := func(mode string) {
 		policy.write(t, map[string]string{
 			"bless.crt":   string(cert),
@@ -220,7 +252,7 @@ func underAgentPod(t *testing.T, _ vm.Kernel) {
 	}
 	t.Run("without the agent", func(t *testing.T) { runs(t, "before", false) })
 
-	a := p.startAgentPod(t, "agent-1", policy.dir)
+	a := p.startAgentPod(t, "agent-1")
 	a.must(t, event{Operation: "runtime", Action: "found", Message: "NRI"})
 	t.Run("a container is enforced", func(t *testing.T) {
 		runs(t, "enforced", true)
@@ -264,7 +296,7 @@ func underAgentPod(t *testing.T, _ vm.Kernel) {
 		}
 	})
 	t.Run("with the next agent", func(t *testing.T) {
-		a := p.startAgentPod(t, "agent-2", policy.dir)
+		a := p.startAgentPod(t, "agent-2")
 		a.must(t, event{Operation: "runtime", Action: "found", Message: "NRI"})
 		a.must(t, event{Operation: "bpf", Action: "reported", Reason: "takeover"}) // another root filesystem, another file
 		runs(t, "enforced-again", true)

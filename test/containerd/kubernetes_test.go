@@ -57,24 +57,28 @@ const (
 // TestKubernetes has containerd's CRI make pods, as a kubelet would: it asks the agent by NRI before it
 // starts a container. How it asks does not depend on the kernel.
 func TestKubernetes(t *testing.T) {
-	config := vm.Config{Memory: 4096, Timeout: 20 * time.Minute, Host: func(t vm.TB, c *vm.Config) {
-		prepare(t, c)
-		// Debian's is older than NRI.
-		for _, module := range []string{gotool.Containerd, gotool.ContainerdShim, gotool.Ctr} {
-			path, err := gotool.Path(context.Background(), module)
-			if err != nil {
-				t.Fatal(err)
-			}
-			c.Files["/usr/bin/"+filepath.Base(path)] = path
-		}
-		bringPause(t, c)
-		programs, err := vm.Programs("dash", "sleep")
+	config := vm.Config{Memory: 4096, Timeout: 20 * time.Minute, Host: bringKubernetes}
+	vm.Test(t, []vm.Kernel{"6.12"}, config, underKubernetes)
+}
+
+// bringKubernetes brings a containerd with its CRI and NRI, and what a kubelet finds on a node.
+func bringKubernetes(t vm.TB, c *vm.Config) {
+	t.Helper()
+	prepare(t, c)
+	// Debian's is older than NRI.
+	for _, module := range []string{gotool.Containerd, gotool.ContainerdShim, gotool.Ctr} {
+		path, err := gotool.Path(context.Background(), module)
 		if err != nil {
 			t.Fatal(err)
 		}
-		maps.Copy(c.Files, programs)
-	}}
-	vm.Test(t, []vm.Kernel{"6.12"}, config, underKubernetes)
+		c.Files["/usr/bin/"+filepath.Base(path)] = path
+	}
+	bringPause(t, c)
+	programs, err := vm.Programs("dash", "sleep")
+	if err != nil {
+		t.Fatal(err)
+	}
+	maps.Copy(c.Files, programs)
 }
 
 // bringPause brings what holds a pod's namespaces open, in a cluster the image "pause".

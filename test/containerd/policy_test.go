@@ -109,6 +109,17 @@ func byPolicy(t *testing.T, k vm.Kernel, c *containers) {
 		}
 		a.mu.Unlock()
 	})
+	t.Run("a key of the policy, on a volume", func(t *testing.T) {
+		c.ctr(t, "run", "-d", "--mount", "type=bind,src="+keyFile+",dst=/tmp/key.crt,options=rbind:rw", c.image(t, "app"), "keyed", "/usr/bin/sleep", "1000000")
+		a.must(t, event{Operation: "container", Action: "listed", Container: "keyed"})
+		if out, err := c.exec("keyed", "echo >>/tmp/key.crt"); err == nil || !strings.Contains(out, "Operation not permitted") {
+			t.Errorf("%v %q", err, out)
+		}
+		a.must(t, event{Action: "denied", Container: "keyed", Reason: "self"})
+		if out, err := c.exec("keyed", control); err != nil {
+			t.Errorf("%v %s", err, out)
+		}
+	})
 	t.Run("one that the policy ignores", func(t *testing.T) {
 		c.run(t, "watched-not")
 		a.must(t, event{Operation: "container", Action: "ignored", Container: "watched-not"})

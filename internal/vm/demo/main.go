@@ -11,6 +11,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"maps"
 	"os"
 	"os/exec"
@@ -26,13 +27,13 @@ func main() {
 		fmt.Fprintln(os.Stderr, "usage: demo SBOM-BLESS LAYOUT ATTESTATIONS CERTIFICATE")
 		os.Exit(2)
 	}
-	if err := demo(os.Args[1], os.Args[2], os.Args[3], os.Args[4]); err != nil {
+	if err := demo(os.Stdout, os.Args[1], os.Args[2], os.Args[3], os.Args[4], "hack/demo-node.sh"); err != nil {
 		fmt.Fprintln(os.Stderr, "demo:", err)
 		os.Exit(1)
 	}
 }
 
-func demo(product, image, attestations, certificate string) (err error) {
+func demo(w io.Writer, product, image, attestations, certificate, script string) (err error) {
 	root, err := os.MkdirTemp("", "sbom-bless-demo-")
 	if err != nil {
 		return err
@@ -42,20 +43,20 @@ func demo(product, image, attestations, certificate string) (err error) {
 	if err != nil {
 		return fmt.Errorf("%s: %w", image, err)
 	}
-	files, err := vm.Programs("dash", "mount", "umount", "chroot", "mkdir", "cat", "sed", "grep", "sleep")
+	files, err := vm.Programs("dash", "mount", "umount", "chroot", "mkdir", "cat", "sed", "grep", "sleep", "tee")
 	if err != nil {
 		return err
 	}
 	maps.Copy(files, map[string]string{
 		"/usr/bin/sbom-bless": product, "/image": root, "/attestations": attestations, "/bless.crt": certificate,
-		"/demo-node.sh": "hack/demo-node.sh",
+		"/demo-node.sh": script,
 	})
 	dash, err := exec.LookPath("dash")
 	if err != nil {
 		return err
 	}
 	result, err := vm.Run(context.Background(), vm.Config{
-		Kernel: "6.12", Program: dash, Args: []string{"/demo-node.sh", "shop@" + digest}, Files: files, Memory: 2560, Output: os.Stdout,
+		Kernel: "6.12", Program: dash, Args: []string{"/demo-node.sh", "shop@" + digest}, Files: files, Memory: 2560, Output: w,
 	})
 	if err == nil && result.Exit != 0 {
 		err = fmt.Errorf("the script ends with status %d", result.Exit)
