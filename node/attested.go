@@ -150,7 +150,7 @@ func (s source) from(ctx context.Context, q locate.Query) (found locate.Found, e
 	case policy.Directory:
 		return locate.Beside{Name: locate.Directory, Store: transport.OpenDir(s.Path)}.Find(ctx, q)
 	case policy.Embedded:
-		if c.content == nil && c.Runtime == "containerd" {
+		if c.content == nil && c.Runtime == containerdName {
 			return found, errNotConnected // not yet, after a restart: the next scan brings it
 		}
 		if c.content == nil {

@@ -34,6 +34,9 @@ import (
 	"github.com/sbom-bless/sbom-bless/transport"
 )
 
+// containerdName is how containerd names itself to plugins, and [Container.Runtime] of its containers.
+const containerdName = "containerd"
+
 // Containerd brings the containers of a containerd to an agent.
 type Containerd struct {
 	Agent *Agent
@@ -312,7 +315,7 @@ func (r *Containerd) lookup(ctx context.Context, id string) (Container, error) {
 		return Container{}, fmt.Errorf("container %s: %w", id, err)
 	}
 	space, _ := namespaces.Namespace(ctx)
-	c := Container{Runtime: "containerd", ID: space + "/" + id, Image: info.Image, Name: id, Namespace: space, Labels: info.Labels, runtime: info.Runtime.Name}
+	c := Container{Runtime: containerdName, ID: space + "/" + id, Image: info.Image, Name: id, Namespace: space, Labels: info.Labels, runtime: info.Runtime.Name}
 	c.fromCRI(space)
 	c.Sandbox = isSandbox(space, info.Labels)
 	if err := resolve(ctx, client, &info, &c); err != nil {

@@ -72,7 +72,7 @@ func (n *NRI) runtime() Runtime {
 	if r, ok := n.Runtimes[*n.name.Load()]; ok {
 		return r
 	}
-	return n.Runtimes["containerd"]
+	return n.Runtimes[containerdName]
 }
 
 // Synchronize learns of containers that are there already. Containerd tells of them too, and

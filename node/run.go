@@ -78,7 +78,7 @@ func (a *Agent) Serve(ctx context.Context, c Config) (wait func(), err error) {
 	parts := []func(context.Context) error{
 		func(ctx context.Context) error { return server.Serve(ctx, socket) },
 		containerd.Run,
-		(&NRI{Agent: a, Runtimes: map[string]Runtime{"containerd": containerd, CRIO: storage}, Socket: c.NRI}).Run,
+		(&NRI{Agent: a, Runtimes: map[string]Runtime{containerdName: containerd, CRIO: storage}, Socket: c.NRI}).Run,
 		func(ctx context.Context) error { // waits for nothing that tend waits for
 			return every(ctx, cmp.Or(c.GlassEvery, time.Second), func() error {
 				if err := errors.Join(a.Glass(), a.Begin()); err != nil {

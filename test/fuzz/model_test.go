@@ -84,7 +84,7 @@ func checkProcess(pid int, jit, program bool) (*violation, error) {
 		}
 		// With jit a private mapping of a good file is memory, too; the file itself must be good.
 		if jit && fields[1][3] == 'p' {
-			b, err := os.ReadFile(fmt.Sprintf("/proc/%d/map_files/%s", pid, fields[0]))
+			b, err := os.ReadFile(fmt.Sprintf("/proc/%d/map_files/%x-%x", pid, from, to)) // without the zeros in front that maps has
 			if err != nil {
 				return nil, err
 			}
