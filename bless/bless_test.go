@@ -288,7 +288,7 @@ var refusals = map[string]string{
 	"gzip-bomb":    "layer 1: zeros: more than 1073741824 bytes in its files",
 	"zstd-bomb":    "layer 1: zeros: more than 1073741824 bytes in its files",
 	"entries-bomb": "more than 1000000 entries",
-	"header-bomb":  "extended header of 1073741824 bytes, more than the limit of 1048576",
+	"header-bomb":  "extended header of 1073741824 bytes: more than the limit of 1048576",
 	"zstd-window":  "layer 1: a zstd frame with a window of more than 134217728 bytes",
 
 	"pax-size":         "size: 2048, the entry's header says 0",
