@@ -28,13 +28,6 @@ const (
 	blessArmedRELEASED blessArmed = 2
 )
 
-type blessCopyKey struct {
-	_          structs.HostLayout
-	Dev        uint32
-	Generation uint32
-	Inode      uint64
-}
-
 type blessDomain struct {
 	_          structs.HostLayout
 	Flags      uint32
@@ -98,6 +91,20 @@ type blessEventVersion uint32
 
 const (
 	blessEventVersionEVENT_VERSION blessEventVersion = 1
+)
+
+type blessFileKey struct {
+	_          structs.HostLayout
+	Dev        uint32
+	Generation uint32
+	Inode      uint64
+}
+
+type blessHashing uint32
+
+const (
+	blessHashingHASHED_BY_KERNEL blessHashing = 0
+	blessHashingHASHED_BY_AGENT  blessHashing = 1
 )
 
 type blessJudged struct {
@@ -257,6 +264,25 @@ type blessRecentKey struct {
 	Ctime      uint64
 }
 
+type blessSeal struct {
+	_       structs.HostLayout
+	Content struct {
+		_      structs.HostLayout
+		Size   uint64
+		Ctime  uint64
+		Writes uint64
+	}
+	Digest [32]uint8
+	Whole  uint64
+}
+
+type blessSealCommand uint32
+
+const (
+	blessSealCommandSEAL_BEGIN blessSealCommand = 1527447553
+	blessSealCommandSEAL_END   blessSealCommand = 1527447554
+)
+
 type blessSettings struct {
 	_            structs.HostLayout
 	Keyring      int32
@@ -302,6 +328,7 @@ const (
 	blessMapBlessDigests         = "bless_digests"
 	blessMapBlessDomains         = "bless_domains"
 	blessMapBlessEvents          = "bless_events"
+	blessMapBlessHashing         = "bless_hashing"
 	blessMapBlessInodes          = "bless_inodes"
 	blessMapBlessLabels          = "bless_labels"
 	blessMapBlessMounts          = "bless_mounts"
@@ -311,6 +338,8 @@ const (
 	blessMapBlessPlaces          = "bless_places"
 	blessMapBlessRecent          = "bless_recent"
 	blessMapBlessRoots           = "bless_roots"
+	blessMapBlessSealed          = "bless_sealed"
+	blessMapBlessSeals           = "bless_seals"
 	blessMapBlessSets            = "bless_sets"
 	blessMapBlessSetting         = "bless_setting"
 	blessMapBlessSignatures      = "bless_signatures"
@@ -481,6 +510,7 @@ type blessMapSpecs struct {
 	BlessDigests       *ebpf.MapSpec `ebpf:"bless_digests"`
 	BlessDomains       *ebpf.MapSpec `ebpf:"bless_domains"`
 	BlessEvents        *ebpf.MapSpec `ebpf:"bless_events"`
+	BlessHashing       *ebpf.MapSpec `ebpf:"bless_hashing"`
 	BlessInodes        *ebpf.MapSpec `ebpf:"bless_inodes"`
 	BlessLabels        *ebpf.MapSpec `ebpf:"bless_labels"`
 	BlessMounts        *ebpf.MapSpec `ebpf:"bless_mounts"`
@@ -490,6 +520,8 @@ type blessMapSpecs struct {
 	BlessPlaces        *ebpf.MapSpec `ebpf:"bless_places"`
 	BlessRecent        *ebpf.MapSpec `ebpf:"bless_recent"`
 	BlessRoots         *ebpf.MapSpec `ebpf:"bless_roots"`
+	BlessSealed        *ebpf.MapSpec `ebpf:"bless_sealed"`
+	BlessSeals         *ebpf.MapSpec `ebpf:"bless_seals"`
 	BlessSets          *ebpf.MapSpec `ebpf:"bless_sets"`
 	BlessSetting       *ebpf.MapSpec `ebpf:"bless_setting"`
 	BlessSignatures    *ebpf.MapSpec `ebpf:"bless_signatures"`
@@ -540,6 +572,7 @@ type blessMaps struct {
 	BlessDigests       *ebpf.Map `ebpf:"bless_digests"`
 	BlessDomains       *ebpf.Map `ebpf:"bless_domains"`
 	BlessEvents        *ebpf.Map `ebpf:"bless_events"`
+	BlessHashing       *ebpf.Map `ebpf:"bless_hashing"`
 	BlessInodes        *ebpf.Map `ebpf:"bless_inodes"`
 	BlessLabels        *ebpf.Map `ebpf:"bless_labels"`
 	BlessMounts        *ebpf.Map `ebpf:"bless_mounts"`
@@ -549,6 +582,8 @@ type blessMaps struct {
 	BlessPlaces        *ebpf.Map `ebpf:"bless_places"`
 	BlessRecent        *ebpf.Map `ebpf:"bless_recent"`
 	BlessRoots         *ebpf.Map `ebpf:"bless_roots"`
+	BlessSealed        *ebpf.Map `ebpf:"bless_sealed"`
+	BlessSeals         *ebpf.Map `ebpf:"bless_seals"`
 	BlessSets          *ebpf.Map `ebpf:"bless_sets"`
 	BlessSetting       *ebpf.Map `ebpf:"bless_setting"`
 	BlessSignatures    *ebpf.Map `ebpf:"bless_signatures"`
@@ -566,6 +601,7 @@ func (m *blessMaps) Close() error {
 		m.BlessDigests,
 		m.BlessDomains,
 		m.BlessEvents,
+		m.BlessHashing,
 		m.BlessInodes,
 		m.BlessLabels,
 		m.BlessMounts,
@@ -575,6 +611,8 @@ func (m *blessMaps) Close() error {
 		m.BlessPlaces,
 		m.BlessRecent,
 		m.BlessRoots,
+		m.BlessSealed,
+		m.BlessSeals,
 		m.BlessSets,
 		m.BlessSetting,
 		m.BlessSignatures,

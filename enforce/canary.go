@@ -42,8 +42,8 @@ type Proof struct {
 }
 
 // Canary proves that the verifier is in force and can see: a listed program
-// must run, another must get EPERM, no IMA rule for files may have come, and
-// the kernel may not have skipped a program.
+// must run, another must get EPERM, no IMA rule for files may have come where the
+// kernel hashes them, and the kernel may not have skipped a program.
 func (e *Enforcer) Canary() error {
 	proof := Proof{Time: time.Now().UTC()}
 	err := e.sing()
@@ -62,7 +62,11 @@ func (e *Enforcer) Canary() error {
 }
 
 func (e *Enforcer) sing() error {
-	if err := errors.Join(checkIMA(), e.checkMisses()); err != nil {
+	ahead, err := e.HashedAhead()
+	if err == nil && !ahead {
+		err = checkIMA()
+	}
+	if err := errors.Join(err, e.checkMisses()); err != nil {
 		return err
 	}
 	if e.canary == nil {
@@ -140,43 +144,52 @@ func (e *Enforcer) proofPath() string { return filepath.Join(e.options.State, "c
 
 // newCanary registers a canary; signature, unless nil, is the
 // security.bpf.bless of its good program.
-func (e *Enforcer) newCanary(trust Trust, signature []byte) (c *canary, err error) {
-	program := tiny()
-	if program == nil {
-		return nil, fmt.Errorf("no test program for %s: %w", runtime.GOARCH, ErrNotSupported)
-	}
-	c = new(canary)
-	if c.mount, err = detachedTmpfs(); err != nil {
+func (e *Enforcer) newCanary(trust Trust, signature []byte) (*canary, error) {
+	mount, err := detachedTmpfs()
+	if err != nil {
 		return nil, err
 	}
-	defer func() {
-		if err != nil {
-			err = errors.Join(err, c.mount.Close())
-		}
-	}()
+	c := &canary{mount: mount}
+	if err := e.addCanary(c, trust, signature); err != nil {
+		return nil, errors.Join(err, mount.Close())
+	}
+	return c, nil
+}
+
+func (e *Enforcer) addCanary(c *canary, trust Trust, signature []byte) error {
+	program := tiny()
+	if program == nil {
+		return fmt.Errorf("no test program for %s: %w", runtime.GOARCH, ErrNotSupported)
+	}
 	for name, content := range map[string][]byte{"good": program, "bad": append(program, 0)} {
 		if err := os.WriteFile(c.path(name), content, 0o700); err != nil {
-			return nil, err
+			return err
+		}
+	}
+	ahead, err := e.HashedAhead()
+	if err != nil {
+		return err
+	}
+	if ahead { // the good one is in the list, which add seals
+		if err := sealFile(c.path("bad")); err != nil {
+			return err
 		}
 	}
 	if signature != nil {
 		if err := unix.Setxattr(c.path("good"), "security.bpf.bless", signature, 0); err != nil {
-			return nil, fmt.Errorf("setxattr: %w", err)
+			return fmt.Errorf("setxattr: %w", err)
 		}
 	}
 	name := fmt.Sprintf("canary-%08x", rand.Uint32())
 	cgroup, err := NewCgroup(name)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	c.Domain, err = e.add(Domain{
 		Name: name, Cgroup: cgroup, Root: c.path("."), HostRoot: true,
 		Rules: Rules{Enforce: true, Soft: true, Trust: trust},
 	}, Set{Name: CanarySet, Files: []File{{Path: "/good", SHA256: sha256.Sum256(program)}}})
-	if err != nil {
-		return nil, err
-	}
-	return c, nil
+	return err
 }
 
 // detachedTmpfs makes a tmpfs that goes when the file is closed.

@@ -59,7 +59,10 @@ func (e *Event) message() string {
 	if what == "" {
 		what = e.Operation
 	}
-	said, ok := sentences[e.Reason]
+	said, ok := sentences[fmt.Sprint(e.Reason, " ", e.Errno)]
+	if !ok {
+		said, ok = sentences[e.Reason]
+	}
 	if !ok {
 		said = sentence{text: "was judged good"}
 	}
@@ -82,6 +85,7 @@ type sentence struct {
 	image bool
 }
 
+// sentences are by reason, or by reason and errno where that says more.
 var sentences = map[string]sentence{
 	"no-domain":      {text: "was attempted by a task whose container was removed"},
 	"rejected-fs":    {text: "is on a filesystem whose content the kernel cannot vouch for"},
@@ -90,6 +94,8 @@ var sentences = map[string]sentence{
 	"writer":         {text: "is open for writing"},
 	"too-large":      {text: "is larger than the policy allows"},
 	"no-digest":      {text: "has no digest: the kernel gave none"},
+	"no-digest -61":  {text: "has no digest: it was not hashed before the container started"},
+	"no-digest -116": {text: "has no digest: it was changed since it was hashed"},
 	"no-set":         {"cannot be judged: no file list is loaded for %s", true},
 	"not-listed":     {"is not in the SBOM of %s", true},
 	"not-signed":     {text: "has no signature of a blessing that the kernel can read"},

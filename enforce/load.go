@@ -79,10 +79,18 @@ func object() string {
 // the old ones go, and all share the pinned maps. Without any domain the
 // verifier decides nothing.
 func Load(o Options) (*Enforcer, error) {
-	if err := fit(); err != nil {
+	ahead, err := fit()
+	if err != nil {
 		return nil, err
 	}
-	return load(o)
+	e, err := load(o)
+	if err != nil {
+		return nil, err
+	}
+	if err := e.hashAhead(ahead); err != nil {
+		return nil, errors.Join(err, e.Close())
+	}
+	return e, nil
 }
 
 func load(o Options) (*Enforcer, error) {
@@ -440,6 +448,7 @@ func (e *Enforcer) guardMap(m *ebpf.Map, object blessObject) error {
 // are judged again, counters begin anew, the rest the agent fills at each start.
 var passing = []string{
 	"near", "inodes", "copies", "digests", "signed_digests", "verdicts", "recent", "budgets", "events", "counters", "names", "places",
+	"hashing", "seals", "sealed",
 }
 
 // openMaps opens the pinned maps and checks that they have the shape that the

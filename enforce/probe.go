@@ -46,6 +46,12 @@ type Ability struct {
 	Error string `json:"error,omitempty"`
 }
 
+// Names of abilities without which the agent computes digests.
+const (
+	staleHashes = "fresh file hashes"
+	otherHashes = "SHA-256 file hashes"
+)
+
 // Probe tries what the verifier needs and what it can use. It leaves nothing
 // loaded.
 func Probe() []Ability {
@@ -62,10 +68,10 @@ func Probe() []Ability {
 			"boot a kernel with CONFIG_DEBUG_INFO_BTF", true, false, probeBTF},
 		{"BPF LSM", "programs can deny",
 			"add bpf to the lsm= list of the kernel command line", true, false, is(lsm)},
-		{"fresh file hashes", "IMA has no rule for files, whose hashes could be stale",
-			"boot without IMA rules for files", true, false, checkIMA},
-		{"SHA-256 file hashes", "digests of lists and kernel compare",
-			"boot with ima_hash=sha256", true, false, is(hash)},
+		{staleHashes, "IMA has no rule for files, whose hashes could be stale",
+			"boot without IMA rules for files", false, true, checkIMA},
+		{otherHashes, "the kernel computes the digest of a file when it is used",
+			"boot with ima_hash=sha256", false, true, is(hash)},
 		{"cgroup v2", "containers are told apart",
 			"boot with systemd.unified_cgroup_hierarchy=1", true, false, probeCgroup},
 		{"programs load", "trust mode sbom can be enforced",
@@ -96,6 +102,9 @@ func Probe() []Ability {
 				a.Consequence = hint
 			case a.Unknown:
 				a.Consequence = "could not be tried"
+			}
+			if !a.Unknown && (p.name == staleHashes || p.name == otherHashes) {
+				a.Consequence = "digests are computed before a container starts, and trust modes keyring and both cannot be enforced; else " + a.Consequence
 			}
 			a.Error, _, _ = strings.Cut(message, "\n")
 		}
@@ -183,6 +192,13 @@ var canVerify = sync.OnceValue(func() (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, e.Close()) }()
+	ahead, err := e.HashedAhead()
+	if err != nil {
+		return err
+	}
+	if ahead {
+		return fmt.Errorf("the kernel gives no digest of a file when it is used: %w", ErrNotSupported)
+	}
 	signer, cert, err := newKey(elliptic.P256())
 	if errors.Is(probeECDSA(), ErrNotSupported) {
 		signer, cert, err = newKey(nil)

@@ -71,6 +71,9 @@ func (e *Enforcer) Add(d Domain, set Set) (uint32, error) {
 
 // add is Add, and gives the domain as it is registered.
 func (e *Enforcer) add(d Domain, set Set) (Domain, error) {
+	if err := e.sealIfAhead(d, set); err != nil {
+		return d, err
+	}
 	unlock, err := e.lock()
 	if err != nil {
 		return d, err
@@ -270,7 +273,7 @@ func (e *Enforcer) remove(d Domain) error {
 	byID := func(_, value any) bool { return *value.(*uint32) == d.ID }
 	drop("cgroups", byID, new(uint64), new(uint32))
 	drop("roots", byID, new(uint32), new(uint32))
-	drop("copies", byID, new(blessCopyKey), new(uint32))
+	drop("copies", byID, new(blessFileKey), new(uint32))
 	drop("mounts", func(key, _ any) bool { return key.(*blessMountKey).Domain == d.ID }, new(blessMountKey), new(uint8))
 	errs = append(errs, e.unset("domains", d.ID), e.forget(d))
 	others, err := e.Domains()
@@ -335,7 +338,7 @@ func copyKey(key any) any {
 		return *k
 	case *blessMountKey:
 		return *k
-	case *blessCopyKey:
+	case *blessFileKey:
 		return *k
 	}
 	panic("enforce: key of another type")

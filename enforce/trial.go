@@ -21,19 +21,23 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// fit refuses a kernel on which the programs would load, and not do their work.
-func fit() error {
+// fit refuses a kernel on which the programs would load, and not do their work. ahead tells that
+// the agent has to compute digests, because those of the kernel can be stale or are no SHA-256.
+func fit() (ahead bool, err error) {
 	if err := checkSkips(); err != nil {
-		return err
+		return false, err
 	}
-	if err := checkIMA(); err != nil {
-		return err
-	}
+	stale := checkIMA()
 	lsm, hash := tryHooks()
 	if lsm != nil {
-		return lsm
+		return false, lsm
 	}
-	return hash
+	for _, err := range []error{stale, hash} {
+		if err != nil && !errors.Is(err, ErrNotSupported) {
+			return false, err
+		}
+	}
+	return stale != nil || hash != nil, nil
 }
 
 // checkSkips refuses kernels that skip a program while another task of the same

@@ -20,6 +20,9 @@ func (e *Enforcer) Update(d Domain, set Set) error {
 			return fmt.Errorf("trust %s: %w", d.Trust, err)
 		}
 	}
+	if err := e.sealIfAhead(d, set); err != nil {
+		return err
+	}
 	unlock, err := e.lock()
 	if err != nil {
 		return err

@@ -22,7 +22,7 @@
  *   task_movememory.
  *
  * A hook filters and extracts; judge() finds the reason; verdict() alone says -EPERM.
- * Rooms, from the ground up: maps, verdict, domain, provenance, judge and guard, hooks_*.
+ * Rooms, from the ground up: maps, verdict, domain, provenance, seal, judge and guard, hooks_*.
  * After a denial the kernel runs no further BPF program of that hook, so none
  * looks at the result of an earlier one.
  */

@@ -117,8 +117,8 @@ struct known_inode {
 	__u32 writes; /* how often it was opened for writing, or truncated, since it is known */
 };
 
-/* A copy of a file of the image in the writable layer, by what lasts longer than memory. */
-struct copy_key {
+/* A file by what lasts longer than its inode is in memory. */
+struct file_key {
 	__u32 dev;
 	__u32 generation;
 	__u64 inode;
@@ -151,6 +151,28 @@ struct content {
 struct measured {
 	struct content content;
 	__u8 digest[32];
+};
+
+/* Who computes the digests of files. */
+enum hashing {
+	HASHED_BY_KERNEL, /* when a file is first used */
+	HASHED_BY_AGENT,  /* before the container starts: seals */
+};
+
+/*
+ * The agent's word on a file's content. It begins a seal, reads the file, and ends the seal
+ * with the digest; who wrote to the file meanwhile voids it.
+ */
+struct seal {
+	struct content content;
+	__u8 digest[32];
+	__u64 whole; /* it was ended */
+};
+
+/* How the agent speaks to the programs: ioctl(2) on the file, which so the kernel names. */
+enum seal_command {
+	SEAL_BEGIN = 0x5b0b0001,
+	SEAL_END, /* with the digest */
 };
 
 /* What came of a file, by the inode that is above. While content and rules are the same, so is the reason. */

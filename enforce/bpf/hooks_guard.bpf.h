@@ -3,7 +3,7 @@
 #ifndef SBOM_BLESS_HOOKS_GUARD_H
 #define SBOM_BLESS_HOOKS_GUARD_H
 #include "guard.bpf.h"
-#include "self.bpf.h"
+#include "seal.bpf.h"
 #include "harden.bpf.h"
 
 /* guard_code denies a change of inode, which is dentry's, or an open file's, if the container runs code from it. */
@@ -153,10 +153,12 @@ static __always_inline int guard_ioctl(struct file *file, unsigned int cmd)
 }
 
 SEC("lsm/file_ioctl")
-int BPF_PROG(bless_ioctl, struct file *file, unsigned int cmd)
+int BPF_PROG(bless_ioctl, struct file *file, unsigned int cmd, unsigned long arg)
 {
 	int ret = harden_ioctl(file, cmd);
 
+	if (!ret)
+		ret = seal_ioctl(file, cmd, arg);
 	return ret ? ret : guard_ioctl(file, cmd);
 }
 

@@ -2,7 +2,7 @@
 /* Hooks that follow a container: its tasks, its filesystems. */
 #ifndef SBOM_BLESS_HOOKS_IDENTITY_H
 #define SBOM_BLESS_HOOKS_IDENTITY_H
-#include "domain.bpf.h"
+#include "seal.bpf.h"
 
 SEC("lsm/task_alloc")
 int BPF_PROG(bless_fork, struct task_struct *task, unsigned long clone_flags)
@@ -63,6 +63,7 @@ int BPF_PROG(bless_sb_delete, struct super_block *sb)
 
 	bpf_map_delete_elem(&bless_roots, &dev);
 	bpf_for_each_map_elem(&bless_mounts, forget_mount, &dev, 0);
+	forget_seals(dev);
 	return 0;
 }
 

@@ -31,6 +31,19 @@ static __always_inline __u64 change_time(struct inode *inode)
 	return time.tv_sec * 1000000000ull + time.tv_nsec;
 }
 
+static __always_inline bool same(struct content *a, struct content *b)
+{
+	return a->size == b->size && a->ctime == b->ctime && a->writes == b->writes;
+}
+
+/* name_file fills key, which is zeroed, with what names inode when it is not in memory, too. */
+static __always_inline void name_file(struct file_key *key, struct inode *inode)
+{
+	key->dev = BPF_CORE_READ(inode, i_sb, s_dev);
+	key->generation = BPF_CORE_READ(inode, i_generation);
+	key->inode = BPF_CORE_READ(inode, i_ino);
+}
+
 /* known gives what is known of inode, or NULL. It is good for as long as the caller holds the inode. */
 static __always_inline struct known_inode *known(struct inode *inode)
 {

@@ -2,14 +2,16 @@
 /* May this domain run code from this file? */
 #ifndef SBOM_BLESS_JUDGE_H
 #define SBOM_BLESS_JUDGE_H
-#include "provenance.bpf.h"
+#include "seal.bpf.h"
 #include "kfuncs.h"
 
 /* hash asks the kernel for the file's SHA-256. */
 static __always_inline __u32 hash(struct facts *f, struct file *file)
 {
-	long algo = bpf_ima_file_hash(file, f->digest, sizeof(f->digest));
+	long algo;
 
+	count(REASON_HASHED);
+	algo = bpf_ima_file_hash(file, f->digest, sizeof(f->digest));
 	if (algo == HASH_ALGO_SHA256)
 		return REASON_ALLOWED;
 	f->error = algo;
@@ -115,11 +117,6 @@ static __always_inline __u32 decide(struct facts *f, struct file *file, struct e
 	return reason;
 }
 
-static __always_inline bool same(struct content *a, struct content *b)
-{
-	return a->size == b->size && a->ctime == b->ctime && a->writes == b->writes;
-}
-
 /* recall gives the digest of an inode's content, if it was hashed and is the same, in whatever container. */
 static __always_inline bool recall(struct facts *f, struct inode *data, struct content *now)
 {
@@ -132,7 +129,10 @@ static __always_inline bool recall(struct facts *f, struct inode *data, struct c
 	return true;
 }
 
-/* measure has the kernel hash the file, which nobody in a container can write to while it does. */
+/*
+ * measure finds the digest of the file. Where the kernel hashes it, nobody in a container can
+ * write to it meanwhile.
+ */
 static __always_inline __u32 measure(struct facts *f, struct file *file, struct source *s, struct content *now)
 {
 	struct inode *inode = file->f_inode;
@@ -152,8 +152,7 @@ static __always_inline __u32 measure(struct facts *f, struct file *file, struct 
 		return reason;
 	if (writable(s->data))
 		return REASON_WRITER;
-	count(REASON_HASHED);
-	reason = hash(f, file);
+	reason = hashed_by_agent() ? sealed(f, inode, s) : hash(f, file);
 	if (reason)
 		return reason;
 	/* A write during the hash changes the content key: the entry is then void. */

@@ -75,7 +75,7 @@ struct { /* address of an inode -> what is known of it; gone when the inode is *
 struct { /* copies of files of the image -> domain id */
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(map_flags, BPF_F_NO_PREALLOC);
-	__type(key, struct copy_key);
+	__type(key, struct file_key);
 	__type(value, __u32);
 	__uint(max_entries, 1 << 16);
 } bless_copies SEC(".maps");
@@ -122,6 +122,28 @@ struct { /* address of an inode -> digest of its content; gone when the inode is
 	__type(value, struct measured);
 	__uint(max_entries, 1 << 20);
 } bless_digests SEC(".maps");
+
+struct { /* enum hashing */
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__type(key, __u32);
+	__type(value, __u32);
+	__uint(max_entries, 1);
+} bless_hashing SEC(".maps");
+
+struct { /* files whose digest the agent computed; gone when their filesystem is */
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, struct file_key);
+	__type(value, struct seal);
+	__uint(max_entries, 1 << 18);
+} bless_seals SEC(".maps");
+
+struct { /* s_dev of the filesystems that have any */
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__type(key, __u32);
+	__type(value, __u8);
+	__uint(max_entries, 1024);
+} bless_sealed SEC(".maps");
 
 struct { /* files that were judged */
 	__uint(type, BPF_MAP_TYPE_INODE_STORAGE);
@@ -223,6 +245,8 @@ const volatile struct {
 	enum armed armed;
 	enum name_meaning meaning;
 	enum event_version version;
+	enum hashing hashing;
+	enum seal_command seal_command;
 	struct event event;
 } types;
 

@@ -141,13 +141,11 @@ static __always_inline bool writable(struct inode *inode)
  */
 static __always_inline bool copied(struct facts *f, struct inode *inode, struct inode *data)
 {
-	struct copy_key key = {};
+	struct file_key key = {};
 
 	if (!lower_inode(inode))
 		return false;
-	key.dev = BPF_CORE_READ(data, i_sb, s_dev);
-	key.generation = BPF_CORE_READ(data, i_generation);
-	key.inode = BPF_CORE_READ(data, i_ino);
+	name_file(&key, data);
 	if (has(known(inode), INODE_COPIED))
 		return !bpf_map_update_elem(&bless_copies, &key, &f->id, BPF_ANY);
 	return bpf_map_lookup_elem(&bless_copies, &key) && know(inode, INODE_COPIED | INODE_GUARDED);

@@ -480,6 +480,7 @@ func enforceAdd(c *cli.Context) error {
 // standing is what `enforce status` says, in JSON.
 type standing struct {
 	Pins       string                   `json:"pins"`
+	Ahead      bool                     `json:"hashedAhead"` // by the agent, before a container starts
 	Canary     *enforce.Proof           `json:"canary"`
 	Keys       []string                 `json:"keys"`
 	Trust      map[enforce.Trust]string `json:"trust"` // as in checked
@@ -503,6 +504,9 @@ func enforceStatus(c *cli.Context) error {
 	}
 	defer e.Close()
 	s := standing{Pins: c.String("pins"), Trust: trustModes(enforce.Probe())}
+	if s.Ahead, err = e.HashedAhead(); err != nil {
+		return err
+	}
 	if s.Counters, err = e.Counters(); err != nil {
 		return err
 	}
@@ -540,6 +544,11 @@ func writeStatus(w io.Writer, s *standing) {
 	default:
 		fmt.Fprintf(w, "canary    %s: in force\n", s.Canary.Time.Format(time.RFC3339))
 	}
+	digests := "by the kernel, when a file is used"
+	if s.Ahead {
+		digests = "by the agent, before a container starts"
+	}
+	fmt.Fprintf(w, "digests   %s\n", digests)
 	for _, mode := range modes {
 		why := s.Trust[mode]
 		if why == "" {

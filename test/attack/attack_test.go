@@ -53,6 +53,8 @@ func TestMain(m *testing.M) {
 		last, err := time.ParseDuration(d)
 		must(err)
 		os.Exit(racer(name, last))
+	case "sealer":
+		os.Exit(sealer())
 	case "execve32":
 		os.Exit(execve32(os.Args[1]))
 	case "mapper":

@@ -114,7 +114,7 @@ func testCommand(t *testing.T, k vm.Kernel) {
 	})
 	t.Run("status", func(t *testing.T) {
 		out := command(t, "status")
-		for _, want := range []string{"canary    2", "in force", "trust     sbom     yes", "trust     keyring  ", "enforce   sbom    session", "not-listed"} {
+		for _, want := range []string{"canary    2", "in force", "digests   by the kernel", "trust     sbom     yes", "trust     keyring  ", "enforce   sbom    session", "not-listed"} {
 			if !strings.Contains(out, want) {
 				t.Errorf("says nothing of %q: %s", want, out)
 			}

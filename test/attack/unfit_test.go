@@ -96,8 +96,19 @@ func (p probed) notLoaded(t *testing.T, why, remedy string) {
 	}
 }
 
-// A kernel that was booted otherwise than the verifier needs is refused, and
-// the flag that helps is named.
+// sealed fails the test unless Probe names the ability that is missing, why, and what would help,
+// and the agent computes the digests instead.
+func (p probed) sealed(t *testing.T, ability, why, remedy string) {
+	t.Helper()
+	const instead = "digests are computed before a container starts, and trust modes keyring and both cannot be enforced; else "
+	if a := p.of(ability); a.OK || a.Unknown || a.Required || !strings.Contains(a.Error, why) || a.Consequence != instead+remedy {
+		t.Errorf("%+v\nwant error %q, consequence %q", a, why, instead+remedy)
+	}
+	p.fits(t)
+}
+
+// Where the kernel was booted so that its hashes are of no use, the agent computes them, and the flag
+// that helps is named.
 func TestBootFlags(t *testing.T) {
 	vm.OnlyInAll(t)
 	for _, c := range []struct{ name, flags, ability, why, remedy string }{
@@ -107,13 +118,7 @@ func TestBootFlags(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			vm.Test(t, []vm.Kernel{"6.12"}, vm.Config{Append: c.flags, Timeout: 10 * time.Minute}, func(t *testing.T, _ vm.Kernel) {
-				p := probe()
-				p.refused(t, c.ability, c.why, c.remedy)
-				for _, a := range p.Abilities {
-					if a.Required && !a.OK && a.Name != c.ability {
-						t.Errorf("%+v", a)
-					}
-				}
+				probe().sealed(t, c.ability, c.why, c.remedy)
 			})
 		})
 	}
@@ -158,6 +163,8 @@ func TestUnfit(t *testing.T) {
 	}}, testUnfit)
 }
 
+const staleHashes = "fresh file hashes"
+
 // Rules as Secure Boot has them, and as a READ_POLICY kernel shows them.
 const otherRules = "measure func=KEXEC_KERNEL_CHECK\nmeasure func=MODULE_CHECK\nappraise func=KEXEC_KERNEL_CHECK appraise_type=imasig\n"
 
@@ -195,7 +202,7 @@ func testUnfit(t *testing.T, _ vm.Kernel) {
 		// A directory of securityfs that has none.
 		must(unix.Mount("/sys/kernel/security/apparmor", "/sys/kernel/security", "", unix.MS_BIND, ""))
 		defer func() { must(unix.Unmount("/sys/kernel/security", 0)) }()
-		load().notLoaded(t, "this kernel has no IMA", "boot a kernel with CONFIG_IMA")
+		probe().sealed(t, staleHashes, "this kernel has no IMA", "boot a kernel with CONFIG_IMA")
 	})
 
 	t.Run("securityfs not mounted", func(t *testing.T) {
@@ -209,7 +216,7 @@ func testUnfit(t *testing.T, _ vm.Kernel) {
 	// This kernel cannot show its policy, so rules that could be for files count as such.
 	must(os.WriteFile(imaPolicy, []byte(otherRules), 0))
 	t.Run("a written policy that cannot be read", func(t *testing.T) {
-		load().notLoaded(t, "an IMA policy was written since boot",
+		probe().sealed(t, staleHashes, "an IMA policy was written since boot",
 			"boot without it, or a kernel with CONFIG_IMA_READ_POLICY: rules for modules, firmware and kexec are no hindrance")
 	})
 
@@ -218,6 +225,7 @@ func testUnfit(t *testing.T, _ vm.Kernel) {
 	show := func(rules string) { must(os.WriteFile(imaPolicy, []byte(rules), 0o600)) }
 	show(otherRules)
 	var e *enforce.Enforcer
+	var c *container
 	t.Run("rules for modules and kexec", func(t *testing.T) {
 		must(makeImage())
 		set, err := imageSet()
@@ -229,7 +237,7 @@ func testUnfit(t *testing.T, _ vm.Kernel) {
 			t.Fatal(err)
 		}
 		// With such rules loaded, a changed file has another hash.
-		c := newContainer(t)
+		c = newContainer(t)
 		if _, err := e.Add(enforce.Domain{Name: "fresh", Cgroup: c.cgroup, Root: c.root, Rules: enforce.Rules{Enforce: true}}, set); err != nil {
 			t.Fatal(err)
 		}
@@ -254,7 +262,23 @@ func testUnfit(t *testing.T, _ vm.Kernel) {
 		if err := e.Canary(); err == nil || !strings.Contains(err.Error(), "canary: "+why) || !strings.HasSuffix(err.Error(), remedy) {
 			t.Errorf("canary: %v", err)
 		}
-		load().notLoaded(t, why, remedy)
+		probe().sealed(t, staleHashes, why, remedy)
+		// The next agent computes the digests of the containers that are there.
+		for _, ahead := range []bool{true, false} {
+			next, err := enforce.Load(pinned)
+			must(err)
+			if is, err := next.HashedAhead(); err != nil || is != ahead {
+				t.Errorf("the agent computes digests: %t %v, want %t", is, err, ahead)
+			}
+			if err := next.Canary(); err != nil {
+				t.Error(err)
+			}
+			if err := c.execute("/bin/control"); err != nil {
+				t.Error(err)
+			}
+			must(next.Close())
+			show(otherRules)
+		}
 	})
 
 	t.Run("the kernel skips a program", func(t *testing.T) {

@@ -36,6 +36,7 @@ nri_plugin_request_timeout = "60s" # the machine is emulated, and may be busy
 // TestCRIO has CRI-O make pods, as a kubelet would: it asks the agent by the OCI hook and by NRI. How it
 // asks does not depend on the kernel.
 func TestCRIO(t *testing.T) {
+	vm.OnlyInAll(t) // CRI-O is to be built
 	config := vm.Config{Memory: 4096, Timeout: 20 * time.Minute, Host: func(t vm.TB, c *vm.Config) {
 		prepare(t, c)
 		bringPause(t, c)

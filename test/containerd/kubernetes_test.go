@@ -225,7 +225,7 @@ func (p *pods) ready(t *testing.T) {
 // output waits for the end of a container and gives what it printed.
 func (p *pods) output(id, name string) string {
 	p.t.Helper()
-	for end := time.Now().Add(time.Minute); ; time.Sleep(100 * time.Millisecond) {
+	for end := time.Now().Add(3 * time.Minute); ; time.Sleep(100 * time.Millisecond) { // the machine may be busy
 		r, err := p.cri.ContainerStatus(p.t.Context(), &cri.ContainerStatusRequest{ContainerId: id})
 		if err != nil {
 			p.t.Fatal(err)

@@ -46,7 +46,7 @@ const (
 
 func TestContainerd(t *testing.T) {
 	config := vm.Config{Memory: 3072, Timeout: 20 * time.Minute, Host: prepare}
-	vm.Test(t, vm.Some("6.1", "7.3"), config, underContainerd)
+	vm.Test(t, vm.Some("6.1"), config, underContainerd)
 }
 
 // prepare makes an image, blesses it with the product, and brings it together

@@ -25,7 +25,7 @@ const capability = "\x00\x00\x00\x02\x00\x04\x00\x00\x00\x00\x00\x00\x00\x00\x00
 // EVM protects owner, mode and the other security attributes of a file, and a
 // portable signature over them travels in a layer.
 func TestEVM(t *testing.T) {
-	vm.Test(t, nil, vm.Config{Append: "ima_appraise=enforce", Host: bringKeys}, func(t *testing.T, k vm.Kernel) {
+	vm.Test(t, vm.Some("6.1", "7.3"), vm.Config{Append: "ima_appraise=enforce", Host: bringKeys}, func(t *testing.T, k vm.Kernel) {
 		list := signers(t, k)
 		trust(t, "_ima", list...)
 		trust(t, "_evm", list...)

@@ -42,7 +42,7 @@ func TestAppraisal(t *testing.T) {
 			}
 		},
 	}
-	vm.Test(t, nil, config, func(t *testing.T, k vm.Kernel) {
+	vm.Test(t, vm.Some("6.1", "7.3"), config, func(t *testing.T, k vm.Kernel) {
 		rules := []string{
 			"appraise func=BPRM_CHECK fowner=7777 appraise_type=imasig",
 			"appraise func=BPRM_CHECK fowner=7778",

@@ -24,7 +24,7 @@ import (
 // The kernel's PKCS#7 parser and its trust check, as eBPF programs reach them
 // (bpf_verify_pkcs7_signature, 6.1 and later), judge security.bpf.bless.
 func TestPKCS7(t *testing.T) {
-	vm.Test(t, nil, vm.Config{Host: bringKeys}, func(t *testing.T, k vm.Kernel) {
+	vm.Test(t, vm.Some("7.3"), vm.Config{Host: bringKeys}, func(t *testing.T, k vm.Kernel) {
 		verify := verifier(t)
 		d := testima.Digest(xattr.SHA256, []byte("content"))
 		for _, s := range signers(t, k) {

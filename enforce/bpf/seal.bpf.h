@@ -1,0 +1,118 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Digests that the agent computes ahead, on kernels that compute none to rely on. */
+#ifndef SBOM_BLESS_SEAL_H
+#define SBOM_BLESS_SEAL_H
+#include "provenance.bpf.h"
+#include "self.bpf.h"
+
+static __always_inline bool hashed_by_agent(void)
+{
+	__u32 zero = 0, *by = bpf_map_lookup_elem(&bless_hashing, &zero);
+
+	return by && *by == HASHED_BY_AGENT;
+}
+
+static __always_inline void content_of(struct content *c, struct inode *data)
+{
+	struct known_inode *k = known(data);
+
+	c->size = BPF_CORE_READ(data, i_size);
+	c->ctime = change_time(data);
+	c->writes = k ? k->writes : 0;
+}
+
+/*
+ * sealed_as tells whether the seal is of what the file has now. The count of writes begins
+ * anew each time that the inode comes to memory; a write since changed the time.
+ */
+static __always_inline bool sealed_as(struct seal *seal, struct content *now)
+{
+	return seal->whole && seal->content.size == now->size && seal->content.ctime == now->ctime;
+}
+
+/*
+ * sealed gives the digest that the agent computed. That of a copy which the kernel made of a
+ * file of the image, and nobody could write to since, is the file's.
+ */
+static __always_inline __u32 sealed(struct facts *f, struct inode *inode, struct source *s)
+{
+	struct inode *file = s->data;
+	struct file_key key = {};
+	struct content now;
+	struct seal *seal;
+
+	if (s->upper && copied(f, inode, s->data))
+		file = lower_data(inode);
+	if (file) {
+		name_file(&key, file);
+		seal = bpf_map_lookup_elem(&bless_seals, &key);
+		if (seal && seal->whole) {
+			content_of(&now, file);
+			if (sealed_as(seal, &now)) {
+				__builtin_memcpy(f->digest, seal->digest, sizeof(f->digest));
+				return REASON_ALLOWED;
+			}
+			f->error = -ESTALE;
+			return REASON_NO_DIGEST;
+		}
+	}
+	f->error = -ENODATA;
+	return REASON_NO_DIGEST;
+}
+
+/*
+ * seal_ioctl answers the agent, by errors that no file gives: EINPROGRESS, begun; EALREADY,
+ * sealed; EBUSY, somebody may write to the file; ESTALE, it was changed since the seal was
+ * begun. To anybody else it is as if it were not there.
+ */
+static __noinline int seal_ioctl(struct file *file, unsigned int cmd, unsigned long arg)
+{
+	struct inode *inode = file->f_inode;
+	struct file_key key = {};
+	struct seal *before, seal = {};
+	struct source s;
+	__u8 one = 1;
+
+	if (cmd != SEAL_BEGIN && cmd != SEAL_END)
+		return 0;
+	if (kind(inode) != S_IFREG || !hashed_by_agent() || contained() || !agent())
+		return 0;
+	locate(&s, inode);
+	name_file(&key, s.data);
+	content_of(&seal.content, s.data);
+	before = bpf_map_lookup_elem(&bless_seals, &key);
+	if (cmd == SEAL_BEGIN && before && sealed_as(before, &seal.content))
+		return -EALREADY;
+	if (writable(s.data) || has(s.known, INODE_MAPPED))
+		return -EBUSY;
+	if (cmd == SEAL_BEGIN) {
+		if (bpf_map_update_elem(&bless_sealed, &key.dev, &one, BPF_ANY) ||
+		    bpf_map_update_elem(&bless_seals, &key, &seal, BPF_ANY))
+			return -ENOSPC;
+		return -EINPROGRESS;
+	}
+	if (!before || !same(&before->content, &seal.content))
+		return -ESTALE;
+	if (bpf_probe_read_user(seal.digest, sizeof(seal.digest), (void *)arg))
+		return -EFAULT;
+	seal.whole = 1;
+	return bpf_map_update_elem(&bless_seals, &key, &seal, BPF_ANY) ? -ENOSPC : -EALREADY;
+}
+
+static long forget_seal(void *map, struct file_key *key, struct seal *value, __u32 *dev)
+{
+	if (key->dev == *dev)
+		bpf_map_delete_elem(map, key);
+	return 0;
+}
+
+/* forget_seals drops what was known by the number of a filesystem that goes. */
+static __always_inline void forget_seals(__u32 dev)
+{
+	if (!bpf_map_lookup_elem(&bless_sealed, &dev))
+		return;
+	bpf_for_each_map_elem(&bless_seals, forget_seal, &dev, 0);
+	bpf_map_delete_elem(&bless_sealed, &dev);
+}
+
+#endif

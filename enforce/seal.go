@@ -1,0 +1,260 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build linux
+
+package enforce
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path"
+	"runtime"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/sbom-bless/sbom-bless/internal/code"
+)
+
+// Where the kernel computes no SHA-256 to rely on, the agent does, before a container starts.
+// A seal is such a digest as the programs keep it: by the inode that has the data, until that
+// changes or its filesystem goes. bpf/seal.bpf.h is the other half.
+
+// clockTick is longer than the kernel's times stay the same (CONFIG_HZ is 100 at least; multigrain
+// from 6.13 on): a write that begins later than this after another changes the time of change.
+const clockTick = 20 * time.Millisecond
+
+// hashAhead says who computes digests from now on, the agent or the kernel. What is registered
+// already is sealed, if it was not.
+func (e *Enforcer) hashAhead(ahead bool) error {
+	by := blessHashingHASHED_BY_KERNEL
+	if ahead {
+		by = blessHashingHASHED_BY_AGENT
+	}
+	if err := e.maps["hashing"].Put(uint32(0), uint32(by)); err != nil {
+		return fmt.Errorf("hashing: %w", err)
+	}
+	if !ahead {
+		return nil
+	}
+	domains, err := e.Domains()
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for _, d := range domains {
+		if d.SetID == 0 {
+			continue
+		}
+		set, err := e.set(d.SetID, d.Image)
+		if err == nil {
+			err = e.seal(d.Root, set)
+		}
+		if err != nil && !gone(d.Root) {
+			errs = append(errs, fmt.Errorf("%s: %w", d.Name, err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// gone tells that nothing is at a root directory: its container ended.
+func gone(root string) bool {
+	_, err := os.Stat(root)
+	return err != nil
+}
+
+// HashedAhead reports whether the agent computes digests, before a container starts, and not the
+// kernel, when a file is used.
+func (e *Enforcer) HashedAhead() (bool, error) {
+	var by uint32
+	if err := e.maps["hashing"].Lookup(uint32(0), &by); err != nil {
+		return false, fmt.Errorf("hashing: %w", err)
+	}
+	return by == uint32(blessHashingHASHED_BY_AGENT), nil
+}
+
+// sealIfAhead seals what a container may execute, where the kernel will not hash it.
+func (e *Enforcer) sealIfAhead(d Domain, set Set) error {
+	ahead, err := e.HashedAhead()
+	if err != nil || !ahead || d.Closed || d.Exempt {
+		return err
+	}
+	if d.Trust.Signed() {
+		return fmt.Errorf("trust %s: this kernel hashes no files: %w", d.Trust, ErrNotSupported)
+	}
+	return e.seal(d.Root, set)
+}
+
+// seal has the programs know the digests of a list's code files in root. A file that is not there,
+// not of root's filesystem, or written to now is passed over: when it is used, it has no digest.
+func (e *Enforcer) seal(root string, set Set) error {
+	dir, err := os.OpenFile(root, unix.O_PATH|unix.O_DIRECTORY, 0)
+	if err != nil {
+		return err
+	}
+	defer dir.Close()
+	names := make([]string, len(set.Files))
+	for i := range set.Files {
+		names[i] = set.Files[i].Path
+	}
+	slices.Sort(names)
+	names = slices.Compact(names) // joined lists have a path twice
+	begun, err := each(names, func(name string) (bool, error) {
+		return inRoot(dir, name, beginSeal)
+	})
+	if err != nil || len(begun) == 0 {
+		return err
+	}
+	time.Sleep(clockTick)
+	_, err = each(begun, func(name string) (bool, error) {
+		return inRoot(dir, name, endSeal)
+	})
+	return err
+}
+
+// each calls do with every name, on all processors, and gives those for which it says true. The
+// first error ends it.
+func each(names []string, do func(string) (bool, error)) (yes []string, err error) {
+	var mu sync.Mutex
+	var wg sync.WaitGroup
+	next := 0
+	take := func() (string, bool) {
+		mu.Lock()
+		defer mu.Unlock()
+		if err != nil || next == len(names) {
+			return "", false
+		}
+		next++
+		return names[next-1], true
+	}
+	for range runtime.GOMAXPROCS(0) {
+		wg.Go(func() {
+			for name, more := take(); more; name, more = take() {
+				ok, failed := do(name)
+				mu.Lock()
+				if ok {
+					yes = append(yes, name)
+				}
+				if failed != nil && err == nil {
+					err = fmt.Errorf("%s: %w", name, failed)
+				}
+				mu.Unlock()
+			}
+		})
+	}
+	wg.Wait()
+	return yes, err
+}
+
+// passedOver are the errors of a path that leads to no file of the image now.
+var passedOver = []error{unix.ENOENT, unix.ENOTDIR, unix.ELOOP, unix.EXDEV, unix.ENXIO, unix.EAGAIN}
+
+// inRoot calls do with a file of root, unless there is none, or another filesystem is mounted over it.
+func inRoot(root *os.File, name string, do func(*os.File) (bool, error)) (bool, error) {
+	fd, err := unix.Openat2(int(root.Fd()), name, &unix.OpenHow{
+		Flags:   unix.O_RDONLY | unix.O_NOFOLLOW | unix.O_NONBLOCK | unix.O_CLOEXEC,
+		Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_MAGICLINKS | unix.RESOLVE_NO_XDEV,
+	})
+	if err != nil {
+		if slices.ContainsFunc(passedOver, func(e error) bool { return errors.Is(err, e) }) {
+			return false, nil
+		}
+		return false, err
+	}
+	f := os.NewFile(uintptr(fd), name)
+	ok, err := do(f)
+	return ok, errors.Join(err, f.Close())
+}
+
+// sealFile seals one file.
+func sealFile(name string) error {
+	f, err := os.Open(name)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	begun, err := beginSeal(f)
+	if err != nil || !begun {
+		return err
+	}
+	time.Sleep(clockTick)
+	_, err = endSeal(f)
+	return err
+}
+
+// beginSeal has the programs note what the file has now. true: it is to be hashed; false: its seal
+// is good, it is no code, or it is written to.
+func beginSeal(f *os.File) (bool, error) {
+	isCode, err := executable(f)
+	if err != nil || !isCode {
+		return false, err
+	}
+	switch err := sealCommand(f, blessSealCommandSEAL_BEGIN, nil); err {
+	case unix.EINPROGRESS:
+		return true, nil
+	case unix.EALREADY, unix.EBUSY:
+		return false, nil
+	default:
+		return false, sealError(err)
+	}
+}
+
+// endSeal hashes the file and gives the programs its digest. false: it was written to meanwhile.
+func endSeal(f *os.File) (bool, error) {
+	h := sha256.New()
+	if _, err := io.Copy(h, f); err != nil {
+		return false, err
+	}
+	switch err := sealCommand(f, blessSealCommandSEAL_END, h.Sum(nil)); err {
+	case unix.EALREADY:
+		return true, nil
+	case unix.ESTALE, unix.EBUSY:
+		return false, nil
+	default:
+		return false, sealError(err)
+	}
+}
+
+func sealError(err error) error {
+	switch {
+	case errors.Is(err, unix.ENOTTY):
+		return errors.New("the verifier does not answer")
+	case errors.Is(err, unix.ENOSPC):
+		return errors.New("no room for another digest: the node has more code files than the verifier can know")
+	}
+	return fmt.Errorf("seal: %w", err)
+}
+
+// sealCommand gives the programs' answer, which is an error always: what the filesystem itself
+// would say is ENOTTY.
+func sealCommand(f *os.File, command blessSealCommand, digest []byte) error {
+	_, _, errno := unix.Syscall(unix.SYS_IOCTL, f.Fd(), uintptr(command), uintptr(unsafe.Pointer(unsafe.SliceData(digest))))
+	return errno
+}
+
+// executable tells whether the kernel may be asked to run or map code of the file: by its mode, by
+// its name, or by its first bytes.
+func executable(f *os.File) (bool, error) {
+	info, err := f.Stat()
+	if err != nil || !info.Mode().IsRegular() {
+		return false, err
+	}
+	name := path.Base(f.Name())
+	if info.Mode()&0o111 != 0 || code.IsSuffix(path.Ext(name)) || strings.Contains(name, ".so.") {
+		return true, nil
+	}
+	var head [4]byte
+	_, err = f.ReadAt(head[:], 0)
+	if errors.Is(err, io.EOF) {
+		return false, nil
+	}
+	return bytes.Equal(head[:], []byte("\x7fELF")), err
+}
