@@ -2,9 +2,10 @@
 
 GOFLAGS_BUILD = -trimpath -ldflags=-buildid=
 GOVULNCHECK   = golang.org/x/vuln/cmd/govulncheck@v1.1.4
+GORELEASER    = github.com/goreleaser/goreleaser/v2@v2.15.1
 GOLANGCI      = github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 
-.PHONY: all build node-image demo test test-all bench soak lint vm generate man cross vuln tools clean
+.PHONY: all build node-image release-snapshot demo test test-all bench soak lint vm generate man cross vuln tools clean
 
 all: build
 
@@ -18,6 +19,10 @@ node-image:
 	for arch in amd64 arm64; do CGO_ENABLED=0 GOARCH=$$arch go build $(GOFLAGS_BUILD) -o out/sbom-bless-$$arch . || exit; done
 	rm -rf out/node-image
 	go run ./packaging/nodeimage out/node-image out/sbom-bless-amd64 out/sbom-bless-arm64
+
+# release-snapshot makes in dist/ what a release has: archives and packages of this commit, unsigned.
+release-snapshot:
+	go run $(GORELEASER) release --snapshot --clean --skip=sign,sbom,publish
 
 # demo blesses a real Debian image, or IMAGE=any/reference.
 demo:

@@ -15,7 +15,7 @@ test="$demo
 	attr bpftool buildah busybox clang clang-format cpio crun docker-registry fuse-overlayfs
 	gcc git ima-evm-utils isal keyutils libarchive-tools libbpf-dev libc6-dev
 	libcap2-bin libdeflate-tools llvm opensc openssl pigz podman python3
-	shellcheck skopeo softhsm2 systemd time umoci zstd"
+	rpm shellcheck skopeo softhsm2 systemd time umoci zstd"
 # These often come from elsewhere, in packages that conflict with Debian's.
 for tool in containerd=containerd runc=runc dockerd=docker.io node=nodejs npm=npm; do
 	command -v "${tool%=*}" >/dev/null || test="$test ${tool#*=}"

@@ -21,6 +21,7 @@ const (
 	Syft   = "github.com/anchore/syft/cmd/syft@v1.57.0"
 	Helm   = "helm.sh/helm/v4/cmd/helm@v4.3.1"
 
+	Goreleaser = "github.com/goreleaser/goreleaser/v2@v2.15.1"
 	Actionlint = "github.com/rhysd/actionlint/cmd/actionlint@v1.7.12"
 
 	Containerd     = "github.com/containerd/containerd/v2/cmd/containerd@v2.4.2"

@@ -195,10 +195,10 @@ func (p *pods) startIn(sandbox string, pod *cri.PodSandboxConfig, image, name, c
 	return made.ContainerId, err
 }
 
-// ready makes five pods at once, and fails unless the sandbox of each still runs seconds later.
+// ready makes three pods at once, and fails unless the sandbox of each still runs seconds later.
 func (p *pods) ready(t *testing.T) {
 	t.Helper()
-	ids := make([]string, 5)
+	ids := make([]string, 3)
 	var wg sync.WaitGroup
 	for i := range ids {
 		wg.Go(func() {
