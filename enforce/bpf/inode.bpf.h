@@ -69,13 +69,30 @@ static __always_inline struct known_inode *know(struct inode *inode, __u32 flags
 	return k;
 }
 
+static __always_inline bool hashed_by_agent(void)
+{
+	__u32 zero = 0, *by = bpf_map_lookup_elem(&bless_hashing, &zero);
+
+	return by && *by == HASHED_BY_AGENT;
+}
+
 /* wrote notes that inode may have changed: whatever was found of its content no longer counts. */
 static __always_inline void wrote(struct inode *inode)
 {
 	struct known_inode *k = known(inode);
+	struct file_key key = {};
+	struct seal *seal;
 
 	if (k)
 		__sync_fetch_and_add(&k->writes, 1);
+	if (!hashed_by_agent())
+		return;
+	name_file(&key, inode);
+	seal = bpf_map_lookup_elem(&bless_seals, &key);
+	if (seal) {
+		seal->whole = 0;
+		seal->content.ctime = 0; /* nor is one ended that was begun */
+	}
 }
 
 static __always_inline bool has(struct known_inode *k, __u32 flags)

@@ -152,7 +152,7 @@ static __always_inline __u32 measure(struct facts *f, struct file *file, struct 
 		return reason;
 	if (writable(s->data))
 		return REASON_WRITER;
-	reason = hashed_by_agent() ? sealed(f, inode, s) : hash(f, file);
+	reason = hashed_by_agent() ? sealed(f, s->data, now) : hash(f, file);
 	if (reason)
 		return reason;
 	/* A write during the hash changes the content key: the entry is then void. */

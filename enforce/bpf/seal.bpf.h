@@ -5,13 +5,6 @@
 #include "provenance.bpf.h"
 #include "self.bpf.h"
 
-static __always_inline bool hashed_by_agent(void)
-{
-	__u32 zero = 0, *by = bpf_map_lookup_elem(&bless_hashing, &zero);
-
-	return by && *by == HASHED_BY_AGENT;
-}
-
 static __always_inline void content_of(struct content *c, struct inode *data)
 {
 	struct known_inode *k = known(data);
@@ -23,7 +16,7 @@ static __always_inline void content_of(struct content *c, struct inode *data)
 
 /*
  * sealed_as tells whether the seal is of what the file has now. The count of writes begins
- * anew each time that the inode comes to memory; a write since changed the time.
+ * anew each time that the inode comes to memory: wrote() voids the seal itself.
  */
 static __always_inline bool sealed_as(struct seal *seal, struct content *now)
 {
@@ -31,33 +24,22 @@ static __always_inline bool sealed_as(struct seal *seal, struct content *now)
 }
 
 /*
- * sealed gives the digest that the agent computed. That of a copy which the kernel made of a
- * file of the image, and nobody could write to since, is the file's.
+ * sealed gives the digest that the agent computed of exactly this inode. A copy that the
+ * kernel made of a file of the image has none: what became of it since, nobody has read.
  */
-static __always_inline __u32 sealed(struct facts *f, struct inode *inode, struct source *s)
+static __always_inline __u32 sealed(struct facts *f, struct inode *data, struct content *now)
 {
-	struct inode *file = s->data;
 	struct file_key key = {};
-	struct content now;
 	struct seal *seal;
 
-	if (s->upper && copied(f, inode, s->data))
-		file = lower_data(inode);
-	if (file) {
-		name_file(&key, file);
-		seal = bpf_map_lookup_elem(&bless_seals, &key);
-		if (seal && seal->whole) {
-			content_of(&now, file);
-			if (sealed_as(seal, &now)) {
-				__builtin_memcpy(f->digest, seal->digest, sizeof(f->digest));
-				return REASON_ALLOWED;
-			}
-			f->error = -ESTALE;
-			return REASON_NO_DIGEST;
-		}
+	name_file(&key, data);
+	seal = bpf_map_lookup_elem(&bless_seals, &key);
+	if (!seal || !sealed_as(seal, now)) {
+		f->error = seal ? -ESTALE : -ENODATA;
+		return REASON_NO_DIGEST;
 	}
-	f->error = -ENODATA;
-	return REASON_NO_DIGEST;
+	__builtin_memcpy(f->digest, seal->digest, sizeof(f->digest));
+	return REASON_ALLOWED;
 }
 
 /*

@@ -42,6 +42,8 @@ type attack struct {
 	// audited: a task of another container, which is only audited, attacks
 	// this one, whose root it has at /data.
 	audited bool
+	// copies: it has overlayfs copy a program of the image, and executes that.
+	copies bool
 	// anyDomain: the event is about the host, not about a container.
 	anyDomain bool
 	// ours: means something to our verifier only.

@@ -35,12 +35,12 @@ var permitted = []*attack{
 				return errors.Join(err, os.Lchown(name, owner, owner))
 			})
 		}},
-	{name: "chmod of a shipped program to the mode that it has, which then runs",
+	{name: "chmod of a shipped program to the mode that it has, which then runs", copies: true,
 		try: func() error {
 			must(unix.Chmod("/bin/fortytwo", 0o755))
 			return execute("/bin/fortytwo")
 		}},
-	{name: "chown of a shipped program to the owner that it has, which then runs",
+	{name: "chown of a shipped program to the owner that it has, which then runs", copies: true,
 		try: func() error {
 			must(unix.Chown("/bin/fortytwo", 0, 0))
 			return execute("/bin/fortytwo")
