@@ -71,7 +71,7 @@ func (e *Enforcer) Add(d Domain, set Set) (uint32, error) {
 
 // add is Add, and gives the domain as it is registered.
 func (e *Enforcer) add(d Domain, set Set) (Domain, error) {
-	if err := e.sealIfAhead(d, set); err != nil {
+	if err := e.Prepare(d, set); err != nil {
 		return d, err
 	}
 	unlock, err := e.lock()

@@ -81,8 +81,9 @@ func (e *Enforcer) HashedAhead() (bool, error) {
 	return by == uint32(blessHashingHASHED_BY_AGENT), nil
 }
 
-// sealIfAhead seals what a container may execute, where the kernel will not hash it.
-func (e *Enforcer) sealIfAhead(d Domain, set Set) error {
+// Prepare does what takes time of Add and Update, and needs no lock: where the kernel hashes no files,
+// the code files of the list are hashed. Of d, it is about Root and Rules. Add does it all the same.
+func (e *Enforcer) Prepare(d Domain, set Set) error {
 	ahead, err := e.HashedAhead()
 	if err != nil || !ahead || d.Closed || d.Exempt {
 		return err

@@ -20,7 +20,7 @@ func (e *Enforcer) Update(d Domain, set Set) error {
 			return fmt.Errorf("trust %s: %w", d.Trust, err)
 		}
 	}
-	if err := e.sealIfAhead(d, set); err != nil {
+	if err := e.Prepare(d, set); err != nil {
 		return err
 	}
 	unlock, err := e.lock()

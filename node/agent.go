@@ -111,6 +111,10 @@ func (a *Agent) Admit(ctx context.Context, c Container, stage Stage) error {
 		if errors.Is(ctx.Err(), context.Canceled) {
 			return ctx.Err()
 		}
+		if d.watch {
+			// Others must not wait for it. Should it fail, so does what comes next.
+			_ = a.o.Verifier.Prepare(enforce.Domain{Root: c.Root, Rules: d.rules}, d.set)
+		}
 		a.mu.Lock()
 		if a.force != force { // meanwhile, the policy changed
 			a.mu.Unlock()

@@ -37,7 +37,20 @@ type kernel struct {
 	domains map[uint32]enforce.Domain
 	files   map[uint32]int
 	full    bool
-	refuse  string // name of a container that it does not take
+	refuse  string                   // name of a container that it does not take
+	hashing map[string]chan struct{} // by image: Prepare takes until it is closed
+}
+
+func (k *kernel) Prepare(_ enforce.Domain, s enforce.Set) error {
+	k.mu.Lock()
+	name, _, _ := strings.Cut(s.Name, "@")
+	c := k.hashing[name]
+	k.mu.Unlock()
+	if c != nil {
+		<-c // begun
+		<-c
+	}
+	return nil
 }
 
 func (k *kernel) Add(d enforce.Domain, s enforce.Set) (uint32, error) {
@@ -263,6 +276,27 @@ func (r *rig) said(operation, action, reason string) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return slices.ContainsFunc(r.notices, func(n Notice) bool { return n.Operation == operation && n.Action == action && n.Reason == reason })
+}
+
+// The files of a large image can take longer to hash than a runtime waits for another container.
+func TestNobodyWaitsForTheHashesOfOthers(t *testing.T) {
+	r := newRig(t)
+	r.start("keys: [k]\nmode: enforce\n")
+	large := make(chan struct{})
+	r.kernel.hashing = map[string]chan struct{}{"blessed-large": large}
+	done := make(chan error)
+	go func() { done <- r.Admit(t.Context(), r.container("large", "blessed-large"), Starting) }()
+	large <- struct{}{}
+	if err := r.Admit(t.Context(), r.container("small", "blessed"), Starting); err != nil || r.kernel.state("small") != "enforce 2" {
+		t.Errorf("%v, %q", err, r.kernel.state("small"))
+	}
+	if s := r.kernel.state("large"); s != "" {
+		t.Errorf("in the kernel unhashed: %q", s)
+	}
+	close(large)
+	if err := <-done; err != nil || r.kernel.state("large") != "enforce 2" {
+		t.Errorf("%v, %q", err, r.kernel.state("large"))
+	}
 }
 
 func TestAdmit(t *testing.T) {

@@ -95,6 +95,7 @@ type Runtime interface {
 
 // Verifier is what the agent needs of an [enforce.Enforcer].
 type Verifier interface {
+	Prepare(d enforce.Domain, set enforce.Set) error
 	Add(d enforce.Domain, set enforce.Set) (uint32, error)
 	Update(d enforce.Domain, set enforce.Set) error
 	SetEnforce(id uint32, enforce bool) error

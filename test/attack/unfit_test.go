@@ -273,7 +273,7 @@ func testUnfit(t *testing.T, _ vm.Kernel) {
 			if err := next.Canary(); err != nil {
 				t.Error(err)
 			}
-			if err := c.execute("/bin/control"); err != nil {
+			if err := c.execute("/bin/control"); err != errExitedWell {
 				t.Error(err)
 			}
 			must(next.Close())
