@@ -158,11 +158,15 @@ func probeCgroup() error {
 
 // probeLoad attaches every program, without any domain, and detaches it.
 func probeLoad() error {
-	e, err := load(Options{})
-	if err != nil {
-		return err
-	}
-	return e.Close()
+	loads, _ := tryVerifier()
+	return loads
+}
+
+// canVerify has a kernel verify a file that a key of this process signed, and
+// refuse one that it did not.
+func canVerify() error {
+	_, verifies := tryVerifier()
+	return verifies
 }
 
 func probeLayout() error {
@@ -184,21 +188,26 @@ func probeOverlay() error {
 	return nil
 }
 
-// canVerify has a kernel verify a file that a key of this process signed, and
-// refuse one that it did not.
-var canVerify = sync.OnceValue(func() (err error) {
-	e, err := Load(Options{})
+// tryVerifier loads the verifier for the two above, once: the kernel takes a while to check it.
+var tryVerifier = sync.OnceValues(func() (loads, verifies error) {
+	e, err := load(Options{})
 	if err != nil {
-		return err
+		return err, err
 	}
-	defer func() { err = errors.Join(err, e.Close()) }()
-	ahead, err := e.HashedAhead()
-	if err != nil {
-		return err
+	ahead, err := fit()
+	switch {
+	case err != nil:
+		verifies = err
+	case ahead:
+		verifies = fmt.Errorf("the kernel gives no digest of a file when it is used: %w", ErrNotSupported)
+	default:
+		verifies = e.tryKeyring()
 	}
-	if ahead {
-		return fmt.Errorf("the kernel gives no digest of a file when it is used: %w", ErrNotSupported)
-	}
+	return e.Close(), verifies
+})
+
+// tryKeyring has a canary whose good program is signed, and not listed.
+func (e *Enforcer) tryKeyring() (err error) {
 	signer, cert, err := newKey(elliptic.P256())
 	if errors.Is(probeECDSA(), ErrNotSupported) {
 		signer, cert, err = newKey(nil)
@@ -229,7 +238,7 @@ var canVerify = sync.OnceValue(func() (err error) {
 		return fmt.Errorf("programs cannot read security.bpf.*: %w", ErrNotSupported)
 	}
 	return err
-})
+}
 
 func probeECDSA() error {
 	_, cert, err := newKey(elliptic.P256())

@@ -66,6 +66,7 @@ func guest(scenario string) error {
 		"wall":      {"none", "enforced"},
 		"ima":       {"none", "digest", "rsa-2048", "ecdsa-p256"},
 		"fapolicyd": {"none", "fapolicyd"},
+		"seals":     {"none", "enforced"},
 	}[scenario]
 	if err := makeImage(sets); err != nil {
 		return err
@@ -82,7 +83,7 @@ func guest(scenario string) error {
 		return err
 	}
 	switch scenario {
-	case "verifier", "wall":
+	case "verifier", "wall", "seals":
 		return verifier()
 	case "ima":
 		return ima(sets[1:])

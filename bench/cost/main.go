@@ -9,9 +9,9 @@
 //	go run ./bench/cost [KERNEL[/SCENARIO]...]
 //
 // Scenarios are verifier, wall (the same in wall time, which repeats to some per
-// cent at best), ima (the kernel's own appraisal) and fapolicyd (Debian's).
-// Without arguments it takes every kernel with the first three, and fapolicyd on
-// one.
+// cent at best), ima (the kernel's own appraisal), fapolicyd (Debian's), and seals
+// (the verifier where the agent hashes). Without arguments it takes every kernel with
+// the first three, and the others on one.
 package main
 
 import (
@@ -35,8 +35,8 @@ import (
 //go:embed loop/loop.c
 var loopSource []byte
 
-// fapolicydKernel is the one kernel that fapolicyd is measured on.
-const fapolicydKernel = "6.12"
+// someKernel is the one kernel that fapolicyd and seals are measured on.
+const someKernel = "6.12"
 
 func main() {
 	if vm.Guest() != "" {
@@ -113,8 +113,8 @@ func choose(names []string) ([]boot, error) {
 
 func scenarios(k vm.Kernel) []string {
 	list := []string{"verifier", "wall", "ima"}
-	if k == fapolicydKernel {
-		list = append(list, "fapolicyd")
+	if k == someKernel {
+		list = append(list, "fapolicyd", "seals")
 	}
 	return list
 }
@@ -167,6 +167,8 @@ func (b *boots) run(ctx context.Context, k vm.Kernel, scenario string) (results,
 	switch scenario {
 	case "ima":
 		c.Append += " ima_appraise=enforce"
+	case "seals":
+		c.Append += " ima_hash=sha1"
 	case "fapolicyd":
 		daemon, err := testfapolicyd.Files(ctx)
 		if err != nil {
