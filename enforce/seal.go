@@ -146,12 +146,13 @@ func each(names []string, do func(string) (bool, error)) (yes []string, err erro
 }
 
 // passedOver are the errors of a path that leads to no file of the image now.
-var passedOver = []error{unix.ENOENT, unix.ENOTDIR, unix.ELOOP, unix.EXDEV, unix.ENXIO, unix.EAGAIN}
+var passedOver = []error{unix.ENOENT, unix.ENOTDIR, unix.ELOOP, unix.EXDEV}
 
-// inRoot calls do with a file of root, unless there is none, or another filesystem is mounted over it.
+// inRoot calls do with a file of root, unless there is none, or another filesystem is mounted over
+// it. What a container may have put in its place, such as a device, is not opened.
 func inRoot(root *os.File, name string, do func(*os.File) (bool, error)) (bool, error) {
 	fd, err := unix.Openat2(int(root.Fd()), name, &unix.OpenHow{
-		Flags:   unix.O_RDONLY | unix.O_NOFOLLOW | unix.O_NONBLOCK | unix.O_CLOEXEC,
+		Flags:   unix.O_PATH | unix.O_NOFOLLOW | unix.O_CLOEXEC,
 		Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_MAGICLINKS | unix.RESOLVE_NO_XDEV,
 	})
 	if err != nil {
@@ -160,7 +161,16 @@ func inRoot(root *os.File, name string, do func(*os.File) (bool, error)) (bool, 
 		}
 		return false, err
 	}
-	f := os.NewFile(uintptr(fd), name)
+	defer unix.Close(fd)
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil || st.Mode&unix.S_IFMT != unix.S_IFREG {
+		return false, err
+	}
+	open, err := unix.Open(fmt.Sprintf("/proc/self/fd/%d", fd), unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return false, err
+	}
+	f := os.NewFile(uintptr(open), name)
 	ok, err := do(f)
 	return ok, errors.Join(err, f.Close())
 }
