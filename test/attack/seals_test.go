@@ -219,6 +219,19 @@ func testSealed(t *testing.T, e *enforce.Enforcer, set enforce.Set, events *watc
 		runs(t, second, name)
 		denied(t, second, enforce.Domain{ID: id}, onDisk, unix.ENODATA)
 	})
+	t.Run("what is no file any more is not opened", func(t *testing.T) {
+		c := newContainer(t)
+		must(os.Remove(c.root + "/bin/true"))
+		must(unix.Mkfifo(c.root+"/bin/true", 0o755)) // who opens it waits for a writer
+		must(os.Remove(c.root + "/bin/control"))
+		must(os.Symlink("/proc/self/exe", c.root+"/bin/control"))
+		id, err := e.Add(enforce.Domain{Name: t.Name(), Cgroup: c.cgroup, Root: c.root, Rules: enforce.Rules{Enforce: true}}, set)
+		must(err)
+		runs(t, c, name)
+		if events := events.of(id); len(events) != 0 {
+			t.Errorf("events: %v", events)
+		}
+	})
 	t.Run("a container cannot seal", func(t *testing.T) {
 		c, _ := add(t, layout{})
 		out, err := c.start("sealer", "")
