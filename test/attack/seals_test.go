@@ -223,8 +223,8 @@ func testSealed(t *testing.T, e *enforce.Enforcer, set enforce.Set, events *watc
 		c := newContainer(t)
 		must(os.Remove(c.root + "/bin/true"))
 		must(unix.Mkfifo(c.root+"/bin/true", 0o755)) // who opens it waits for a writer
-		must(os.Remove(c.root + "/bin/control"))
-		must(os.Symlink("/proc/self/exe", c.root+"/bin/control"))
+		must(os.Remove(c.root + "/opt/code/x"))
+		must(os.Symlink("/proc/self/exe", c.root+"/opt/code/x"))
 		id, err := e.Add(enforce.Domain{Name: t.Name(), Cgroup: c.cgroup, Root: c.root, Rules: enforce.Rules{Enforce: true}}, set)
 		must(err)
 		runs(t, c, name)
