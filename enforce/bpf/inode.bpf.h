@@ -85,7 +85,7 @@ static __always_inline void wrote(struct inode *inode)
 
 	if (k)
 		__sync_fetch_and_add(&k->writes, 1);
-	if (!hashed_by_agent())
+	if (!inode || !hashed_by_agent()) /* 6.18 and 7.3 do not take a dentry's inode unasked */
 		return;
 	name_file(&key, inode);
 	seal = bpf_map_lookup_elem(&bless_seals, &key);
