@@ -141,7 +141,9 @@ func (j *Job) Run(ctx context.Context, dst transport.Destination) (*Draft, error
 	if !j.rewrites {
 		work = func() error { return j.readLayers(ctx, images) }
 	}
-	if err := j.withWorkers(work); err != nil {
+	end := j.progress.Stage("reading layers")
+	err := j.withWorkers(work)
+	if end(); err != nil {
 		return nil, fmt.Errorf("%s: %w", j.result.Source, err)
 	}
 	d := &Draft{run: j.run, root: j.root, result: j.result, nodes: images}
@@ -167,6 +169,9 @@ func (r *Result) Commit(ctx context.Context, dst transport.Destination) error {
 	reference, err := dst.Commit(ctx, r.Descriptor)
 	if err != nil {
 		return err
+	}
+	if several, ok := dst.(interface{ References() []string }); ok {
+		r.Also = several.References()[1:]
 	}
 	if r.Blessed == "" { // a detached run keeps the name of the source
 		r.Blessed = reference

@@ -140,9 +140,7 @@ func (r *run) blessLayer(ctx context.Context, j *layerJob, add func(int64)) erro
 		return err
 	}
 	if r.opts.Cache != nil {
-		if err := r.opts.Cache.keep(spool.Name(), out.digest); err != nil {
-			return err
-		}
+		r.opts.Cache.keep(spool.Name(), out.digest)
 	}
 	if err := r.putFile(ctx, j.out.Blessed, spool); err != nil {
 		return err
@@ -172,11 +170,15 @@ func (r *run) spool() (spool, error) {
 	if a, ok := r.dst.(transport.Adopter); ok {
 		return a.NewFile()
 	}
-	dir := r.opts.TempDir
+	const pattern = "sbom-bless-*.tmp"
 	if r.opts.Cache != nil {
-		dir = r.opts.Cache.blobDir()
+		f, err := os.CreateTemp(r.opts.Cache.blobDir(), pattern)
+		if err == nil {
+			return f, nil
+		}
+		r.opts.Cache.failed(err)
 	}
-	return os.CreateTemp(dir, "sbom-bless-*.tmp")
+	return os.CreateTemp(r.opts.TempDir, pattern)
 }
 
 // putFile puts the blob that the spool holds, unless it is there already.
