@@ -141,9 +141,7 @@ func (j *Job) Run(ctx context.Context, dst transport.Destination) (*Draft, error
 	if !j.rewrites {
 		work = func() error { return j.readLayers(ctx, images) }
 	}
-	end := j.progress.Stage("reading layers")
-	err := j.withWorkers(work)
-	if end(); err != nil {
+	if err := j.withWorkers(work); err != nil {
 		return nil, fmt.Errorf("%s: %w", j.result.Source, err)
 	}
 	d := &Draft{run: j.run, root: j.root, result: j.result, nodes: images}

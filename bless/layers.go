@@ -23,6 +23,7 @@ import (
 
 // layers fills in the results of all jobs of the plan.
 func (r *run) layers(ctx context.Context, root *node) error {
+	defer r.progress.Stage("reading layers")()
 	var jobs []*layerJob
 	seen := map[*layerJob]bool{}
 	for _, n := range root.images() {

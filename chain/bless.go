@@ -90,7 +90,7 @@ func Bless(ctx context.Context, src transport.Source, dst transport.Destination,
 	m := &maker{Options: o, src: src, root: src.Root(), beside: transport.HoldingReferrers(dst)}
 	if len(o.SBOMs) > 0 {
 		scanning, cancel := context.WithCancel(ctx)
-		m.scans = startScans(scanning, src, job.Images(), max(o.Jobs, 2), o.Cache, m.stage)
+		m.scans = startScans(scanning, src, job.Images(), max(o.Jobs, 2), o.Cache, o.Progress)
 		defer func() { cancel(); m.scans.end() }()
 	}
 	draft, err := job.Run(ctx, dst)
@@ -104,7 +104,7 @@ func Bless(ctx context.Context, src transport.Source, dst transport.Destination,
 		}
 	}
 	result := &Result{}
-	end := m.stage("writing manifests")
+	end := stage(m.Progress, "writing manifests")
 	result.Result, err = draft.Write(ctx)
 	if end(); err != nil {
 		return nil, err
@@ -124,7 +124,7 @@ func Bless(ctx context.Context, src transport.Source, dst transport.Destination,
 	if o.Detached && transport.Repository(o.Dest) != "" {
 		return result, nil // a registry shows referrers at once; its tag is not ours to move
 	}
-	defer m.stage("making the image visible")()
+	defer stage(m.Progress, "making the image visible")()
 	return result, result.Commit(ctx, dst)
 }
 
@@ -135,14 +135,6 @@ type maker struct {
 	root   v1.Descriptor
 	beside transport.Destination // where attestations go beside the image; nil: nowhere
 	scans  scans
-}
-
-// stage tells that a stage of the run begins.
-func (m *maker) stage(name string) (end func()) {
-	if m.Progress == nil {
-		return func() {}
-	}
-	return m.Progress.Stage(name)
 }
 
 // add gives the draft what speaks of its images: embedded layers, and manifests beside them. It returns what there
@@ -243,12 +235,12 @@ func (m *maker) publish(ctx context.Context, claim *attest.Blessing, several boo
 	if m.Bundler == nil || m.AttestationDir == "" && m.beside == nil {
 		return done, nil
 	}
-	end := m.stage("signing attestations")
+	end := stage(m.Progress, "signing attestations")
 	artifacts, err := attest.Make(ctx, *claim, m.Bundler)
 	if end(); err != nil {
 		return done, err
 	}
-	defer m.stage("storing attestations")()
+	defer stage(m.Progress, "storing attestations")()
 	if m.AttestationDir != "" {
 		if err := attest.WriteDir(ctx, m.AttestationDir, artifacts); err != nil {
 			return done, fmt.Errorf("attestations: %w", err)

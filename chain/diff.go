@@ -164,12 +164,8 @@ func contentsOf(ctx context.Context, src transport.Source, o DiffOptions) ([]*co
 	if err != nil {
 		return nil, err
 	}
-	stage := func(string) func() { return func() {} }
-	if o.Progress != nil {
-		stage = o.Progress.Stage
-	}
 	scanning, cancel := context.WithCancel(ctx)
-	scans := startScans(scanning, src, job.Images(), max(o.Jobs, 2), o.Cache, stage)
+	scans := startScans(scanning, src, job.Images(), max(o.Jobs, 2), o.Cache, o.Progress)
 	defer func() { cancel(); scans.end() }()
 	draft, err := job.Run(ctx, nil)
 	if err != nil {

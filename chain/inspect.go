@@ -78,6 +78,7 @@ func Inspect(ctx context.Context, src transport.Source, o InspectOptions) (*Insp
 	if err != nil {
 		return nil, err
 	}
+	defer stage(o.Progress, "reading attestations")()
 	all := &Inspection{Reference: result.Reference, Root: result.Root}
 	for i := range result.Images {
 		one := ImageInspection{ImageInspection: result.Images[i], Attestations: []Attestations{}, Portability: portable(&result.Images[i])}

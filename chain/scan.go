@@ -27,8 +27,8 @@ type scan struct {
 }
 
 // startScans scans the images for packages, so many at a time. What cache knows is not scanned again. They end
-// with ctx. Stage hears when each begins and ends.
-func startScans(ctx context.Context, src transport.Source, images []bless.Planned, atOnce int, cache *bless.Cache, stage func(string) func()) scans {
+// with ctx.
+func startScans(ctx context.Context, src transport.Source, images []bless.Planned, atOnce int, cache *bless.Cache, progress bless.Progress) scans {
 	all := scans{}
 	slots := make(chan struct{}, atOnce)
 	for _, img := range images {
@@ -52,7 +52,7 @@ func startScans(ctx context.Context, src transport.Source, images []bless.Planne
 				s.err = ctx.Err()
 				return
 			}
-			defer stage("cataloguing packages of " + img.Platform)()
+			defer stage(progress, "cataloguing packages of "+img.Platform)()
 			s.inventory, s.err = inventory(ctx, src, img, s.dir, cache)
 		}()
 	}
