@@ -10,6 +10,8 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+
+	"github.com/sbom-bless/sbom-bless/internal/testimage"
 )
 
 // TestTutorial runs the commands of docs/tutorial.md that begin with "$", in their order, and demands that each says what
@@ -36,7 +38,10 @@ func TestTutorial(t *testing.T) {
 		return string(out), err
 	}
 	base := "localhost/debian:12-slim"
-	if out, err := shell(fmt.Sprintf("buildah pull oci:%s:%s && buildah tag \"$(buildah images -q)\" %s", must[string](t)(debian()), tag, base)); err != nil {
+	if err := testimage.CopyLayout(filepath.Join(work, "debian"), must[string](t)(debian())); err != nil {
+		t.Fatal(err)
+	}
+	if out, err := shell(fmt.Sprintf("buildah pull oci:debian:%s && buildah tag \"$(buildah images -q)\" %s", tag, base)); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
 	commands, said := 0, ""
