@@ -86,17 +86,16 @@ func (b *Blessing) artifact(subject v1.Descriptor, artifactType string, annotati
 
 // Push stores the artifacts, in their order, next to the image that they are about.
 func Push(ctx context.Context, dst transport.Pusher, artifacts []Artifact) error {
+	var manifests []transport.Manifest
 	for _, a := range artifacts {
 		for _, b := range append([]Blob{{emptyDescriptor, emptyConfig}}, a.Blobs...) {
 			if err := putBlob(ctx, dst, b); err != nil {
 				return fmt.Errorf("%s: %w", a.Descriptor.ArtifactType, err)
 			}
 		}
-		if err := dst.PutManifest(ctx, a.Descriptor, a.Manifest); err != nil {
-			return fmt.Errorf("%s: manifest: %w", a.Descriptor.ArtifactType, err)
-		}
+		manifests = append(manifests, transport.Manifest{Descriptor: a.Descriptor, Raw: a.Manifest})
 	}
-	return nil
+	return transport.PutReferrers(ctx, dst, manifests)
 }
 
 // WriteDir adds the artifacts to a directory of attestations, which is made if need be. Several processes may

@@ -211,9 +211,11 @@ func (m *meter) held(memory int64) error {
 }
 
 // Progress hears of the layers as they are worked on. Layer is called once for
-// each layer that is read; add takes the bytes of it, packed, that were read since.
+// each layer that is read; add takes the bytes of it, packed, that were read since. Stage is called when a stage of
+// the run begins, and what it returns when that ends; stages may overlap.
 type Progress interface {
 	Layer(desc v1.Descriptor) (add func(n int64), done func(outcome string))
+	Stage(name string) (end func())
 	Notice(text string)
 }
 
@@ -222,7 +224,8 @@ type quiet struct{}
 func (quiet) Layer(v1.Descriptor) (func(int64), func(string)) {
 	return func(int64) {}, func(string) {}
 }
-func (quiet) Notice(string) {}
+func (quiet) Stage(string) func() { return func() {} }
+func (quiet) Notice(string)       {}
 
 // noticing keeps the notices for the result as well, from several layers at a time.
 type noticing struct {
@@ -244,6 +247,8 @@ type Result struct {
 	// Source and Blessed are the canonical references of the roots.
 	Source  string `json:"source"`
 	Blessed string `json:"blessed"`
+	// Also are those of the blessed image in further places, see transport.Several.
+	Also []string `json:"also,omitempty"`
 	// SourceDescriptor and Descriptor are the roots themselves.
 	SourceDescriptor v1.Descriptor `json:"sourceDescriptor"`
 	Descriptor       v1.Descriptor `json:"descriptor"`

@@ -746,4 +746,5 @@ type cancelAtLayer struct{ cancel func() }
 func (c cancelAtLayer) Layer(v1.Descriptor) (func(int64), func(string)) {
 	return func(int64) { c.cancel() }, func(string) {}
 }
-func (cancelAtLayer) Notice(string) {}
+func (cancelAtLayer) Stage(string) func() { return func() {} }
+func (cancelAtLayer) Notice(string)       {}

@@ -15,11 +15,11 @@ import (
 	"crypto/sha256"
 	"crypto/x509"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"os"
 	"path/filepath"
+	"sync"
 	"time"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
@@ -35,22 +35,41 @@ import (
 // TestResultIsTheSameEverywhere tells.
 const recordVersion = 4
 
-// Cache is a directory of blessed layers and of what scans found, shared by runs at the same time.
-type Cache struct{ dir string }
+// Cache is a directory of blessed layers and of what scans found, shared by runs at the same time. That it
+// cannot be written ends no run: see Err.
+type Cache struct {
+	dir string
 
-// ErrCache is wrapped by errors about the directory of a cache.
-var ErrCache = errors.New("cache")
+	mu  sync.Mutex
+	err error
+}
 
 // OpenCache makes the directory ready.
 func OpenCache(dir string) (*Cache, error) {
 	c := &Cache{dir: dir}
 	for _, d := range c.dirs() {
 		if err := os.MkdirAll(d, 0o700); err != nil {
-			return nil, fmt.Errorf("%w: %w", ErrCache, err)
+			return nil, fmt.Errorf("cache: %w", err)
 		}
 	}
 	c.sweep()
 	return c, nil
+}
+
+// Err is the first error that kept the cache from remembering something; nil if there was none.
+func (c *Cache) Err() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.err
+}
+
+// failed takes note that something could not be remembered.
+func (c *Cache) failed(err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.err == nil && err != nil {
+		c.err = fmt.Errorf("cache: %w", err)
+	}
 }
 
 // sweep takes away what runs left that were killed.
@@ -236,10 +255,10 @@ func (r *run) remember(ctx context.Context, j *layerJob) error {
 		}
 		r.progress.Notice("the destination keeps no record of blessed layers: " + err.Error())
 	}
-	if r.opts.Cache == nil {
-		return nil
+	if r.opts.Cache != nil {
+		r.opts.Cache.failed(atomicfile.Write(r.recordFile(j), 0o600, rec.encode))
 	}
-	return atomicfile.Write(r.recordFile(j), 0o600, rec.encode)
+	return nil
 }
 
 // Scan gives what a scan for packages found that had this key; nil if nobody kept it, or if
@@ -262,19 +281,15 @@ func (c *Cache) Scan(key v1.Hash) []byte {
 }
 
 // KeepScan keeps what a scan found.
-func (c *Cache) KeepScan(key v1.Hash, found []byte) error {
+func (c *Cache) KeepScan(key v1.Hash, found []byte) {
 	z, err := zstd.NewWriter(nil, zstd.WithEncoderConcurrency(1))
-	if err != nil {
-		return err
+	if err == nil {
+		err = atomicfile.Write(c.scanFile(key), 0o600, func(w io.Writer) error {
+			_, err := w.Write(z.EncodeAll(found, nil))
+			return err
+		})
 	}
-	err = atomicfile.Write(c.scanFile(key), 0o600, func(w io.Writer) error {
-		_, err := w.Write(z.EncodeAll(found, nil))
-		return err
-	})
-	if err != nil {
-		return fmt.Errorf("%w: %w", ErrCache, err)
-	}
-	return nil
+	c.failed(err)
 }
 
 func (c *Cache) scanFile(key v1.Hash) string {
@@ -284,7 +299,7 @@ func (c *Cache) scanFile(key v1.Hash) string {
 // keep makes the file name a blob of the cache as well: one file of two names,
 // where the file system allows that. Nobody writes into a blob; a cache whose
 // blob was damaged all the same finds out when it is used.
-func (c *Cache) keep(name string, digest v1.Hash) error {
+func (c *Cache) keep(name string, digest v1.Hash) {
 	blob := filepath.Join(c.blobDir(), digest.Hex)
 	temp := filepath.Join(c.blobDir(), atomicfile.TempName())
 	err := os.Link(name, temp)
@@ -294,10 +309,7 @@ func (c *Cache) keep(name string, digest v1.Hash) error {
 	} else {
 		err = copyFile(name, blob)
 	}
-	if err != nil {
-		return fmt.Errorf("cache: %w", err)
-	}
-	return nil
+	c.failed(err)
 }
 
 func copyFile(from, to string) error {

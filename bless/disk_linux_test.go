@@ -32,7 +32,7 @@ func smallDisk(t *testing.T) string {
 	return dir
 }
 
-// A disk that is full, wherever it is, ends the run and keeps nothing.
+// A disk that is full where the image passes ends the run and keeps nothing.
 func TestFullDiskLeavesNothing(t *testing.T) {
 	signer, _ := newSigner(t)
 	source := lay(t, caseNamed(t, "large-file")) // 32 MiB when packed
@@ -49,9 +49,6 @@ func TestFullDiskLeavesNothing(t *testing.T) {
 			_, err := blessRef(source, "oci:"+small+"/out", signer, bless.Options{})
 			return err
 		}, ""},
-		{"of the cache, the destination elsewhere", func(t *testing.T, small string) error {
-			return withCache(t, source, "oci:"+t.TempDir(), small)
-		}, "blobs layers packages"},
 		{"of the cache, the destination a registry", func(t *testing.T, small string) error {
 			return withCache(t, source, host+"/app:1", small)
 		}, "blobs layers packages"},
@@ -80,6 +77,22 @@ func TestFullDiskLeavesNothing(t *testing.T) {
 				t.Errorf("left behind: %v", files)
 			}
 		})
+	}
+}
+
+// A cache that cannot be written ends no run; it tells what kept it from remembering.
+func TestFullDiskOfTheCache(t *testing.T) {
+	small := smallDisk(t)
+	signer, _ := newSigner(t)
+	cache, err := bless.OpenCache(small)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := blessRef(lay(t, caseNamed(t, "large-file")), "oci:"+t.TempDir(), signer, bless.Options{Cache: cache}); err != nil {
+		t.Error(err)
+	}
+	if err := cache.Err(); !errors.Is(err, syscall.ENOSPC) {
+		t.Errorf("the cache says %v", err)
 	}
 }
 

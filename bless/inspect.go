@@ -54,6 +54,12 @@ type ImageInspection struct {
 // File describes a regular file of the tree, by the entry that holds its content.
 func (ii *ImageInspection) File(e *tree.Entry) FileInspection { return inspectFile(e.Xattrs, &e.File) }
 
+// HasAttributes reports whether any file has an attribute of ours.
+func (ii *ImageInspection) HasAttributes() bool {
+	t := &ii.Total
+	return t.Signed+t.Digests+t.Broken+t.Bless+t.EVM > 0
+}
+
 // LayerInspection is one layer.
 type LayerInspection struct {
 	Descriptor v1.Descriptor `json:"descriptor"`
@@ -95,6 +101,9 @@ type FileInspection struct {
 
 	kind imaKind
 }
+
+// Signed reports whether the file has an IMA signature, whoever made it.
+func (fi *FileInspection) Signed() bool { return fi.kind == imaSigned }
 
 // imaKind is what a security.ima is.
 type imaKind uint8

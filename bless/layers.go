@@ -23,6 +23,7 @@ import (
 
 // layers fills in the results of all jobs of the plan.
 func (r *run) layers(ctx context.Context, root *node) error {
+	defer r.progress.Stage("reading layers")()
 	var jobs []*layerJob
 	seen := map[*layerJob]bool{}
 	for _, n := range root.images() {
@@ -140,9 +141,7 @@ func (r *run) blessLayer(ctx context.Context, j *layerJob, add func(int64)) erro
 		return err
 	}
 	if r.opts.Cache != nil {
-		if err := r.opts.Cache.keep(spool.Name(), out.digest); err != nil {
-			return err
-		}
+		r.opts.Cache.keep(spool.Name(), out.digest)
 	}
 	if err := r.putFile(ctx, j.out.Blessed, spool); err != nil {
 		return err
@@ -172,11 +171,15 @@ func (r *run) spool() (spool, error) {
 	if a, ok := r.dst.(transport.Adopter); ok {
 		return a.NewFile()
 	}
-	dir := r.opts.TempDir
+	const pattern = "sbom-bless-*.tmp"
 	if r.opts.Cache != nil {
-		dir = r.opts.Cache.blobDir()
+		f, err := os.CreateTemp(r.opts.Cache.blobDir(), pattern)
+		if err == nil {
+			return f, nil
+		}
+		r.opts.Cache.failed(err)
 	}
-	return os.CreateTemp(dir, "sbom-bless-*.tmp")
+	return os.CreateTemp(r.opts.TempDir, pattern)
 }
 
 // putFile puts the blob that the spool holds, unless it is there already.

@@ -199,7 +199,7 @@ func (r *run) readLayers(ctx context.Context, images []*node) error {
 		}
 		defer blob.Close()
 		var files []tree.File
-		read, err := readLayer(ctx, layerIn{desc: j.source, diffID: j.diffID, blob: blob}, r.limits, true, true, add, func(_ *xattr.Entry, f *tree.File) error {
+		read, err := readLayer(ctx, layerIn{desc: j.source, diffID: j.diffID, blob: blob}, r.limits, true, r.sha1, add, func(_ *xattr.Entry, f *tree.File) error {
 			files = append(files, *f)
 			return nil
 		})

@@ -390,6 +390,7 @@ func readImages(ctx context.Context, src transport.Source, platforms []v1.Platfo
 
 // eachLayer calls f for each layer once, several at a time.
 func (r *run) eachLayer(ctx context.Context, images []*node, f func(context.Context, *node, *layerJob, func(int64)) error) error {
+	defer r.progress.Stage("reading layers")()
 	g, ctx := errgroup.WithContext(ctx)
 	g.SetLimit(r.opts.Jobs)
 	seen := map[*layerJob]bool{}

@@ -69,7 +69,6 @@ type Attested struct {
 // of it becomes visible at the end, in one step. A detached run ([bless.Options.Detached]) attests the
 // files of the image as it is.
 func Bless(ctx context.Context, src transport.Source, dst transport.Destination, o Options) (*Result, error) {
-	_, beside := dst.(transport.Referrers)
 	if o.Hash == 0 {
 		o.Hash = xattr.SHA256
 	}
@@ -88,10 +87,10 @@ func Bless(ctx context.Context, src transport.Source, dst transport.Destination,
 	if err != nil {
 		return nil, err
 	}
-	m := &maker{Options: o, src: src, root: src.Root()}
+	m := &maker{Options: o, src: src, root: src.Root(), beside: transport.HoldingReferrers(dst)}
 	if len(o.SBOMs) > 0 {
 		scanning, cancel := context.WithCancel(ctx)
-		m.scans = startScans(scanning, src, job.Images(), max(o.Jobs, 2), o.Cache)
+		m.scans = startScans(scanning, src, job.Images(), max(o.Jobs, 2), o.Cache, o.Progress)
 		defer func() { cancel(); m.scans.end() }()
 	}
 	draft, err := job.Run(ctx, dst)
@@ -105,14 +104,16 @@ func Bless(ctx context.Context, src transport.Source, dst transport.Destination,
 		}
 	}
 	result := &Result{}
-	if result.Result, err = draft.Write(ctx); err != nil {
+	end := stage(m.Progress, "writing manifests")
+	result.Result, err = draft.Write(ctx)
+	if end(); err != nil {
 		return nil, err
 	}
 	for i, claim := range claims {
 		if result.Descriptor.Digest != claim.Image.Digest {
 			claim.Index = &result.Descriptor
 		}
-		done, err := m.publish(ctx, claim, len(claims) > 1, beside, dst)
+		done, err := m.publish(ctx, claim, len(claims) > 1)
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", claim.Platform, err)
 		}
@@ -123,15 +124,17 @@ func Bless(ctx context.Context, src transport.Source, dst transport.Destination,
 	if o.Detached && transport.Repository(o.Dest) != "" {
 		return result, nil // a registry shows referrers at once; its tag is not ours to move
 	}
+	defer stage(m.Progress, "making the image visible")()
 	return result, result.Commit(ctx, dst)
 }
 
 // maker makes SBOMs and attestations of a run.
 type maker struct {
 	Options
-	src   transport.Source
-	root  v1.Descriptor
-	scans scans
+	src    transport.Source
+	root   v1.Descriptor
+	beside transport.Destination // where attestations go beside the image; nil: nowhere
+	scans  scans
 }
 
 // add gives the draft what speaks of its images: embedded layers, and manifests beside them. It returns what there
@@ -216,9 +219,8 @@ func (m *maker) buildKit(ctx context.Context, draft *bless.Draft, i int, claim *
 	return draft.Beside(i, artifact.Descriptor)
 }
 
-// publish writes the SBOMs of an image, and signs what is claimed of it and puts that into each place. Beside tells
-// that dst can hold referrers.
-func (m *maker) publish(ctx context.Context, claim *attest.Blessing, several, beside bool, dst transport.Destination) (Attested, error) {
+// publish writes the SBOMs of an image, and signs what is claimed of it and puts that into each place.
+func (m *maker) publish(ctx context.Context, claim *attest.Blessing, several bool) (Attested, error) {
 	done := Attested{Platform: claim.Platform, Files: claim.Counts.Files, Packages: claim.Counts.Packages}
 	if len(m.SBOMs) == 0 {
 		done.Packages = -1
@@ -230,21 +232,23 @@ func (m *maker) publish(ctx context.Context, claim *attest.Blessing, several, be
 			}
 		}
 	}
-	if m.Bundler == nil || m.AttestationDir == "" && !beside {
+	if m.Bundler == nil || m.AttestationDir == "" && m.beside == nil {
 		return done, nil
 	}
+	end := stage(m.Progress, "signing attestations")
 	artifacts, err := attest.Make(ctx, *claim, m.Bundler)
-	if err != nil {
+	if end(); err != nil {
 		return done, err
 	}
+	defer stage(m.Progress, "storing attestations")()
 	if m.AttestationDir != "" {
 		if err := attest.WriteDir(ctx, m.AttestationDir, artifacts); err != nil {
 			return done, fmt.Errorf("attestations: %w", err)
 		}
 		done.Directory = true
 	}
-	if beside {
-		if err := attest.Push(ctx, dst, artifacts); err != nil {
+	if m.beside != nil {
+		if err := attest.Push(ctx, m.beside, artifacts); err != nil {
 			return done, err
 		}
 		done.Beside = true
@@ -282,7 +286,7 @@ func ReadBack(ctx context.Context, result *Result, o Options, t transport.Option
 
 func readImageBack(ctx context.Context, src transport.Source, img bless.ImageResult, done Attested, archive bool, o Options) error {
 	var stores []transport.ReadStore
-	if store, ok := src.(transport.ReadStore); ok && done.Beside {
+	if store, ok := src.(transport.ReadStore); ok && done.Beside && !archive {
 		stores = append(stores, store)
 	}
 	if done.Directory {

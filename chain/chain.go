@@ -21,8 +21,17 @@ import (
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 
+	"github.com/sbom-bless/sbom-bless/bless"
 	"github.com/sbom-bless/sbom-bless/transport"
 )
+
+// stage tells p, which may be nil, that a stage of a run begins.
+func stage(p bless.Progress, name string) (end func()) {
+	if p == nil {
+		return func() {}
+	}
+	return p.Stage(name)
+}
 
 // Manifest finds the image manifest for a platform below the root of src. Without a platform it is
 // that of this machine, or the only one.

@@ -55,6 +55,7 @@ func (m *maker) claim(ctx context.Context, img bless.ImageResult) (*attest.Bless
 	doc := &sbom.SBOM{}
 	if len(m.SBOMs) > 0 {
 		inventory, err := m.scans.of(ctx, img.Source.Digest)
+		defer stage(m.Progress, "writing SBOMs")()
 		if err == nil {
 			doc, err = inventory.Document(img.Tree, sbom.Options{
 				Name: b.Name, Digest: img.Blessed.Digest, DiffIDs: diffIDs, Created: created, Version: m.Version,

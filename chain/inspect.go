@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 
@@ -24,6 +25,8 @@ type InspectOptions struct {
 	Trust attest.Trust
 	// Places are where attestations are looked for, see locate.Places.
 	Places []locate.Place
+	// Unsigned asks for the files that have no signature.
+	Unsigned bool
 }
 
 // Inspection is what Inspect found. Its JSON form is the output of `sbom-bless inspect --output json`.
@@ -40,6 +43,9 @@ type ImageInspection struct {
 	Attestations []Attestations `json:"attestations"`
 	// Listing compares image and file list; nil without attestations.
 	Listing *Listing `json:"listing,omitempty"`
+	// Unsigned are the files of the effective tree that have no signature, if InspectOptions.Unsigned asks for
+	// them. Those that carry attestations are not among them.
+	Unsigned []bless.FileInspection `json:"unsigned,omitempty"`
 	// Portability is what unpackers do with the image.
 	Portability []Portability `json:"portability"`
 }
@@ -72,6 +78,7 @@ func Inspect(ctx context.Context, src transport.Source, o InspectOptions) (*Insp
 	if err != nil {
 		return nil, err
 	}
+	defer stage(o.Progress, "reading attestations")()
 	all := &Inspection{Reference: result.Reference, Root: result.Root}
 	for i := range result.Images {
 		one := ImageInspection{ImageInspection: result.Images[i], Attestations: []Attestations{}, Portability: portable(&result.Images[i])}
@@ -95,6 +102,9 @@ func (img *ImageInspection) attested(ctx context.Context, o InspectOptions) erro
 			skip = embedded.Root + "/"
 		}
 	}
+	if o.Unsigned {
+		img.Unsigned = unsigned(&img.ImageInspection, skip)
+	}
 	for _, a := range besideFirst(answers) {
 		switch {
 		case errors.Is(a.Err, attest.ErrNone):
@@ -108,6 +118,30 @@ func (img *ImageInspection) attested(ctx context.Context, o InspectOptions) erro
 		}
 	}
 	return nil
+}
+
+// Blessed reports whether anything says that the image was blessed: an attribute of a file, or attestations.
+func (img *ImageInspection) Blessed() bool { return img.HasAttributes() || len(img.Attestations) > 0 }
+
+// Lost reports whether attributes are missing that should be there: some files have them, and others have none, or
+// such as cannot be read.
+func (img *ImageInspection) Lost() bool {
+	return img.HasAttributes() && img.Total.Unsigned+img.Total.Broken > 0
+}
+
+// unsigned are the regular files that have no signature, but for what is below skip.
+func unsigned(img *bless.ImageInspection, skip string) []bless.FileInspection {
+	files := []bless.FileInspection{}
+	for i := range img.Tree.Files {
+		e := &img.Tree.Files[i]
+		if !e.Regular() || skip != "" && strings.HasPrefix(e.Name, skip) {
+			continue
+		}
+		if fi := img.File(e); !fi.Signed() {
+			files = append(files, fi)
+		}
+	}
+	return files
 }
 
 // list sorts the files of the image by package. Both lists are sorted by path. What is
@@ -125,7 +159,7 @@ func list(l *filelist.List, img *bless.ImageInspection, skip string, files bool)
 	}
 	for i := range img.Tree.Files {
 		e := &img.Tree.Files[i]
-		if !e.Regular() || skip != "" && len(e.Name) > len(skip) && e.Name[:len(skip)] == skip {
+		if !e.Regular() || skip != "" && strings.HasPrefix(e.Name, skip) {
 			continue
 		}
 		missing(e.Name, false)

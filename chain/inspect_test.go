@@ -150,3 +150,20 @@ func TestPortabilityDependsOnTheAttributes(t *testing.T) {
 		t.Errorf("%+v", p)
 	}
 }
+
+func TestLostAttributes(t *testing.T) {
+	for _, c := range []struct {
+		total         bless.Coverage
+		blessed, lost bool
+	}{
+		{bless.Coverage{Regular: 2, Unsigned: 2}, false, false},
+		{bless.Coverage{Regular: 2, Signed: 2}, true, false},
+		{bless.Coverage{Regular: 2, Signed: 1, Unsigned: 1}, true, true},
+		{bless.Coverage{Regular: 2, Digests: 1, Broken: 1}, true, true},
+	} {
+		img := ImageInspection{ImageInspection: bless.ImageInspection{Total: c.total}}
+		if img.Blessed() != c.blessed || img.Lost() != c.lost {
+			t.Errorf("%+v: blessed %t, lost %t", c.total, img.Blessed(), img.Lost())
+		}
+	}
+}

@@ -41,7 +41,7 @@ func portable(img *bless.ImageInspection) []Portability {
 		{"umoci, as root", kept, ""},
 		{"umoci, rootless", dropped, "with a warning"},
 	}
-	if total.Signed+total.Digests+total.Broken+total.Bless+total.EVM == 0 {
+	if !img.HasAttributes() {
 		for i := range rows {
 			rows[i] = Portability{rows[i].Unpacker, kept, "there are no attributes to lose"}
 		}

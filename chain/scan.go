@@ -28,7 +28,7 @@ type scan struct {
 
 // startScans scans the images for packages, so many at a time. What cache knows is not scanned again. They end
 // with ctx.
-func startScans(ctx context.Context, src transport.Source, images []bless.Planned, atOnce int, cache *bless.Cache) scans {
+func startScans(ctx context.Context, src transport.Source, images []bless.Planned, atOnce int, cache *bless.Cache, progress bless.Progress) scans {
 	all := scans{}
 	slots := make(chan struct{}, atOnce)
 	for _, img := range images {
@@ -52,6 +52,7 @@ func startScans(ctx context.Context, src transport.Source, images []bless.Planne
 				s.err = ctx.Err()
 				return
 			}
+			defer stage(progress, "cataloguing packages of "+img.Platform)()
 			s.inventory, s.err = inventory(ctx, src, img, s.dir, cache)
 		}()
 	}
@@ -78,9 +79,7 @@ func inventory(ctx context.Context, src transport.Source, img bless.Planned, dir
 		return nil, err
 	}
 	if cache != nil {
-		if err := cache.KeepScan(key, found); err != nil {
-			return nil, err
-		}
+		cache.KeepScan(key, found)
 	}
 	return found.Inventory(image, img.Layers)
 }

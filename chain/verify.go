@@ -73,6 +73,7 @@ func Verify(ctx context.Context, src transport.Source, o VerifyOptions) (*Verifi
 	if result.VerifyResult, err = v.Run(ctx, keys...); err != nil || len(o.Places) == 0 {
 		return result, err
 	}
+	defer stage(o.Progress, "checking attestations")()
 	var said []bless.Problem // of attestations, which come first: a wrong signer explains the files
 	for _, img := range result.Images {
 		found, problems, err := o.image(ctx, img)

@@ -32,7 +32,6 @@ type Block struct {
 	raw   []byte // the compressed bytes that Data came from
 	seqs  []seq
 	parts []part
-	zeros int64 // padding after the last member
 }
 
 // A part is the share of a Block that lies in one deflate block.

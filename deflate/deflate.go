@@ -18,10 +18,11 @@
 // With edits it depends on the input and the edits alone: not on timing, the
 // number of processors or how the input was read.
 //
-// Member boundaries, member headers (RFC 1952 section 2.3, every optional field)
-// and zero padding after the last member are kept. A header field that states
-// sizes of the compressed data, as BGZF's does, is kept as well and may no longer
-// be true.
+// Member boundaries and member headers (RFC 1952 section 2.3, every optional field)
+// are kept. A header field that states sizes of the compressed data, as BGZF's does,
+// is kept as well and may no longer be true. What compress/gzip refuses is refused,
+// since that is what container runtimes unpack layers with: names and comments of 512 bytes and
+// more, and zero padding behind the last member.
 package deflate
 
 import (

@@ -8,9 +8,9 @@ import (
 	"io"
 )
 
-// maxHeader bounds a member header: its name and its comment have no limit of
-// their own.
-const maxHeader = 1 << 20
+// maxText is the longest name or comment of a member header, in bytes with the zero behind it, that compress/gzip
+// reads: nothing made of Go unpacks a longer one.
+const maxText = 512
 
 // RFC 1952 section 2.3.1.
 const (
@@ -22,23 +22,20 @@ const (
 )
 
 var (
-	errMagic      = errors.New("not a gzip member")
-	errMethod     = errors.New("compression method is not deflate")
-	errHeaderCRC  = errors.New("wrong CRC of gzip header")
-	errHeaderLong = errors.New("gzip header of more than 1 MiB")
-	errCRC        = errors.New("wrong CRC-32 of the content")
-	errSize       = errors.New("wrong length of the content")
-	errTrailing   = errors.New("bytes after the last gzip member that are neither zero nor another member")
+	errMagic     = errors.New("not a gzip member")
+	errMethod    = errors.New("compression method is not deflate")
+	errHeaderCRC = errors.New("wrong CRC of gzip header")
+	errTextLong  = errors.New("gzip header with a name or comment of more than 511 bytes, which container runtimes do not read")
+	errCRC       = errors.New("wrong CRC-32 of the content")
+	errSize      = errors.New("wrong length of the content")
+	errTrailing  = errors.New("bytes after the last gzip member that are no other member, which container runtimes do not read")
 )
 
 // memberHeader reads a member header (RFC 1952 section 2.3).
 func (r *Reader) memberHeader() error {
 	var h [10]byte
-	crc, size := uint32(0), 0
+	crc := uint32(0)
 	next := func() (byte, error) {
-		if size++; size > maxHeader {
-			return 0, errHeaderLong
-		}
 		c, err := r.byte()
 		crc = crc32.Update(crc, crc32.IEEETable, []byte{c})
 		return c, err
@@ -75,13 +72,16 @@ func (r *Reader) memberHeader() error {
 		}
 	}
 	for _, f := range [...]byte{flagName, flagComment} {
-		for flags&f != 0 {
+		for n := 1; flags&f != 0; n++ {
 			c, err := next()
 			if err != nil {
 				return err
 			}
 			if c == 0 {
 				break
+			}
+			if n == maxText {
+				return errTextLong
 			}
 		}
 	}
@@ -103,38 +103,34 @@ func (r *Reader) memberHeader() error {
 }
 
 // memberTrailer checks a member trailer against the content, and gives whether
-// another member follows, or else how many bytes of zero.
-func (r *Reader) memberTrailer(crc, size uint32) (more bool, zeros int64, err error) {
+// another member follows.
+func (r *Reader) memberTrailer(crc, size uint32) (more bool, err error) {
 	r.bit = (r.bit + 7) &^ 7
 	var v [2]uint32
 	for i := range 8 {
 		c, err := r.byte()
 		if err != nil {
-			return false, 0, err
+			return false, err
 		}
 		v[i/4] |= uint32(c) << (i % 4 * 8)
 	}
 	if v[0] != crc {
-		return false, 0, errCRC
+		return false, errCRC
 	}
 	if v[1] != size {
-		return false, 0, errSize
+		return false, errSize
 	}
-	for {
-		c, err := r.byte()
-		switch {
-		case err == io.ErrUnexpectedEOF:
-			return false, zeros, nil
-		case err != nil:
-			return false, 0, err
-		case c != 0 && zeros == 0:
-			r.bit -= 8
-			return true, 0, nil
-		case c != 0:
-			return false, 0, errTrailing
-		}
-		zeros++
+	c, err := r.byte()
+	switch {
+	case err == io.ErrUnexpectedEOF:
+		return false, nil
+	case err != nil:
+		return false, err
+	case c != 0x1f:
+		return false, errTrailing // zeros too: gzip skips them, compress/gzip does not
 	}
+	r.bit -= 8
+	return true, nil
 }
 
 // byte gives the next byte, of input that is at a byte boundary.

@@ -136,13 +136,13 @@ func (r *Reader) block() error {
 		r.inBlock = !p.ends
 		if p.closes() {
 			sum()
-			more, zeros, err := r.memberTrailer(r.crc, r.length)
+			more, err := r.memberTrailer(r.crc, r.length)
 			if err != nil {
 				return err
 			}
 			r.inMember = false
 			if !more {
-				b.Last, b.zeros = true, zeros
+				b.Last = true
 				break
 			}
 		}

@@ -118,14 +118,6 @@ func (w *Writer) block(b *Block, edits []Edit) error {
 	w.off = end
 	if b.Last {
 		w.done = true
-		for n := b.zeros; n > 0; {
-			k := min(n, writeSize)
-			w.bits.buf = append(w.bits.buf, make([]byte, k)...)
-			if err := w.flush(writeSize); err != nil {
-				return err
-			}
-			n -= k
-		}
 	}
 	return w.flush(writeSize)
 }

@@ -111,6 +111,9 @@ func ParseSet(name string, r io.Reader) (Set, error) {
 		if f.Path, f.Package = path, strings.Map(printable, pkg); escaped {
 			f.Path = unescape.Replace(path)
 		}
+		if f.Path == "" {
+			return Set{}, fmt.Errorf("line %d: no path", number)
+		}
 		if sized {
 			n, err := strconv.ParseUint(size, 10, 63)
 			if err != nil {

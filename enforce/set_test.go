@@ -126,6 +126,7 @@ func TestParseSetRefuses(t *testing.T) {
 	for name, text := range map[string]string{
 		"no path":                sum,
 		"an empty path":          sum + "  ",
+		"no path but a package":  sum + "  \tdeb x 1",
 		"one space":              sum + " /x",
 		"a digest too short":     sum[2:] + "  /x",
 		"a digest too long":      sum + "00  /x",

@@ -142,6 +142,7 @@ func encryptPKCS8(plain, passphrase []byte) ([]byte, error) {
 // its passphrase.
 type encrypted struct {
 	derive   func(passphrase []byte) ([]byte, error)
+	work     int // that derive takes: iterations of a hash, or bytes that scrypt fills
 	newBlock func(key []byte) (cipher.Block, error)
 	iv, data []byte
 }
@@ -174,50 +175,50 @@ func parseEncrypted(der []byte) (*encrypted, error) {
 		return nil, fmt.Errorf("encrypted PKCS#8: initialisation vector: %w", err)
 	}
 	var err error
-	if e.derive, err = parseKDF(params.KDF, size); err != nil {
+	if e.derive, e.work, err = parseKDF(params.KDF, size); err != nil {
 		return nil, fmt.Errorf("encrypted PKCS#8: %w", err)
 	}
 	return e, nil
 }
 
-// parseKDF gives the function that derives a key of size bytes.
-func parseKDF(kdf pkix.AlgorithmIdentifier, size int) (func([]byte) ([]byte, error), error) {
+// parseKDF gives the function that derives a key of size bytes, and its work.
+func parseKDF(kdf pkix.AlgorithmIdentifier, size int) (derive func([]byte) ([]byte, error), work int, err error) {
 	switch {
 	case kdf.Algorithm.Equal(oidPBKDF2):
 		var p pbkdf2Params
 		if _, err := asn1.Unmarshal(kdf.Parameters.FullBytes, &p); err != nil {
-			return nil, fmt.Errorf("PBKDF2: %w", err)
+			return nil, 0, fmt.Errorf("PBKDF2: %w", err)
 		}
 		newHash := prf(p.PRF.Algorithm)
 		if newHash == nil {
-			return nil, fmt.Errorf("PBKDF2: pseudorandom function %v is unknown"+hintPBES2, p.PRF.Algorithm)
+			return nil, 0, fmt.Errorf("PBKDF2: pseudorandom function %v is unknown"+hintPBES2, p.PRF.Algorithm)
 		}
 		if p.Iterations < 1 || p.Iterations > maxIterations {
-			return nil, fmt.Errorf("PBKDF2: %d iterations are not between 1 and %d", p.Iterations, maxIterations)
+			return nil, 0, fmt.Errorf("PBKDF2: %d iterations are not between 1 and %d", p.Iterations, maxIterations)
 		}
 		if p.KeyLength != 0 && p.KeyLength != size {
-			return nil, fmt.Errorf("PBKDF2: a key of %d bytes for a cipher that takes %d", p.KeyLength, size)
+			return nil, 0, fmt.Errorf("PBKDF2: a key of %d bytes for a cipher that takes %d", p.KeyLength, size)
 		}
 		return func(passphrase []byte) ([]byte, error) {
 			return pbkdf2.Key(newHash, string(passphrase), p.Salt, p.Iterations, size)
-		}, nil
+		}, p.Iterations, nil
 
 	case kdf.Algorithm.Equal(oidScrypt):
 		var p scryptParams
 		if _, err := asn1.Unmarshal(kdf.Parameters.FullBytes, &p); err != nil {
-			return nil, fmt.Errorf("scrypt: %w", err)
+			return nil, 0, fmt.Errorf("scrypt: %w", err)
 		}
 		if p.N < 2 || p.R < 1 || p.P < 1 || p.P > 16 || p.R > maxScrypt/128/p.N {
-			return nil, fmt.Errorf("scrypt: N=%d r=%d p=%d need more than %d MiB, or make no sense", p.N, p.R, p.P, maxScrypt>>20)
+			return nil, 0, fmt.Errorf("scrypt: N=%d r=%d p=%d need more than %d MiB, or make no sense", p.N, p.R, p.P, maxScrypt>>20)
 		}
 		if p.KeyLength != 0 && p.KeyLength != size {
-			return nil, fmt.Errorf("scrypt: a key of %d bytes for a cipher that takes %d", p.KeyLength, size)
+			return nil, 0, fmt.Errorf("scrypt: a key of %d bytes for a cipher that takes %d", p.KeyLength, size)
 		}
 		return func(passphrase []byte) ([]byte, error) {
 			return scrypt.Key(passphrase, p.Salt, p.N, p.R, p.P, size)
-		}, nil
+		}, 128 * p.N * p.R * p.P, nil
 	}
-	return nil, fmt.Errorf("key derivation %v is unknown"+hintPBES2, kdf.Algorithm)
+	return nil, 0, fmt.Errorf("key derivation %v is unknown"+hintPBES2, kdf.Algorithm)
 }
 
 // decrypt gives the PKCS#8 private key. A wrong passphrase shows in the padding,

@@ -127,17 +127,9 @@ func (inv *Inventory) Document(files *tree.Tree, o Options) (*SBOM, error) {
 			return nil, fmt.Errorf("%s: no digest", e.Name)
 		}
 	}
-	d := &document{
-		Options:   o,
-		inventory: inv,
-		files:     files,
-		owner:     owners(inv.packages, files),
-	}
-	s := &SBOM{Packages: make([]filelist.Package, len(inv.packages)), Owner: d.owner}
-	for i := range inv.packages {
-		p := &inv.packages[i]
-		s.Packages[i] = filelist.Package{Type: purlType(p), Name: p.Name, Version: p.Version}
-	}
+	s := &SBOM{}
+	s.Packages, s.Owner = inv.Owners(files)
+	d := &document{Options: o, inventory: inv, files: files, owner: s.Owner}
 	var g errgroup.Group
 	for _, w := range []struct {
 		to    *[]byte
@@ -158,6 +150,17 @@ func (inv *Inventory) Document(files *tree.Tree, o Options) (*SBOM, error) {
 		})
 	}
 	return s, g.Wait()
+}
+
+// Owners are the packages, in the order of the documents, and for each regular file of the tree that one of
+// them owns its index.
+func (inv *Inventory) Owners(files *tree.Tree) ([]filelist.Package, map[string]int) {
+	packages := make([]filelist.Package, len(inv.packages))
+	for i := range inv.packages {
+		p := &inv.packages[i]
+		packages[i] = filelist.Package{Type: purlType(p), Name: p.Name, Version: p.Version}
+	}
+	return packages, owners(inv.packages, files)
 }
 
 // document is what both formats are written from.

@@ -78,6 +78,13 @@ func (p patience) retry(ctx context.Context, size int64, op func(ctx context.Con
 	}
 }
 
+// Temporary tells whether err came of a place that could not answer, and says nothing of what it holds.
+func Temporary(err error) bool {
+	_, again := temporary(err)
+	var op *net.OpError
+	return again || errors.Is(err, errDeadline) || errors.As(err, &op)
+}
+
 // temporary tells whether another try may do better, and how long the registry
 // asks to wait before it.
 func temporary(err error) (time.Duration, bool) {

@@ -5,14 +5,18 @@ package transport
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/google/go-containerregistry/pkg/name"
 	ggcr "github.com/google/go-containerregistry/pkg/registry"
@@ -229,6 +233,119 @@ func TestFallbackTagOverwritten(t *testing.T) {
 	// What the other process took away is gone; the last one put is there.
 	if !slices.ContainsFunc(list, func(d v1.Descriptor) bool { return d.Digest == refs[2].Digest }) {
 		t.Errorf("the last referrer is lost: %v", list)
+	}
+}
+
+// TestImmutableTags: a registry that lets nobody write a tag twice gets the list of referrers once. What it then
+// refuses is told from other failures.
+func TestImmutableTags(t *testing.T) {
+	c, refs := attested()
+	written := map[string]bool{}
+	f := meddle(t, func(w http.ResponseWriter, r *http.Request, n int, registry http.Handler) {
+		if _, tag, _ := strings.Cut(r.URL.Path, "/manifests/"); r.Method == http.MethodPut && tag != "" && !strings.HasPrefix(tag, "sha256:") {
+			if written[tag] {
+				w.WriteHeader(http.StatusConflict)
+				return
+			}
+			written[tag] = true
+		}
+		registry.ServeHTTP(w, r)
+	})
+	d, err := Create(t.Context(), f.host+"/app:1", impatient(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer d.Close()
+	var manifests []Manifest
+	for _, desc := range c.order {
+		switch {
+		case !isManifest(desc.MediaType):
+			if err := d.PutBlob(t.Context(), desc, func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(c.bytes[desc.Digest])), nil }); err != nil {
+				t.Fatal(err)
+			}
+		case desc.Digest == c.root.Digest:
+			if err := d.PutManifest(t.Context(), desc, c.bytes[desc.Digest]); err != nil {
+				t.Fatal(err)
+			}
+		default:
+			manifests = append(manifests, Manifest{desc, c.bytes[desc.Digest]})
+		}
+	}
+	if err := PutReferrers(t.Context(), d, manifests); err != nil {
+		t.Fatal(err)
+	}
+	list, err := d.(Store).Referrers(t.Context(), c.root.Digest, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	checkReferrers(t, list, refs...)
+	one := newContent()
+	one.addReferrer(c.root, sbomType, "another one, later")
+	if err := one.put(t.Context(), d); !errors.Is(err, ErrNoReferrers) {
+		t.Errorf("a list that cannot grow: %v", err)
+	}
+}
+
+// TestRegistryWithoutArtifacts refuses manifests of a config that it does not know.
+func TestRegistryWithoutArtifacts(t *testing.T) {
+	c, _ := attested()
+	f := meddle(t, func(w http.ResponseWriter, r *http.Request, n int, registry http.Handler) {
+		body, _ := io.ReadAll(r.Body)
+		if r.Method == http.MethodPut && bytes.Contains(body, []byte(types.OCIEmptyJSON)) {
+			w.WriteHeader(http.StatusBadRequest)
+			return
+		}
+		r.Body = io.NopCloser(bytes.NewReader(body))
+		registry.ServeHTTP(w, r)
+	})
+	d, err := Create(t.Context(), f.host+"/app:1", impatient(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer d.Close()
+	if err := c.put(t.Context(), d); !errors.Is(err, ErrNoReferrers) {
+		t.Errorf("%v", err)
+	}
+}
+
+// TestStaleFallbackTag: a registry goes on to show what a tag was for a while, or for good.
+func TestStaleFallbackTag(t *testing.T) {
+	for name, reads := range map[string]int{"for a while": 4, "for good": 1 << 30} {
+		t.Run(name, func(t *testing.T) {
+			c, refs := attested()
+			var stale atomic.Int32
+			f := meddle(t, func(w http.ResponseWriter, r *http.Request, n int, registry http.Handler) {
+				if r.Method == http.MethodGet && strings.HasSuffix(r.URL.Path, fallbackTag(c.root.Digest)) && int(stale.Add(1)) <= reads {
+					w.WriteHeader(http.StatusNotFound)
+					return
+				}
+				registry.ServeHTTP(w, r)
+			})
+			o := impatient(t)
+			o.patience.tries, o.patience.pause = 5, 10*time.Millisecond
+			d, err := Create(t.Context(), f.host+"/app:1", o)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer d.Close()
+			begun := time.Now()
+			err = c.put(t.Context(), d)
+			if name == "for good" {
+				wantError(t, err, "it still shows what was there before", "cache")
+				if took := time.Since(begun); took < 75*time.Millisecond { // half of 10, 20, 40 and 80
+					t.Errorf("gave up after %s", took)
+				}
+				return
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			list, err := d.(Store).Referrers(t.Context(), c.root.Digest, "")
+			if err != nil {
+				t.Fatal(err)
+			}
+			checkReferrers(t, list, refs...)
+		})
 	}
 }
 

@@ -66,6 +66,10 @@ func (r *registry) client(ctx context.Context, from string) (*http.Client, error
 	}
 	guarded := guard{watched{r.base, r.o.patience.idle}, r.o.Insecure}
 	t, err := transport.NewWithContext(ctx, r.repo.Registry, auth, guarded, scopes)
+	var answer *transport.Error
+	if errors.As(err, &answer) && again(answer.StatusCode) {
+		return nil, answer // https was tried as well, and says less
+	}
 	if err != nil {
 		return nil, plainURL(err)
 	}
@@ -202,8 +206,17 @@ func plainURL(err error) error {
 	if perr != nil {
 		return e.Err
 	}
-	return fmt.Errorf("%s %s://%s%s: %w", strings.ToUpper(e.Op), u.Scheme, u.Host, u.Path, e.Err)
+	return &plainError{fmt.Sprintf("%s %s://%s%s: %v", strings.ToUpper(e.Op), u.Scheme, u.Host, u.Path, e.Err), err}
 }
+
+// plainError is an error that reads in another way. It may be several in one, of https and of http.
+type plainError struct {
+	text string
+	error
+}
+
+func (e *plainError) Error() string { return e.text }
+func (e *plainError) Unwrap() error { return e.error }
 
 // explain adds the noun and, where a person can do something, a hint.
 func (r *registry) explain(err error, format string, args ...any) error {
@@ -215,6 +228,8 @@ func (r *registry) explain(err error, format string, args ...any) error {
 	switch text := err.Error(); {
 	case errors.As(err, &status) && status.StatusCode == http.StatusNotFound:
 		err = fmt.Errorf("%w: %w", ErrNotFound, err)
+	case errors.As(err, &status) && status.StatusCode == http.StatusMethodNotAllowed && r.action == transport.PushScope:
+		hint = "\nhint: a registry that is a mirror, or closed for writing, takes no images"
 	case errors.As(err, &status) && (status.StatusCode == http.StatusUnauthorized || status.StatusCode == http.StatusForbidden):
 		host, _, _ := strings.Cut(repository(r.repo), "/")
 		hint = "\nhint: docker login " + host

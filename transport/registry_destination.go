@@ -235,35 +235,60 @@ func (d *registryDestination) cancelUpload(ctx context.Context, resp *http.Respo
 // PutManifest uploads a manifest by its digest. If it has a subject, it is among
 // the subject's referrers then.
 func (d *registryDestination) PutManifest(ctx context.Context, desc v1.Descriptor, raw []byte) error {
-	return d.explain(d.putManifest(ctx, desc, raw), "manifest %s: ", desc.Digest)
+	return d.putReferrers(ctx, []Manifest{{desc, raw}})
 }
 
-func (d *registryDestination) putManifest(ctx context.Context, desc v1.Descriptor, raw []byte) error {
+func (d *registryDestination) putReferrers(ctx context.Context, manifests []Manifest) error {
+	unlisted := map[v1.Hash][]v1.Descriptor{} // by their subject
+	var order []v1.Hash
+	for _, m := range manifests {
+		subject, referrer, err := d.putManifest(ctx, m.Descriptor, m.Raw)
+		if err != nil {
+			return d.explain(err, "manifest %s: ", m.Descriptor.Digest)
+		}
+		if subject == (v1.Hash{}) {
+			continue
+		}
+		if unlisted[subject] == nil {
+			order = append(order, subject)
+		}
+		unlisted[subject] = append(unlisted[subject], referrer)
+	}
+	for _, subject := range order {
+		if err := d.list(ctx, subject, unlisted[subject]); err != nil {
+			return d.explain(err, "referrers of %s: ", subject)
+		}
+	}
+	return nil
+}
+
+// putManifest gives the subject of the manifest, if the registry has not listed it there by itself.
+func (d *registryDestination) putManifest(ctx context.Context, desc v1.Descriptor, raw []byte) (subject v1.Hash, referrer v1.Descriptor, err error) {
 	if err := checkDescriptor(desc, d.o.MaxManifest); err != nil {
-		return err
+		return subject, referrer, err
 	}
 	if err := verify(raw, desc); err != nil {
-		return err
+		return subject, referrer, err
 	}
 	head, err := parseHead(raw, string(desc.MediaType))
 	if err != nil {
-		return err
+		return subject, referrer, err
 	}
 	desc.MediaType = head.MediaType
 	resp, err := d.putRaw(ctx, desc.Digest.String(), desc, raw)
+	if err != nil && head.Subject != nil {
+		err = refused(err)
+	}
 	if err != nil {
-		return err
+		return subject, referrer, err
 	}
 	d.put.Store(desc.Digest, slices.Clone(raw))
-	if head.Subject == nil {
-		return nil
-	}
 	// A registry that has the referrers API says so (distribution specification
 	// 1.1, pushing manifests with subject).
-	if resp.Header.Get("OCI-Subject") == head.Subject.Digest.String() {
-		return nil
+	if head.Subject == nil || resp.Header.Get("OCI-Subject") == head.Subject.Digest.String() {
+		return subject, referrer, nil
 	}
-	return d.list(ctx, head.Subject.Digest, head.referrer(desc))
+	return head.Subject.Digest, head.referrer(desc), nil
 }
 
 // putRaw uploads a manifest under a tag or digest.

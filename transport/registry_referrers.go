@@ -11,11 +11,13 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"mime"
 	"net/http"
 	"net/url"
 	"slices"
 	"strings"
+	"time"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/remote/transport"
@@ -161,50 +163,102 @@ func (r *registry) fallbackIndex(ctx context.Context, subject v1.Hash) (*index, 
 	return x, nil
 }
 
-// list adds desc to the list under the fallback tag, unless the registry has the
+// ErrNoReferrers means that a registry does not take manifests that refer to an image, or not the list of them.
+var ErrNoReferrers = errors.New("the registry does not take attestations beside an image")
+
+// refused tells a registry's refusal of a referrer, or of the list of them, from other failures.
+func refused(err error) error {
+	var answer *transport.Error
+	if errors.As(err, &answer) {
+		switch answer.StatusCode {
+		case http.StatusBadRequest, http.StatusMethodNotAllowed, http.StatusConflict, http.StatusPreconditionFailed,
+			http.StatusUnsupportedMediaType, http.StatusUnprocessableEntity, http.StatusNotImplemented:
+			return fmt.Errorf("%w: %w", ErrNoReferrers, err)
+		}
+	}
+	return err
+}
+
+// list adds referrers to the list under the fallback tag, unless the registry has the
 // API. There is no way to do that at one stroke: another process may write the
-// tag between our reading and writing. So we look again afterwards.
-func (d *registryDestination) list(ctx context.Context, subject v1.Hash, desc v1.Descriptor) error {
+// tag between our reading and writing. So we look again afterwards; and again later, as some registries
+// go on to show what a tag was.
+func (d *registryDestination) list(ctx context.Context, subject v1.Hash, referrers []v1.Descriptor) error {
 	d.referrers.Lock()
 	defer d.referrers.Unlock()
 	if _, has, err := d.referrersAPI(ctx, subject, ""); has || err != nil {
 		return err
 	}
-	for range d.o.patience.tries {
+	pause := d.o.patience.pause
+	var before, written v1.Hash // lists: the one that was there when we wrote last, and ours
+	for try := 0; ; try++ {
 		x, err := d.fallbackIndex(ctx, subject)
 		if err != nil {
 			return err
 		}
-		if slices.ContainsFunc(x.entries, func(e entry) bool { return e.desc.Digest == desc.Digest }) {
-			return nil
-		}
-		if err := d.putFallback(ctx, subject, x, desc); err != nil {
+		seen, err := x.digest()
+		if err != nil {
 			return err
 		}
+		missing := slices.DeleteFunc(slices.Clone(referrers), func(desc v1.Descriptor) bool {
+			return slices.ContainsFunc(x.entries, func(e entry) bool { return e.desc.Digest == desc.Digest })
+		})
+		stale := try > 0 && seen == before
+		switch {
+		case len(missing) == 0:
+			return nil
+		case try == d.o.patience.tries && stale:
+			return fmt.Errorf("tag %s: written as %s, and it still shows what was there before, %s: does a proxy or cache stand before the registry?", fallbackTag(subject), written, seen)
+		case try == d.o.patience.tries:
+			return fmt.Errorf("tag %s: written %d times, and each time another list was there that lacks ours, at last %s: does somebody else write it?", fallbackTag(subject), try, seen)
+		}
+		if written, err = d.putFallback(ctx, subject, x, missing); err != nil {
+			return err
+		}
+		if before = seen; try == 0 {
+			continue // most registries show it at once
+		}
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-time.After(pause/2 + rand.N(pause/2+1)):
+		}
+		pause = min(2*pause, longest)
 	}
-	return fmt.Errorf("tag %s: others change it all the time", fallbackTag(subject))
 }
 
-func (d *registryDestination) putFallback(ctx context.Context, subject v1.Hash, x *index, desc v1.Descriptor) error {
-	e, err := newEntry(desc)
-	if err != nil {
-		return err
+// putFallback writes the list with more referrers, and gives its digest.
+func (d *registryDestination) putFallback(ctx context.Context, subject v1.Hash, x *index, more []v1.Descriptor) (v1.Hash, error) {
+	for _, desc := range more {
+		e, err := newEntry(desc)
+		if err != nil {
+			return v1.Hash{}, err
+		}
+		x.entries = append(x.entries, e)
 	}
-	x.entries = append(x.entries, e)
 	// The order is that of the digests, so that the same referrers make the same
 	// index, whoever came first.
 	slices.SortFunc(x.entries, func(a, b entry) int { return cmp.Compare(a.desc.Digest.String(), b.desc.Digest.String()) })
 	raw, err := x.marshal()
 	if err != nil {
-		return err
+		return v1.Hash{}, err
 	}
 	digest, err := sum(raw, v1.Hash{})
 	if err != nil {
-		return err
+		return v1.Hash{}, err
 	}
 	list := v1.Descriptor{MediaType: types.OCIImageIndex, Digest: digest, Size: int64(len(raw))}
 	if _, err := d.putRaw(ctx, fallbackTag(subject), list, raw); err != nil {
-		return fmt.Errorf("tag %s: %w", fallbackTag(subject), err)
+		return v1.Hash{}, fmt.Errorf("tag %s: %w", fallbackTag(subject), refused(err))
 	}
-	return nil
+	return digest, nil
+}
+
+// digest is that of the list as it would be written.
+func (x *index) digest() (v1.Hash, error) {
+	raw, err := x.marshal()
+	if err != nil {
+		return v1.Hash{}, err
+	}
+	return sum(raw, v1.Hash{})
 }

@@ -4,10 +4,14 @@ package transport
 
 import (
 	"context"
+	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
+	"regexp"
 	"slices"
+	"strings"
 
 	"github.com/google/go-containerregistry/pkg/name"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
@@ -24,10 +28,50 @@ type registrySource struct {
 func openRegistry(ctx context.Context, r reference, o Options) (Source, error) {
 	s := &registrySource{registry: newRegistry(r, transport.PullScope, o)}
 	if err := s.resolve(ctx); err != nil {
-		return nil, s.explain(err, "")
+		err = s.explain(err, "")
+		if errors.Is(err, ErrNotFound) {
+			err = fmt.Errorf("%w%s", err, s.instead(ctx))
+		}
+		return nil, err
 	}
 	return s, nil
 }
+
+// fewTags is how many tags a hint names.
+const fewTags = 10
+
+// instead is a hint at what there is where the reference leads to nothing; empty if the registry does not tell.
+func (s *registrySource) instead(ctx context.Context) string {
+	resp, err := s.send(ctx, request{method: http.MethodGet, path: "tags/list?n=1000", codes: []int{http.StatusOK}})
+	var answer *transport.Error
+	if errors.As(err, &answer) && answer.StatusCode == http.StatusNotFound {
+		return fmt.Sprintf("\nhint: the registry has no repository %s", s.repo.RepositoryStr())
+	}
+	if err != nil {
+		return ""
+	}
+	defer resp.Body.Close()
+	raw, err := readLimited(resp.Body, s.o.MaxManifest)
+	var list struct{ Tags []string }
+	if err != nil || json.Unmarshal(raw, &list) != nil {
+		return ""
+	}
+	// Those of attestations and signatures are no images.
+	tags := slices.DeleteFunc(list.Tags, func(tag string) bool {
+		return strings.HasPrefix(tag, "sha256-") || !namePattern.MatchString(tag)
+	})
+	if len(tags) == 0 {
+		return "\nhint: the repository has no tags"
+	}
+	more := ""
+	if n := len(tags) - fewTags; n > 0 {
+		tags, more = tags[n:], fmt.Sprintf(" and %d more", n)
+	}
+	return "\nhint: the repository has the tags " + strings.Join(tags, ", ") + more
+}
+
+// namePattern is the grammar of tags: what a registry sends may be meant for the terminal.
+var namePattern = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9._-]{0,127}$`)
 
 // resolve fetches what the reference names.
 func (s *registrySource) resolve(ctx context.Context) error {

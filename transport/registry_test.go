@@ -171,6 +171,75 @@ func TestRegistryThatWantsUsToWaitLong(t *testing.T) {
 	}
 }
 
+// TestBusyRegistryOfPlainHTTP: https and http are both tried at first. That the registry asks to come again is not
+// hidden by what https says.
+func TestBusyRegistryOfPlainHTTP(t *testing.T) {
+	for _, status := range []int{http.StatusTooManyRequests, http.StatusServiceUnavailable} {
+		for _, times := range []int{1, 1 << 30} {
+			asked := 0
+			f := meddle(t, func(w http.ResponseWriter, r *http.Request, n int, registry http.Handler) {
+				if r.URL.Path == "/v2/" {
+					if asked++; asked <= times {
+						w.WriteHeader(status)
+						return
+					}
+				}
+				registry.ServeHTTP(w, r)
+			})
+			c := testImage(100)
+			d, err := Create(t.Context(), f.host+"/app:1", impatient(t))
+			if err != nil {
+				t.Fatal(err)
+			}
+			err = c.put(t.Context(), d)
+			d.Close()
+			if times == 1 {
+				if err != nil {
+					t.Errorf("%d: %v", status, err)
+				}
+				continue
+			}
+			wantError(t, err, fmt.Sprint(status), "tried 4 times")
+			if !Temporary(err) {
+				t.Errorf("%v is not taken for temporary", err)
+			}
+		}
+	}
+}
+
+// TestTagsThatThereAre: a reference that leads to nothing is answered with the tags of the repository.
+func TestTagsThatThereAre(t *testing.T) {
+	f := meddle(t, func(w http.ResponseWriter, r *http.Request, n int, registry http.Handler) { registry.ServeHTTP(w, r) })
+	c, _ := attested() // its list of referrers is under a tag
+	for n := range 12 {
+		c.write(t, fmt.Sprintf("%s/app:1.%02d", f.host, n), impatient(t))
+	}
+	_, err := Open(t.Context(), f.host+"/app:2", impatient(t))
+	wantError(t, err, f.host+"/app:2: not found: ", "\nhint: the repository has the tags 1.02, 1.03, 1.04, 1.05, 1.06, 1.07, 1.08, 1.09, 1.10, 1.11 and 2 more")
+	if strings.Contains(err.Error(), "sha256-") {
+		t.Errorf("names the list of referrers: %v", err)
+	}
+	_, err = Open(t.Context(), f.host+"/other:1", impatient(t))
+	wantError(t, err, "\nhint: the registry has no repository other")
+}
+
+// TestMirror: a registry that takes nothing says so in a word that helps nobody.
+func TestMirror(t *testing.T) {
+	f := meddle(t, func(w http.ResponseWriter, r *http.Request, n int, registry http.Handler) {
+		if r.Method == http.MethodPost {
+			w.WriteHeader(http.StatusMethodNotAllowed)
+			return
+		}
+		registry.ServeHTTP(w, r)
+	})
+	d, err := Create(t.Context(), f.host+"/app:1", impatient(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer d.Close()
+	wantError(t, testImage(100).put(t.Context(), d), "405", "hint: a registry that is a mirror")
+}
+
 // brokenDownload serves a blob as serve says the first time, and as it is later.
 func brokenDownload(t *testing.T, serve func(w http.ResponseWriter, r *http.Request, raw []byte)) (*faulty, *content, Options) {
 	c := testImage(500_000)

@@ -86,6 +86,29 @@ type Pusher interface {
 	PutManifest(ctx context.Context, desc v1.Descriptor, raw []byte) error
 }
 
+// Manifest is a manifest or index with its descriptor.
+type Manifest struct {
+	Descriptor v1.Descriptor
+	Raw        []byte
+}
+
+// PutReferrers stores manifests that have a subject, as PutManifest does, one after the other. A registry that keeps
+// the list of them under a tag gets it once for each subject, when all of them are there: some allow nobody to
+// write a tag twice.
+func PutReferrers(ctx context.Context, dst Pusher, manifests []Manifest) error {
+	if d, ok := dst.(interface {
+		putReferrers(context.Context, []Manifest) error
+	}); ok {
+		return d.putReferrers(ctx, manifests)
+	}
+	for _, m := range manifests {
+		if err := dst.PutManifest(ctx, m.Descriptor, m.Raw); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // Referrers is implemented by destinations and sources that can list manifests
 // whose subject is a given digest (OCI distribution 1.1, or its fallback tag):
 // registries, OCI layouts and OCI archives. Their PutManifest takes manifests

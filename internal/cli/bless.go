@@ -44,7 +44,7 @@ func newBless() *cli.Command {
 		ArgsUsage:   "SOURCE -t DEST --key KEY",
 		Description: blessUsage,
 		Flags: append([]cli.Flag{
-			&cli.StringFlag{Name: "to", Aliases: []string{"t"}, Usage: "where the blessed image goes"},
+			&cli.StringSliceFlag{Name: "to", Aliases: []string{"t"}, Usage: "where the blessed image goes; repeatable"},
 			&cli.StringFlag{Name: "key", Usage: "private key: a PEM file, env://NAME, - for stdin, awskms:// gcpkms:// azurekms:// hashivault:// or pkcs11: URI"},
 			&cli.StringFlag{Name: "cert", Usage: "certificate of the key (default: the .crt file beside the key)"},
 			&cli.StringFlag{Name: "passphrase-file", Usage: "file with the passphrase of the key"},
@@ -79,7 +79,8 @@ func newBless() *cli.Command {
 }
 
 func runBless(ctx context.Context, c *cli.Context) error {
-	if c.NArg() != 1 || c.String("to") == "" && !c.Bool("detached") {
+	places := c.StringSlice("to")
+	if c.NArg() != 1 || len(places) == 0 && !c.Bool("detached") {
 		return usagef("bless takes one SOURCE and -t DEST\nhint: sbom-bless bless oci:app -t oci:blessed --key bless.key")
 	}
 	common, err := readCommon(c)
@@ -96,7 +97,10 @@ func runBless(ctx context.Context, c *cli.Context) error {
 				return usagef("--detached leaves the image as it is: leave --%s out", name)
 			}
 		}
-		if dest := c.String("to"); dest != "" && dest != c.Args().First() && transport.Repository(dest) == "" {
+		if len(places) > 1 {
+			return usagef("--detached puts attestations beside one image: give -t once")
+		}
+		if len(places) == 1 && places[0] != c.Args().First() && transport.Repository(places[0]) == "" {
 			return usagef("--detached puts attestations beside the image: DEST is SOURCE, or a registry that has the image")
 		}
 	}
@@ -119,8 +123,9 @@ func runBless(ctx context.Context, c *cli.Context) error {
 	if k.delegated {
 		o.Certificate = k.Cert.Raw
 	}
-	if o.Cache, err = blessCache(c, k.delegated); err != nil {
-		return err
+	if !k.delegated { // such a key never comes back, so what it signed is of no use later
+		o.Cache = openCache(c)
+		defer noteCache(c, o.Cache)
 	}
 	for _, flag := range []string{"digest-file", "summary"} {
 		if err := writable(c.String(flag)); err != nil {
@@ -128,32 +133,30 @@ func runBless(ctx context.Context, c *cli.Context) error {
 		}
 	}
 	source := c.Args().First()
-	if o.Dest = c.String("to"); o.Dest == "" {
-		o.Dest = source
+	if len(places) == 0 {
+		places = []string{source}
 	}
-	o.Ledger = !c.Bool("no-cache") && !k.delegated && transport.Repository(o.Dest) != ""
+	o.Dest = places[0]
+	elsewhere := slices.ContainsFunc(places, func(place string) bool { return transport.Repository(place) == "" })
+	o.Ledger = !c.Bool("no-cache") && !k.delegated && !elsewhere
 	src, err := transport.Open(ctx, source, common.transport())
 	if err != nil {
 		return err
 	}
 	defer src.Close()
-	place := o.Dest
-	if repository := transport.Repository(place); o.Detached && repository != "" {
-		place = repository // of an image that may be named by digest: no tag is written
-	}
-	dst, err := transport.Create(ctx, place, common.transport())
+	dst, err := createPlaces(ctx, places, o.Detached, common.transport())
 	if err != nil {
 		return err
 	}
 	defer dst.Close()
-	note, err := chooseBundler(ctx, c, k, dst, &o)
+	note, err := chooseBundler(ctx, c, k, dst, places, &o)
 	if err != nil {
 		return err
 	}
 	progress := newProgress(c, common.quiet)
 	o.Progress = progress
+	defer progress.close()
 	result, err := chain.Bless(ctx, src, dst, o)
-	progress.close()
 	if errors.Is(err, chain.ErrOccupied) {
 		err = fmt.Errorf("%w\nhint: leave --embed out", err)
 	}
@@ -161,10 +164,11 @@ func runBless(ctx context.Context, c *cli.Context) error {
 		return err
 	}
 	if !c.Bool("no-verify") {
-		if err := chain.ReadBack(ctx, result, o, common.transport()); err != nil {
-			return fmt.Errorf("%s: verification of the written image failed: %w", result.Blessed, err)
+		if err := readBack(ctx, result, places, o, common.transport()); err != nil {
+			return err
 		}
 	}
+	progress.close()
 	if file := c.String("digest-file"); file != "" {
 		if err := os.WriteFile(file, []byte(result.Descriptor.Digest.String()+"\n"), 0o644); err != nil {
 			return fmt.Errorf("--digest-file: %w", err)
@@ -185,22 +189,73 @@ func runBless(ctx context.Context, c *cli.Context) error {
 	if common.json {
 		return writeJSON(c.App.Writer, result.Result)
 	}
-	fmt.Fprintln(c.App.Writer, result.Blessed)
+	for _, reference := range append([]string{result.Blessed}, result.Also...) {
+		fmt.Fprintln(c.App.Writer, reference)
+	}
 	return nil
 }
 
-// chooseBundler works out who signs the attestations, if anybody does. The note tells a person why there are none.
-func chooseBundler(ctx context.Context, c *cli.Context, k runKey, dst transport.Destination, o *chain.Options) (note string, err error) {
-	_, beside := dst.(transport.Referrers)
+// createPlaces prepares all places to take the image.
+func createPlaces(ctx context.Context, places []string, detached bool, o transport.Options) (transport.Destination, error) {
+	var all []transport.Destination
+	for i, place := range places {
+		if slices.Contains(places[:i], place) {
+			return nil, usagef("-t %s stands there twice", place)
+		}
+		if repository := transport.Repository(place); detached && repository != "" {
+			place = repository // of an image that may be named by digest: no tag is written
+		}
+		dst, err := transport.Create(ctx, place, o)
+		if err != nil {
+			for _, dst := range all {
+				err = errors.Join(err, dst.Close())
+			}
+			return nil, err
+		}
+		all = append(all, dst)
+	}
+	if len(all) == 1 {
+		return all[0], nil
+	}
+	return transport.NewSeveral(all...), nil
+}
+
+// readBack reads what was written from each place.
+func readBack(ctx context.Context, result *chain.Result, places []string, o chain.Options, t transport.Options) error {
+	if o.Progress != nil {
+		defer o.Progress.Stage("reading back")()
+	}
+	for _, o.Dest = range places {
+		err := chain.ReadBack(ctx, result, o, t)
+		switch {
+		case err == nil:
+		case transport.Temporary(err):
+			return fmt.Errorf("%s: written, and not checked, since it could not be read back: %w\nhint: sbom-bless verify %s --key CRT checks it", result.Blessed, err, o.Dest)
+		default:
+			return fmt.Errorf("%s: verification of the written image failed: %w", result.Blessed, err)
+		}
+	}
+	return nil
+}
+
+// chooseBundler works out who signs the attestations, if anybody does. The note tells a person where there are none.
+func chooseBundler(ctx context.Context, c *cli.Context, k runKey, dst transport.Destination, places []string, o *chain.Options) (note string, err error) {
+	var bare []string // places that hold no attestations
+	for _, place := range places {
+		if p := transport.PlaceOf(place); p == transport.Daemon || p == transport.DockerArchive {
+			bare = append(bare, place)
+		}
+	}
+	beside := transport.HoldingReferrers(dst) != nil
+	if len(bare) > 0 && o.AttestationDir == "" && !o.Embed && !c.Bool("no-attestations") && (c.Bool("keyless") || k.Key != nil) {
+		note = "no attestations: " + listed(bare) + " cannot hold them beside the image; --embed puts them into it, --attestation-out DIR into a directory"
+	}
 	switch {
 	case c.Bool("no-attestations"):
 		if o.AttestationDir != "" || o.BuildKit || o.Embed || c.Bool("keyless") {
 			return "", usagef("--no-attestations contradicts --attestation-out, --embed, --buildkit-attestations and --keyless")
 		}
 	case !beside && o.AttestationDir == "" && !o.Embed:
-		if c.Bool("keyless") || k.Key != nil {
-			note = "no attestations: " + o.Dest + " cannot hold them beside the image; --embed puts them into it, --attestation-out DIR into a directory"
-		}
 	case c.Bool("keyless"):
 		if o.Bundler, err = keylessSigner(ctx, c); err != nil {
 			return "", err
@@ -344,21 +399,35 @@ func blessKey(ctx context.Context, c *cli.Context) (k runKey, err error) {
 	return k, err
 }
 
-// blessCache opens the cache that the flags name. A delegated key never comes
-// back, so what it signed is of no use later.
-func blessCache(c *cli.Context, delegated bool) (*bless.Cache, error) {
+// openCache opens the cache that the flags name; nil if there is none. One that cannot be had is no reason not to run.
+func openCache(c *cli.Context) *bless.Cache {
 	dir := c.String("cache")
-	if c.Bool("no-cache") || delegated {
-		return nil, nil
+	if c.Bool("no-cache") {
+		return nil
 	}
 	if dir == "" {
 		user, err := os.UserCacheDir()
 		if err != nil {
-			return nil, nil // no home, as in some CI jobs: no cache
+			return nil // no home, as in some CI jobs
 		}
 		dir = filepath.Join(user, "sbom-bless")
 	}
-	return bless.OpenCache(dir)
+	cache, err := bless.OpenCache(dir)
+	cacheNote(c, err)
+	return cache
+}
+
+// noteCache tells what kept the cache from remembering something.
+func noteCache(c *cli.Context, cache *bless.Cache) {
+	if cache != nil {
+		cacheNote(c, cache.Err())
+	}
+}
+
+func cacheNote(c *cli.Context, err error) {
+	if err != nil {
+		fmt.Fprintf(c.App.ErrWriter, "note: nothing is remembered for the next run: %v\nhint: --cache DIR chooses another directory, --no-cache none\n", err)
+	}
 }
 
 // blessSummary tells a person what happened.

@@ -82,6 +82,7 @@ func newApp() *cli.App {
 			newVerify(),
 			newInspect(),
 			newSBOM(),
+			newDiff(),
 			newEnforce(),
 		}, newAbout()...),
 		ExitErrHandler: func(*cli.Context, error) {}, // run decides

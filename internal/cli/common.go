@@ -22,6 +22,7 @@ func commonFlags() []cli.Flag {
 		&cli.BoolFlag{Name: "insecure", Usage: "talk to registries by plain http, or by https without a valid certificate"},
 		&cli.IntFlag{Name: "jobs", DefaultText: "one per processor", Usage: "layers and signatures at a time"},
 		&cli.StringFlag{Name: "output", Aliases: []string{"o"}, Value: "text", Usage: "text or json"},
+		&cli.BoolFlag{Name: "verbose", Usage: "tell the stages of the run and their times"},
 		&cli.BoolFlag{Name: "quiet", Aliases: []string{"q"}, Usage: "no progress, no summary"},
 		&cli.StringFlag{Name: "max-layer-size", Value: "64G", Usage: "refuse layers that unpack to more bytes (K, M, G, T)"},
 		&cli.Int64Flag{Name: "max-ratio", Value: 250, Usage: "refuse layers that unpack to more times their size, and to more than 1 GiB"},

@@ -9,6 +9,7 @@ import (
 	"crypto"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"maps"
 	"os"
@@ -53,6 +54,27 @@ func workshop(t *testing.T, image string) {
 	mustRun(t, "keygen", "--out", "bless")
 	if code := testimage.Main([]string{image, "source"}, io.Discard, os.Stderr); code != 0 {
 		t.Fatal("mkimage failed")
+	}
+}
+
+// TestLayersBeyondWhatDockerTakes: the embedded layer is one more, and Docker's own store takes 125.
+func TestLayersBeyondWhatDockerTakes(t *testing.T) {
+	for layers, want := range map[int]bool{124: false, 125: true} {
+		workshop(t, "typical")
+		var im testimage.Image
+		for i := range layers {
+			im.Layers = append(im.Layers, testimage.Layer{Tar: testimage.Tar(testimage.File(fmt.Sprintf("f%d", i), 0o644, nil)), Compression: "gzip"})
+		}
+		if err := im.Build().WriteLayout("deep", testimage.Tag); err != nil {
+			t.Fatal(err)
+		}
+		code, errs := command(t, "bless", "oci:deep", "-t", "oci:blessed", "--key", "bless.key", "--sbom", "none", "--embed")
+		if code != 0 {
+			t.Fatal(errs)
+		}
+		if got := strings.Contains(errs, "126 layers with the embedded attestations: Docker's own store takes no more than 125"); got != want {
+			t.Errorf("%d layers: told %t, want %t:\n%s", layers, got, want, errs)
+		}
 	}
 }
 

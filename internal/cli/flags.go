@@ -27,7 +27,7 @@ var variables = map[string]bool{
 
 // shownOnly are flags that change what is printed or how long it takes, and no result. Other flags
 // without a variable are missed if somebody relies on one: then the command says so.
-var shownOnly = map[string]bool{"all": true, "output": true, "quiet": true, "jobs": true, "files": true, "packages": true, "unused": true, "denials": true, "help": true}
+var shownOnly = map[string]bool{"all": true, "output": true, "quiet": true, "verbose": true, "jobs": true, "files": true, "packages": true, "unsigned": true, "portability": true, "unused": true, "denials": true, "help": true}
 
 // variable is the environment variable of a flag. The key that signs and those that are trusted
 // have one each.
@@ -93,7 +93,7 @@ var categories = map[string]string{
 	"Keys":         "key cert passphrase-file delegate hash-only keyless type out",
 	"Limits":       "max-layer-size max-ratio max-entries max-header-size max-zstd-window max-xattr-size",
 	"Node":         "policy pins state store break-glass confirm containerd nri storage canary",
-	"Output":       "output quiet all digest-file packages unused denials",
+	"Output":       "output quiet verbose all digest-file packages unsigned portability unused denials",
 	"Rules":        "trust jit soft interpreters guard-all devices max-size mount",
 }
 

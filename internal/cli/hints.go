@@ -27,13 +27,13 @@ var hints = []struct {
 	hint string
 }{
 	{bless.ErrForeign, "--replace-xattrs exchanges it"},
-	{bless.ErrCache, "--cache DIR chooses another directory, --no-cache none"},
 	{key.ErrExists, "--out names other files"},
 	{key.ErrOtherKey, "--cert names the right one"},
 	{key.ErrNoPassphrase, "SBOM_BLESS_PASSWORD or --passphrase-file gives it"},
 	{transport.ErrCertificate, "SSL_CERT_FILE names a file of trusted certificates; --insecure trusts any"},
 	{transport.ErrPlainHTTP, "--insecure, if nobody can be on the way"},
 	{xattr.ErrHeaderLimit, "--max-header-size raises the limit"},
+	{transport.ErrNoReferrers, "--embed puts the attestations into the image, --attestation-out DIR into a directory"},
 	{transport.ErrNoIndex, "--platform chooses one of its images"},
 }
 

@@ -16,13 +16,15 @@ import (
 	"github.com/sbom-bless/sbom-bless/transport"
 )
 
-const inspectUsage = `Counts the regular files of each layer, and of each package of the SBOM, by what their
-attributes are; shows the attestations and who signed them, files that no package owns or
-that are not on the list, and what unpackers make of the image. Digests of files are not computed
+const inspectUsage = `Tells whether the image is blessed, by which key, and what lacks a signature; then shows the
+attestations and who signed them, the files of each layer and package by what their attributes are,
+and files that no package owns or that are not on the list. What unpackers make of the image is shown
+if attributes are missing, or with --portability. Digests of files are not computed
 and signatures of files not verified: that is the business of verify. Signatures of
 attestations are verified if --key or an identity says whose count.
 
    sbom-bless inspect registry.example/app:1.2
+   sbom-bless inspect oci:blessed --unsigned
    sbom-bless inspect oci:blessed --files --output json`
 
 func newInspect() *cli.Command {
@@ -33,6 +35,8 @@ func newInspect() *cli.Command {
 		Description: inspectUsage,
 		Flags: append([]cli.Flag{
 			&cli.BoolFlag{Name: "files", Category: "Output", Usage: "list the files"},
+			&cli.BoolFlag{Name: "unsigned", Usage: "list the files that have no signature"},
+			&cli.BoolFlag{Name: "portability", Usage: "show what becomes of the attributes where the image is unpacked"},
 			&cli.BoolFlag{Name: "packages", Usage: "list all packages, not only the largest and those that lack something"},
 			&cli.StringSliceFlag{Name: "key", Usage: "trusted key of the attestations; without it their signatures are not checked"},
 			&cli.StringFlag{Name: "attestations", Usage: "look for attestations in this directory first, and not beside the image; what is in the image counts all the same"},
@@ -64,7 +68,7 @@ func runInspect(ctx context.Context, c *cli.Context) error {
 	progress := newProgress(c, common.quiet)
 	result, err := chain.Inspect(ctx, src, chain.InspectOptions{
 		InspectOptions: bless.InspectOptions{Platforms: common.platforms, Files: c.Bool("files"), Jobs: common.jobs, Limits: common.limits, Progress: progress},
-		Trust:          trust, Places: locate.Places(c.String("attestations"), src),
+		Trust:          trust, Places: locate.Places(c.String("attestations"), src), Unsigned: c.Bool("unsigned"),
 	})
 	progress.close()
 	if err != nil {
@@ -73,5 +77,5 @@ func runInspect(ctx context.Context, c *cli.Context) error {
 	if common.json {
 		return writeJSON(c.App.Writer, result)
 	}
-	return inspectText(c.App.Writer, result, c.Bool("files"), c.Bool("packages"))
+	return inspectText(c.App.Writer, result, inspectShow{c.Args().First(), c.Bool("files"), c.Bool("packages"), c.Bool("unsigned"), c.Bool("portability")})
 }

@@ -23,36 +23,89 @@ const (
 	fewNames = 10
 )
 
-func inspectText(w io.Writer, r *chain.Inspection, files, packages bool) error {
+// inspectShow is what a person asked to see of an image.
+type inspectShow struct {
+	image                                  string // as the person named it
+	files, packages, unsigned, portability bool
+}
+
+// inspectText shows what matters first: whether the image is blessed, by which key, and what is not.
+func inspectText(w io.Writer, r *chain.Inspection, show inspectShow) error {
 	fmt.Fprintln(w, r.Reference)
 	for i := range r.Images {
 		img := &r.Images[i]
 		fmt.Fprintf(w, "\n%s  %s\n", img.Platform, img.Descriptor.Digest)
-		if err := layersText(w, img); err != nil {
-			return err
+		coverageText(w, img, show)
+		if show.unsigned {
+			for _, f := range img.Unsigned {
+				fmt.Fprintf(w, "unsigned  %-14s %s\n", f.IMA, printable(f.Path))
+			}
 		}
-		if err := attestationsText(w, img); err != nil {
-			return err
-		}
-		if img.Listing != nil {
-			if err := listingText(w, img.Listing, packages); err != nil {
+		if img.Blessed() {
+			if err := detailText(w, img, show); err != nil {
 				return err
 			}
 		}
 		for _, line := range memoryText(img.Memory) {
 			fmt.Fprintln(w, line)
 		}
-		if err := portabilityText(w, img.Portability); err != nil {
-			return err
+		if show.portability || img.Lost() {
+			if err := portabilityText(w, img.Portability); err != nil {
+				return err
+			}
 		}
-		if files {
+		if show.files {
 			filesText(w, img)
 		}
 	}
 	return nil
 }
 
+// coverageText tells what the files of the image have, and what is missing.
+func coverageText(w io.Writer, img *chain.ImageInspection, show inspectShow) {
+	total := &img.Total
+	fmt.Fprintf(w, "%s, %s of them code, %s\n", plural(int(total.Regular), "file"), count(total.Code), bytesText(total.Bytes))
+	switch {
+	case !img.Blessed():
+		fmt.Fprintf(w, "not blessed: no file has an attribute, and there are no attestations\nhint: sbom-bless bless %s -t DEST --key KEY\n", show.image)
+		return
+	case !img.HasAttributes():
+		fmt.Fprintln(w, "attested as it is: no file has an attribute")
+	}
+	for _, name := range total.FormatNames() {
+		fmt.Fprintf(w, "security.ima  %s: %s\n", formatText(name), plural(int(total.Formats[name]), "file"))
+	}
+	if n := total.Unsigned; n > 0 && img.HasAttributes() {
+		hint := ""
+		if !show.unsigned {
+			hint = "; --unsigned lists them"
+		}
+		fmt.Fprintf(w, "%s without security.ima: added after the blessing%s\n", plural(int(n), "file"), hint)
+	}
+	if n := total.Broken; n > 0 {
+		fmt.Fprintf(w, "%s with a security.ima that cannot be read\n", plural(int(n), "file"))
+	}
+	if n := total.CodeUnblessed; n > 0 && img.HasAttributes() {
+		fmt.Fprintf(w, "%s of code without security.bpf.bless: nodes that trust keys alone will not run them\n", plural(int(n), "file"))
+	}
+}
+
+// detailText shows attestations, layers and packages.
+func detailText(w io.Writer, img *chain.ImageInspection, show inspectShow) error {
+	if err := attestationsText(w, img); err != nil {
+		return err
+	}
+	if err := layersText(w, img); err != nil {
+		return err
+	}
+	if img.Listing == nil {
+		return nil
+	}
+	return listingText(w, img.Listing, show.packages)
+}
+
 func layersText(w io.Writer, img *chain.ImageInspection) error {
+	fmt.Fprintln(w)
 	tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
 	fmt.Fprintln(tw, "layer\tfiles\tcode\tsize\tsigned\tdigest only\tneither\tbpf.bless\tevm\t")
 	row := func(name string, c bless.Coverage) {
@@ -63,22 +116,7 @@ func layersText(w io.Writer, img *chain.ImageInspection) error {
 		row(fmt.Sprint(i+1), l.Coverage)
 	}
 	row("all", img.Total)
-	if err := tw.Flush(); err != nil {
-		return err
-	}
-	for _, name := range img.Total.FormatNames() {
-		fmt.Fprintf(w, "security.ima  %s: %s files\n", formatText(name), count(img.Total.Formats[name]))
-	}
-	if n := img.Total.Unsigned; n > 0 {
-		fmt.Fprintf(w, "%s files have no security.ima: the image was blessed before they came in, or never\n", count(n))
-	}
-	if n := img.Total.Broken; n > 0 {
-		fmt.Fprintf(w, "%s files have a security.ima that cannot be read\n", count(n))
-	}
-	if n := img.Total.CodeUnblessed; n > 0 {
-		fmt.Fprintf(w, "%s code files have no security.bpf.bless: nodes that trust keys alone will not run them\n", count(n))
-	}
-	return nil
+	return tw.Flush()
 }
 
 func attestationsText(w io.Writer, img *chain.ImageInspection) error {

@@ -2,13 +2,14 @@
 
 package cli
 
-// Progress on stderr: bars on a terminal, a line per layer elsewhere.
+// Progress on stderr: bars on a terminal, a line per layer elsewhere; with --verbose a line per stage.
 
 import (
 	"fmt"
 	"io"
 	"os"
 	"sync"
+	"time"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/urfave/cli/v2"
@@ -24,10 +25,15 @@ type progress struct {
 	bars  *mpb.Progress // on a terminal
 	later []string      // what to say below the bars
 	mute  bool
+	tell  bool          // when a stage ends
+	slow  time.Duration // from which on a stage is shown on a terminal while it lasts
+
+	stages []*mpb.Bar // shown
+	closed bool
 }
 
 func newProgress(c *cli.Context, quiet bool) *progress {
-	p := &progress{w: c.App.ErrWriter, mute: quiet}
+	p := &progress{w: c.App.ErrWriter, mute: quiet, tell: c.Bool("verbose"), slow: time.Second}
 	if f, ok := p.w.(*os.File); ok && !quiet && term.IsTerminal(int(f.Fd())) {
 		p.bars = mpb.New(mpb.WithOutput(f), mpb.WithWidth(40))
 	}
@@ -54,6 +60,35 @@ func (p *progress) Layer(desc v1.Descriptor) (add func(int64), done func(string)
 	}
 }
 
+// Stage shows on a terminal what takes its time, and with --verbose everywhere what took how long.
+func (p *progress) Stage(name string) (end func()) {
+	begun := time.Now()
+	var bar *mpb.Bar
+	ended := false
+	show := time.AfterFunc(p.slow, func() {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		if p.bars == nil || p.closed || ended {
+			return
+		}
+		elapsed := decor.Elapsed(decor.ET_STYLE_GO, decor.WCSyncSpace)
+		bar = p.bars.AddSpinner(0, mpb.PrependDecorators(decor.Name(name), elapsed))
+		p.stages = append(p.stages, bar)
+	})
+	return func() {
+		show.Stop()
+		p.mu.Lock()
+		ended = true
+		if bar != nil {
+			bar.Abort(true)
+		}
+		p.mu.Unlock()
+		if p.tell {
+			p.line("%-40s %6.1f s", name, time.Since(begun).Seconds())
+		}
+	}
+}
+
 // Notice shows a remark.
 func (p *progress) Notice(text string) { p.line("%s", text) }
 
@@ -76,6 +111,12 @@ func (p *progress) close() {
 	if p.bars == nil {
 		return
 	}
+	p.mu.Lock()
+	p.closed = true
+	for _, bar := range p.stages {
+		bar.Abort(true) // a scan that does not end is left behind, and with it its stage
+	}
+	p.mu.Unlock()
 	p.bars.Wait()
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -6,28 +6,33 @@ package cli
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"fmt"
 	"io"
 	"slices"
 	"strings"
+	"text/tabwriter"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/urfave/cli/v2"
 
 	"github.com/sbom-bless/sbom-bless/attest"
+	"github.com/sbom-bless/sbom-bless/attest/filelist"
 	"github.com/sbom-bless/sbom-bless/attest/locate"
 	"github.com/sbom-bless/sbom-bless/chain"
 	"github.com/sbom-bless/sbom-bless/transport"
 )
 
 const sbomUsage = `Prints the SBOM that bless attached to an image, whole, or with --attestation the
-signed bundle that carries it, as cosign and sigstore tools read it.
+signed bundle that carries it, as cosign and sigstore tools read it. --format table lists the packages
+with the number of their files, for people.
 
+   sbom-bless sbom registry.example/app:1.2 --key bless.pub --format table
    sbom-bless sbom registry.example/app:1.2 --key bless.pub
    sbom-bless sbom registry.example/app:1.2 --key bless.pub --format cyclonedx-json --attestation`
 
-// sbomTypes are the formats of --format.
+// sbomTypes are the formats of documents.
 var sbomTypes = map[string]struct{ mediaType, predicateType string }{
 	"spdx-json":      {attest.MediaTypeSPDX, attest.PredicateSPDX},
 	"cyclonedx-json": {attest.MediaTypeCycloneDX, attest.PredicateCycloneDX},
@@ -41,7 +46,7 @@ func newSBOM() *cli.Command {
 		Description: sbomUsage,
 		Flags: append([]cli.Flag{
 			&cli.StringSliceFlag{Name: "key", Usage: "trusted key: public key or certificate file, KMS or pkcs11: URI; without it the signature is not checked"},
-			&cli.StringFlag{Name: "format", Value: "spdx-json", Usage: "spdx-json or cyclonedx-json"},
+			&cli.StringFlag{Name: "format", Value: "spdx-json", Usage: "spdx-json, cyclonedx-json or table"},
 			&cli.BoolFlag{Name: "attestation", Usage: "print the signed sigstore bundle"},
 			&cli.StringFlag{Name: "attestations", Usage: "look for attestations in this directory first, and not beside the image; what is in the image counts all the same"},
 			&cli.StringFlag{Name: "platform", Usage: "os/arch[/variant] of an index (default: this machine's)"},
@@ -56,8 +61,12 @@ func runSBOM(ctx context.Context, c *cli.Context) error {
 		return usagef("sbom takes one IMAGE\nhint: sbom-bless sbom registry.example/app:1.2 --key bless.pub")
 	}
 	format, ok := sbomTypes[c.String("format")]
-	if !ok {
-		return usagef("--format %s: choose spdx-json or cyclonedx-json", c.String("format"))
+	table := c.String("format") == "table"
+	if !ok && !table {
+		return usagef("--format %s: choose spdx-json, cyclonedx-json or table", c.String("format"))
+	}
+	if table && c.Bool("attestation") {
+		return usagef("--attestation prints the bundle of a document: choose --format spdx-json or cyclonedx-json")
 	}
 	trust, given, err := readTrust(ctx, c)
 	if err != nil {
@@ -91,6 +100,12 @@ func runSBOM(ctx context.Context, c *cli.Context) error {
 	if err != nil {
 		return fmt.Errorf("%s: %w", ref, err)
 	}
+	if table {
+		if len(v.Blessing.SBOMs) == 0 {
+			return fmt.Errorf("%s: the blessing names no SBOM", ref)
+		}
+		return packageTable(c.App.Writer, v.Files)
+	}
 	if !c.Bool("attestation") {
 		doc, err := v.SBOM(ctx, format.mediaType)
 		if err != nil {
@@ -110,6 +125,32 @@ func runSBOM(ctx context.Context, c *cli.Context) error {
 		return printDocument(c.App.Writer, bundle)
 	}
 	return fmt.Errorf("%s: no attestation of type %s", ref, format.predicateType)
+}
+
+// packageTable lists the packages of a file list, by type and name, with the number of their files.
+func packageTable(w io.Writer, l *filelist.List) error {
+	type row struct {
+		filelist.Package
+		files int64
+	}
+	rows := make([]row, len(l.Packages()))
+	for i, p := range l.Packages() {
+		rows[i].Package = p
+	}
+	for i := range l.Len() {
+		if p := l.File(i).Package; p >= 0 {
+			rows[p].files++
+		}
+	}
+	slices.SortStableFunc(rows, func(a, b row) int {
+		return cmp.Or(cmp.Compare(a.Type, b.Type), cmp.Compare(a.Name, b.Name), cmp.Compare(a.Version, b.Version))
+	})
+	tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(tw, "TYPE\tNAME\tVERSION\tFILES")
+	for _, r := range rows {
+		fmt.Fprintf(tw, "%s\t%s\t%s\t%s\n", printable(r.Type), printable(r.Name), printable(r.Version), count(r.files))
+	}
+	return tw.Flush()
 }
 
 func printDocument(w io.Writer, doc []byte) error {

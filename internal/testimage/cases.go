@@ -77,6 +77,17 @@ func typical() []Entry {
 	}
 }
 
+// alpine is busybox in a version and another package with a library, as apk installs them, and a file that is neither's.
+func alpine(version, other, local string) []Entry {
+	installed := fmt.Sprintf("P:busybox\nV:%s\nA:x86_64\nL:GPL-2.0-only\nF:bin\nR:busybox\n\nP:%s\nV:1.2.5-r0\nA:x86_64\nL:MIT\nF:lib\nR:%s.so\n\n", version, other, other)
+	return []Entry{
+		File("etc/os-release", 0o644, []byte("ID=alpine\nVERSION_ID=3.20.0\n")), File("etc/passwd", 0o644, []byte("root:x:0:0:root:/:/bin/sh\n")),
+		File("etc/motd", 0o644, nil), File("srv/data", 0o644, []byte("data")), File("opt/local", 0o755, []byte("#!/bin/sh\necho "+local+"\n")),
+		File("bin/busybox", 0o755, append(bytes.Clone(elf), version...)), File("lib/"+other+".so", 0o755, append(bytes.Clone(elf), other...)),
+		File("lib/apk/db/installed", 0o644, []byte(installed)),
+	}
+}
+
 func goodCases() []Case {
 	good := func(name, about string, make func() *Bundle) Case { return Case{name, about, false, make} }
 	compressed := func(docker bool, compression string) func() *Bundle {
@@ -220,6 +231,10 @@ func goodCases() []Case {
 				"io.containers.zstd-chunked.manifest-position":        "1:2:3:1",
 				"com.example/what": "base",
 			}}}}.Build()
+		}),
+		good("packages", "packages of Alpine with their database", func() *Bundle { return layers(alpine("1.36.1-r29", "zlib", "one")).Build() }),
+		good("packages-next", "the same later: one package is newer, one came, one went, and files changed that are of none", func() *Bundle {
+			return layers(alpine("1.36.1-r30", "musl", "two"), []Entry{File("etc/passwd", 0o666, []byte("root:x:0:0:root:/:/bin/sh\n")), Symlink("etc/motd", "issue"), Whiteout("srv")}).Build()
 		}),
 		good("large-file", "one file of 100 MiB that hardly compresses, one of zeros", func() *Bundle {
 			return one(File("random", 0o644, noise(32<<20)), File("zeros", 0o644, make([]byte, 68<<20)))
