@@ -19,7 +19,7 @@ import (
 	"github.com/sbom-bless/sbom-bless/policy"
 )
 
-// Options are what an agent is made of. All but BreakGlass and Own is required.
+// Options are what an agent is made of. All but BreakGlass, Own and Metrics is required.
 type Options struct {
 	Verifier Verifier
 	// Prepare makes a policy ready. An error means that it is not taken.
@@ -35,6 +35,8 @@ type Options struct {
 	Own string
 	// Notify gets what there is to tell.
 	Notify func(Notice)
+	// Metrics count; nil: nobody does.
+	Metrics *Metrics
 }
 
 // Agent decides under what each container runs.
@@ -70,7 +72,11 @@ func New(o Options) (*Agent, error) {
 	if a.tally, err = OpenTally(o.Store); err != nil { // no reason to watch nothing
 		a.problem("", fmt.Errorf("statistics begin anew: %w", err))
 	}
-	return a, errors.Join(a.readRecords(), a.closedPods())
+	err = errors.Join(a.readRecords(), a.closedPods())
+	if o.Metrics != nil {
+		o.Metrics.agent.Store(a)
+	}
+	return a, err
 }
 
 // Refused says that the policy forbids a container to start.
@@ -198,7 +204,7 @@ func (a *Agent) apply(c *Container, d *decision, stage Stage) (uint32, error) {
 	if c.RootAt == (place{}) {
 		c.RootAt, _ = placeOf(c.Root) // of one that is not there, the verifier says so
 	}
-	r := &record{Container: *c, Inode: ino, Silent: !d.watch, Enforce: enforced}
+	r := &record{Container: *c, Inode: ino, Silent: !d.watch, Enforce: enforced, List: d.set.Digest, Files: len(d.set.Files)}
 	if d.unblessed != nil {
 		r.Reason = d.unblessed.Reason
 	}
@@ -387,13 +393,19 @@ func (a *Agent) Warm(ctx context.Context, c Container) {
 // see it.
 func (a *Agent) Event(e enforce.Event) bool {
 	a.mu.Lock()
-	silent := false
+	var of *record
 	for _, r := range a.records {
-		silent = silent || r.Domain == e.Domain && r.Silent
+		if r.Domain == e.Domain {
+			of = r
+		}
 	}
+	silent := of != nil && of.Silent
 	a.mu.Unlock()
 	if e.Action == "allowed" {
 		a.tally.Used(e)
+	}
+	if !silent {
+		a.o.Metrics.event(e, of)
 	}
 	return !silent
 }
@@ -424,6 +436,7 @@ func (a *Agent) tell(c *Container, d *decision, domain uint32) {
 
 func (a *Agent) notify(n Notice) {
 	n.Time = time.Now().UTC()
+	a.o.Metrics.notice(&n)
 	a.o.Notify(n)
 }
 

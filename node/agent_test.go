@@ -39,6 +39,7 @@ type kernel struct {
 	full    bool
 	refuse  string                   // name of a container that it does not take
 	hashing map[string]chan struct{} // by image: Prepare takes until it is closed
+	proof   *enforce.Proof
 }
 
 func (k *kernel) Prepare(_ enforce.Domain, s enforce.Set) error {
@@ -122,6 +123,16 @@ func (k *kernel) Domains() ([]enforce.Domain, error) {
 	return list, nil
 }
 
+func (k *kernel) Counters() (map[string]uint64, error) {
+	return map[string]uint64{"judged-good": 5, "not-listed": 2, "lost-events": 3, "repeated": 1, "skipped-records": 0, "hashed": 4, "inodes-full": 0}, nil
+}
+
+func (k *kernel) LastProof() (*enforce.Proof, error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.proof, nil
+}
+
 // state says in a word what becomes of a container: "enforce 2", "audit 0", "" for none;
 // the number is that of its listed files.
 func (k *kernel) state(name string) string {
@@ -149,6 +160,7 @@ type rig struct {
 	notices []Notice
 	lists   Lists
 	keys    []string // of the kernel
+	metrics *Metrics
 }
 
 func newRig(t *testing.T) *rig {
@@ -183,6 +195,7 @@ func (r *rig) start(policyText string) {
 				},
 			}, nil
 		},
+		Metrics: r.metrics,
 		Notify: func(n Notice) {
 			r.mu.Lock()
 			defer r.mu.Unlock()

@@ -140,6 +140,8 @@ func (s *Server) talk(ctx context.Context, conn *net.UnixConn) {
 func (s *Server) do(ctx context.Context, req *request) error {
 	switch {
 	case req.Hook != nil:
+		begun := time.Now()
+		defer func() { s.Agent.o.Metrics.waited(askedByHook, begun) }()
 		c, err := fromHook(ctx, req.Hook, s.Containerd)
 		if err != nil {
 			err = fmt.Errorf("container %s: %w", req.Hook.ID, err)

@@ -102,6 +102,9 @@ type Verifier interface {
 	Remove(d enforce.Domain) error
 	Domains() ([]enforce.Domain, error)
 	Label() error
+	// Counters and LastProof are for metrics.
+	Counters() (map[string]uint64, error)
+	LastProof() (*enforce.Proof, error)
 }
 
 // List is a verified file list.

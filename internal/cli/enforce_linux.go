@@ -203,6 +203,7 @@ func enforceRun(c *cli.Context) error {
 		Time: time.Now().UTC(), Operation: "verifier", Action: "unfit",
 		Message: "unfit: this node cannot enforce, and this agent watches no container: " + why,
 	})
+	serveMetrics(c.Context, c, node.NewMetrics(version()))
 	<-c.Context.Done()
 	return nil
 }
@@ -212,6 +213,9 @@ func enforceRun(c *cli.Context) error {
 func runVerifier(c *cli.Context) error {
 	if c.Bool("follow-policy") && c.String("policy") == "" {
 		return usagef("--follow-policy goes with --policy")
+	}
+	if err := checkMetrics(c); err != nil {
+		return err
 	}
 	if every := c.Duration("canary"); every <= 0 {
 		return usagef("--canary %s: a time above zero", every)
