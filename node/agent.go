@@ -15,6 +15,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/sbom-bless/sbom-bless/diagnose"
 	"github.com/sbom-bless/sbom-bless/enforce"
 	"github.com/sbom-bless/sbom-bless/policy"
 )
@@ -41,8 +42,9 @@ type Options struct {
 
 // Agent decides under what each container runs.
 type Agent struct {
-	o     Options
-	tally *Tally
+	o      Options
+	tally  *Tally
+	recent diagnose.Recent
 
 	mu      sync.Mutex // of what follows
 	force   *inForce
@@ -389,14 +391,14 @@ func (a *Agent) Warm(ctx context.Context, c Container) {
 	force.decide(ctx, &c)
 }
 
-// Event looks at an event of the verifier and tells whether anybody wants to
+// Event looks at an event of the verifier, says whose it is, and tells whether anybody wants to
 // see it.
-func (a *Agent) Event(e enforce.Event) bool {
+func (a *Agent) Event(e enforce.Event) (r diagnose.Record, wanted bool) {
 	a.mu.Lock()
 	var of *record
-	for _, r := range a.records {
-		if r.Domain == e.Domain {
-			of = r
+	for _, known := range a.records {
+		if known.Domain == e.Domain {
+			of = known
 		}
 	}
 	silent := of != nil && of.Silent
@@ -404,16 +406,42 @@ func (a *Agent) Event(e enforce.Event) bool {
 	if e.Action == "allowed" {
 		a.tally.Used(e)
 	}
+	r = diagnose.Record{Event: e}
+	if of != nil {
+		r.Namespace, r.Pod = of.Container.Namespace, of.Container.pod()
+	}
 	if !silent {
 		a.o.Metrics.event(e, of)
+		a.recent.Add(r)
 	}
-	return !silent
+	return r, !silent
+}
+
+// Why explains the last denials that a query fits, and no more than a number of them.
+func (a *Agent) Why(q diagnose.Query, limit int) ([]diagnose.Explanation, error) {
+	var list []diagnose.Explanation
+	for _, d := range a.recent.Last(q, limit) {
+		var listing *enforce.Listing
+		if d.Domain != 0 && d.Path != "" {
+			var err error
+			if listing, err = a.o.Verifier.Listing(d.Domain, d.Path, d.SHA256); err != nil {
+				return nil, err
+			}
+		}
+		list = append(list, diagnose.Explain(d, listing))
+	}
+	return list, nil
 }
 
 // tell reports what becomes of a container.
 func (a *Agent) tell(c *Container, d *decision, domain uint32) {
 	n := Notice{
 		Operation: "container", Container: c.Name, Image: c.image(), Domain: domain, Mode: string(d.mode), PID: c.PID,
+		Namespace: c.Namespace, Pod: c.pod(),
+	}
+	if d.watch {
+		rules, _ := a.force.rules.For(c.match())
+		n.Rules = &rules
 	}
 	switch {
 	case d.unblessed == nil && !d.watch:
@@ -437,6 +465,7 @@ func (a *Agent) tell(c *Container, d *decision, domain uint32) {
 func (a *Agent) notify(n Notice) {
 	n.Time = time.Now().UTC()
 	a.o.Metrics.notice(&n)
+	a.recent.Add(n.record())
 	a.o.Notify(n)
 }
 

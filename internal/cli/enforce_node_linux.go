@@ -2,7 +2,7 @@
 
 package cli
 
-// enforce run --policy, and what speaks to it: hook, reload, confirm, report.
+// enforce run --policy, and what speaks to it: hook, reload, confirm, report, why.
 
 import (
 	"context"
@@ -81,6 +81,7 @@ func agentCommands(state cli.Flag) []*cli.Command {
 			Flags: []cli.Flag{storeFlag(), &cli.StringFlag{Name: "output", Aliases: []string{"o"}, Value: "text", Usage: "text or json"},
 				&cli.BoolFlag{Name: "unused", Usage: "name the packages that never ran, too"}},
 			ArgsUsage: "[IMAGE]", Action: enforceReport},
+		newWhy(state),
 	}
 }
 
