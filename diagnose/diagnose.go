@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Package diagnose makes sense of what a node reports: [Explain] says in plain words why something was
-// denied and what would allow it. It takes a [Record], as a line of a node's events has it, so it works
-// on any machine.
+// denied and what would allow it, and [Learner] finds the least policy under which what audit saw would
+// pass. Both take a [Record], as a line of a node's events has it, so they work on any machine.
 //
 // It knows reports, not kernels: whoever has a verifier at hand can add what the list of the
 // container says.

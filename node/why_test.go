@@ -5,11 +5,14 @@
 package node
 
 import (
+	"encoding/json"
+	"slices"
 	"strings"
 	"testing"
 
 	"github.com/sbom-bless/sbom-bless/diagnose"
 	"github.com/sbom-bless/sbom-bless/enforce"
+	"github.com/sbom-bless/sbom-bless/policy"
 )
 
 // Whoever asks the agent why gets the last denials, with what the list of the container says, and why
@@ -64,5 +67,44 @@ func TestWhy(t *testing.T) {
 	}
 	if got := ask(diagnose.Query{Container: "web"}, 10); len(got) != 2 || got[0].Listed+got[1].Listed != "" {
 		t.Errorf("%+v", got)
+	}
+}
+
+// What the agent writes about a container has all that a recommendation is made of: another machine
+// reads the same from its lines.
+func TestNoticesTeach(t *testing.T) {
+	r := newRig(t)
+	r.start("keys: [k]\nmatches:\n- {image: blessed.example/web, mode: enforce, jit: true, mounts: [/m], max-size: 2G}\n")
+	c := r.container("web", "blessed.example/web:1")
+	c.Namespace, c.Labels, c.Digest = "shop", map[string]string{labelPod: "web-1"}, "sha256:"+strings.Repeat("5", 64)
+	if err := r.Admit(t.Context(), c, Created); err != nil {
+		t.Fatal(err)
+	}
+	event, _ := r.Event(enforce.Event{
+		Domain: r.records[c.key()].Domain, Container: "web", Image: c.image(), Action: "reported", Operation: "setattr", Reason: "guarded", Rule: "soft", Path: "/usr/bin/app",
+	})
+	var lines []string
+	for _, v := range []any{r.notices[len(r.notices)-1], event} {
+		b, err := json.Marshal(v)
+		if err != nil {
+			t.Fatal(err)
+		}
+		lines = append(lines, string(b))
+	}
+	var l diagnose.Learner
+	for rec, err := range diagnose.Read(strings.NewReader(strings.Join(lines, "\n"))) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		l.Add(rec)
+	}
+	text := diagnose.Policy(l.Workloads(), []string{"k"}, false)
+	p, err := policy.Parse("p", []byte(text))
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, m := p.For(policy.Container{Image: "blessed.example/web:2", Namespace: "shop"})
+	if m == nil || got.Mode != policy.Enforce || !got.JIT || !got.Soft || !slices.Equal(got.Mounts, []string{"/m"}) || got.MaxSize != 2<<30 {
+		t.Errorf("%+v\n%s\n%s", got, text, strings.Join(lines, "\n"))
 	}
 }

@@ -82,6 +82,7 @@ func agentCommands(state cli.Flag) []*cli.Command {
 				&cli.BoolFlag{Name: "unused", Usage: "name the packages that never ran, too"}},
 			ArgsUsage: "[IMAGE]", Action: enforceReport},
 		newWhy(state),
+		newRecommend(),
 	}
 }
 

@@ -93,7 +93,7 @@ var categories = map[string]string{
 	"Keys":         "key cert passphrase-file delegate hash-only keyless type out",
 	"Limits":       "max-layer-size max-ratio max-entries max-header-size max-zstd-window max-xattr-size",
 	"Node":         "policy pins state store break-glass confirm containerd nri storage canary metrics",
-	"Output":       "output quiet all digest-file packages unused denials events last",
+	"Output":       "output quiet all digest-file packages unused denials events last pin signer",
 	"Rules":        "trust jit soft interpreters guard-all devices max-size mount",
 }
 
