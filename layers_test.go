@@ -24,9 +24,10 @@ var layers = map[string]struct {
 	why string
 }{
 	"":                     {"internal/cli", "main only starts the command line"},
-	"internal/cli":         {"attest/... bless chain enforce key node policy transport xattr", "flags, printing and exit codes: the one package that knows all verbs, and that none may know"},
+	"internal/cli":         {"attest/... bless chain diagnose enforce key node policy transport xattr", "flags, printing and exit codes: the one package that knows all verbs, and that none may know"},
 	"chain":                {"attest/... bless key sbom transport tree xattr internal/atomicfile", "from source image to statements and back; it knows nothing of nodes or flags"},
-	"node":                 {"attest/... enforce key policy transport internal/refname", "the agent is audited alone: it links neither what blesses images nor what scans them"},
+	"node":                 {"attest/... diagnose enforce key policy transport internal/refname", "the agent is audited alone: it links neither what blesses images nor what scans them"},
+	"diagnose":             {"enforce policy internal/refname", "what a node reported; it works where there is no node"},
 	"enforce":              {"xattr internal/atomicfile internal/code", "what runs on a node as root; it shares the format of attributes with bless, and no code"},
 	"bless":                {"deflate transport tree xattr internal/...", "files and layers; statements about them are made of its result, by others"},
 	"sbom":                 {"attest/filelist deflate tree internal/digest internal/jsonedit internal/magic", "packages and files; it knows no signatures"},

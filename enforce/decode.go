@@ -236,7 +236,7 @@ func (n *names) fill(ev *Event, file uint32) error {
 			i, listed = int(file), true
 		}
 		if listed {
-			ev.Package, ev.List = d.files[i].Package, d.files[i].Image
+			ev.Listed, ev.Package, ev.List = true, d.files[i].Package, d.files[i].Image
 			if ev.Reason == "not-listed" {
 				ev.Reason = "modified"
 			}
@@ -281,6 +281,25 @@ func (n *names) domain(id uint32) (*known, error) {
 		}
 		n.domains[id] = k
 		return k, nil
+	}
+	return nil, nil
+}
+
+// Listing says what the list of a domain has about a path and a digest; nil: there is no such domain.
+func (e *Enforcer) Listing(domain uint32, path, sha256 string) (*Listing, error) {
+	domains, err := e.Domains()
+	if err != nil {
+		return nil, err
+	}
+	for _, d := range domains {
+		if d.ID != domain {
+			continue
+		}
+		var set Set // without a list there is none
+		if d.SetID != 0 {
+			set, err = e.set(d.SetID, d.Image)
+		}
+		return set.Listing(path, sha256), err
 	}
 	return nil, nil
 }

@@ -34,6 +34,8 @@ type Event struct {
 	SHA256  string `json:"sha256,omitempty"`
 	// Package is the one that lists the file, or the path.
 	Package string `json:"package,omitempty"`
+	// Listed tells that the list has a file at Path, be it this one or not.
+	Listed bool `json:"listed,omitempty"`
 	// List is the image whose list that is, if it was joined to that of Image.
 	List    string `json:"list,omitempty"`
 	PID     uint32 `json:"pid"`

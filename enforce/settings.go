@@ -13,6 +13,9 @@ import (
 	"github.com/cilium/ebpf/btf"
 )
 
+// Programs names the generation of programs that this package carries: it changes with their code.
+func Programs() string { return object() }
+
 // settings reads the one value that concerns every hook.
 func (e *Enforcer) settings() (blessSettings, error) {
 	var s blessSettings

@@ -15,11 +15,12 @@ import (
 	"sync"
 	"time"
 
+	"github.com/sbom-bless/sbom-bless/diagnose"
 	"github.com/sbom-bless/sbom-bless/enforce"
 	"github.com/sbom-bless/sbom-bless/policy"
 )
 
-// Options are what an agent is made of. All but BreakGlass and Own is required.
+// Options are what an agent is made of. All but BreakGlass, Own and Metrics is required.
 type Options struct {
 	Verifier Verifier
 	// Prepare makes a policy ready. An error means that it is not taken.
@@ -35,12 +36,15 @@ type Options struct {
 	Own string
 	// Notify gets what there is to tell.
 	Notify func(Notice)
+	// Metrics count; nil: nobody does.
+	Metrics *Metrics
 }
 
 // Agent decides under what each container runs.
 type Agent struct {
-	o     Options
-	tally *Tally
+	o      Options
+	tally  *Tally
+	recent diagnose.Recent
 
 	mu      sync.Mutex // of what follows
 	force   *inForce
@@ -70,7 +74,11 @@ func New(o Options) (*Agent, error) {
 	if a.tally, err = OpenTally(o.Store); err != nil { // no reason to watch nothing
 		a.problem("", fmt.Errorf("statistics begin anew: %w", err))
 	}
-	return a, errors.Join(a.readRecords(), a.closedPods())
+	err = errors.Join(a.readRecords(), a.closedPods())
+	if o.Metrics != nil {
+		o.Metrics.agent.Store(a)
+	}
+	return a, err
 }
 
 // Refused says that the policy forbids a container to start.
@@ -198,7 +206,7 @@ func (a *Agent) apply(c *Container, d *decision, stage Stage) (uint32, error) {
 	if c.RootAt == (place{}) {
 		c.RootAt, _ = placeOf(c.Root) // of one that is not there, the verifier says so
 	}
-	r := &record{Container: *c, Inode: ino, Silent: !d.watch, Enforce: enforced}
+	r := &record{Container: *c, Inode: ino, Silent: !d.watch, Enforce: enforced, List: d.set.Digest, Files: len(d.set.Files)}
 	if d.unblessed != nil {
 		r.Reason = d.unblessed.Reason
 	}
@@ -383,25 +391,57 @@ func (a *Agent) Warm(ctx context.Context, c Container) {
 	force.decide(ctx, &c)
 }
 
-// Event looks at an event of the verifier and tells whether anybody wants to
+// Event looks at an event of the verifier, says whose it is, and tells whether anybody wants to
 // see it.
-func (a *Agent) Event(e enforce.Event) bool {
+func (a *Agent) Event(e enforce.Event) (r diagnose.Record, wanted bool) {
 	a.mu.Lock()
-	silent := false
-	for _, r := range a.records {
-		silent = silent || r.Domain == e.Domain && r.Silent
+	var of *record
+	for _, known := range a.records {
+		if known.Domain == e.Domain {
+			of = known
+		}
 	}
+	silent := of != nil && of.Silent
 	a.mu.Unlock()
 	if e.Action == "allowed" {
 		a.tally.Used(e)
 	}
-	return !silent
+	r = diagnose.Record{Event: e}
+	if of != nil {
+		r.Namespace, r.Pod = of.Container.Namespace, of.Container.pod()
+	}
+	if !silent {
+		a.o.Metrics.event(e, of)
+		a.recent.Add(r)
+	}
+	return r, !silent
+}
+
+// Why explains the last denials that a query fits, and no more than a number of them.
+func (a *Agent) Why(q diagnose.Query, limit int) ([]diagnose.Explanation, error) {
+	var list []diagnose.Explanation
+	for _, d := range a.recent.Last(q, limit) {
+		var listing *enforce.Listing
+		if d.Domain != 0 && d.Path != "" {
+			var err error
+			if listing, err = a.o.Verifier.Listing(d.Domain, d.Path, d.SHA256); err != nil {
+				return nil, err
+			}
+		}
+		list = append(list, diagnose.Explain(d, listing))
+	}
+	return list, nil
 }
 
 // tell reports what becomes of a container.
 func (a *Agent) tell(c *Container, d *decision, domain uint32) {
 	n := Notice{
 		Operation: "container", Container: c.Name, Image: c.image(), Domain: domain, Mode: string(d.mode), PID: c.PID,
+		Namespace: c.Namespace, Pod: c.pod(),
+	}
+	if d.watch {
+		rules, _ := a.force.rules.For(c.match())
+		n.Rules = &rules
 	}
 	switch {
 	case d.unblessed == nil && !d.watch:
@@ -424,6 +464,8 @@ func (a *Agent) tell(c *Container, d *decision, domain uint32) {
 
 func (a *Agent) notify(n Notice) {
 	n.Time = time.Now().UTC()
+	a.o.Metrics.notice(&n)
+	a.recent.Add(n.record())
 	a.o.Notify(n)
 }
 

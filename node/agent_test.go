@@ -39,6 +39,7 @@ type kernel struct {
 	full    bool
 	refuse  string                   // name of a container that it does not take
 	hashing map[string]chan struct{} // by image: Prepare takes until it is closed
+	proof   *enforce.Proof
 }
 
 func (k *kernel) Prepare(_ enforce.Domain, s enforce.Set) error {
@@ -122,6 +123,25 @@ func (k *kernel) Domains() ([]enforce.Domain, error) {
 	return list, nil
 }
 
+func (k *kernel) Listing(domain uint32, path, sha256 string) (*enforce.Listing, error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if _, ok := k.domains[domain]; !ok {
+		return nil, nil
+	}
+	return enforce.Set{Files: []enforce.File{{Path: "/usr/bin/app", Package: "deb app 1"}}}.Listing(path, sha256), nil
+}
+
+func (k *kernel) Counters() (map[string]uint64, error) {
+	return map[string]uint64{"judged-good": 5, "not-listed": 2, "lost-events": 3, "repeated": 1, "skipped-records": 0, "hashed": 4, "inodes-full": 0}, nil
+}
+
+func (k *kernel) LastProof() (*enforce.Proof, error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.proof, nil
+}
+
 // state says in a word what becomes of a container: "enforce 2", "audit 0", "" for none;
 // the number is that of its listed files.
 func (k *kernel) state(name string) string {
@@ -149,6 +169,7 @@ type rig struct {
 	notices []Notice
 	lists   Lists
 	keys    []string // of the kernel
+	metrics *Metrics
 }
 
 func newRig(t *testing.T) *rig {
@@ -183,6 +204,7 @@ func (r *rig) start(policyText string) {
 				},
 			}, nil
 		},
+		Metrics: r.metrics,
 		Notify: func(n Notice) {
 			r.mu.Lock()
 			defer r.mu.Unlock()
@@ -811,11 +833,11 @@ func TestReload(t *testing.T) {
 	step("keys: [unfit]\nmode: audit\n", "no ECDSA", "enforce 2, enforce 2, audit 0")
 	step("keys: [k]\nmode: enforce\nunblessed: deny\n", "", "enforce 2, enforce 2, enforce 0")
 	step("keys: [k]\nmode: ignore\n", "", "audit 0, audit 0, audit 0")
-	if r.Event(enforce.Event{Domain: 1}) {
+	if _, wanted := r.Event(enforce.Event{Domain: 1}); wanted {
 		t.Error("events of an ignored container are shown")
 	}
 	step("keys: [k]\nmode: enforce\n", "", "enforce 2, enforce 2, audit 0")
-	if !r.Event(enforce.Event{Domain: 1}) {
+	if _, wanted := r.Event(enforce.Event{Domain: 1}); !wanted {
 		t.Error("events of a container that is watched again are dropped")
 	}
 	// One container cannot have it: none gets it.

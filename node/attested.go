@@ -38,6 +38,8 @@ type Attested struct {
 	Store string
 	// Unkept, unless nil, is told why a list could not be kept there. It counts all the same.
 	Unkept func(error)
+	// Metrics count; nil: nobody does.
+	Metrics *Metrics
 
 	flights singleflight.Group
 }
@@ -121,8 +123,10 @@ type source struct {
 
 // Find asks the source, and says in an error which one it is.
 func (s source) Find(ctx context.Context, q locate.Query) (locate.Found, error) {
+	begun := time.Now()
 	found, err := s.from(ctx, q)
 	if err == nil {
+		s.Metrics.fetched(string(s.Kind), begun, nil)
 		return found, nil
 	}
 	var network net.Error
@@ -130,6 +134,7 @@ func (s source) Find(ctx context.Context, q locate.Query) (locate.Found, error) 
 		s.Kind == policy.Registry && (errors.As(err, &network) || errors.Is(err, errRegistry) || errors.Is(err, context.DeadlineExceeded))) {
 		err = fmt.Errorf("%w: %w", locate.ErrUnreachable, err)
 	}
+	s.Metrics.fetched(string(s.Kind), begun, err)
 	place := string(s.Kind)
 	if s.Path != "" {
 		place += " " + s.Path

@@ -280,6 +280,7 @@ const (
 	labelKind         = "io.cri-containerd.kind"
 	labelContainer    = "io.kubernetes.container.name"
 	labelPodNamespace = "io.kubernetes.pod.namespace"
+	labelPod          = "io.kubernetes.pod.name"
 )
 
 func isSandbox(space string, labels map[string]string) bool {

@@ -18,6 +18,8 @@ import (
 
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
+
+	"github.com/sbom-bless/sbom-bless/diagnose"
 )
 
 // request is what another process of the host's root asks the agent: one of them.
@@ -28,6 +30,14 @@ type request struct {
 	Reload *Reload `json:"reload,omitempty"`
 	// Confirm keeps the policy on trial.
 	Confirm bool `json:"confirm,omitempty"`
+	// Why explains denials.
+	Why *Why `json:"why,omitempty"`
+}
+
+// Why says which.
+type Why struct {
+	diagnose.Query
+	Limit int `json:"limit"`
 }
 
 // Reload says how.
@@ -40,6 +50,8 @@ type answer struct {
 	Error string `json:"error,omitempty"`
 	// Refused: the error is the policy's word, not a failure.
 	Refused bool `json:"refused,omitempty"`
+	// Explained are the answer to Why.
+	Explained []diagnose.Explanation `json:"explained,omitempty"`
 }
 
 // Lock makes the state directory this agent's, until what it gives is closed or the process ends.
@@ -128,8 +140,7 @@ func (s *Server) talk(ctx context.Context, conn *net.UnixConn) {
 	if err := json.NewDecoder(conn).Decode(&req); err != nil {
 		return
 	}
-	err := s.do(ctx, &req)
-	var a answer
+	a, err := s.do(ctx, &req)
 	if err != nil {
 		var refused *Refused
 		a = answer{Error: err.Error(), Refused: errors.As(err, &refused)}
@@ -137,26 +148,31 @@ func (s *Server) talk(ctx context.Context, conn *net.UnixConn) {
 	_ = json.NewEncoder(conn).Encode(a) // who asked is gone, then
 }
 
-func (s *Server) do(ctx context.Context, req *request) error {
+func (s *Server) do(ctx context.Context, req *request) (a answer, err error) {
 	switch {
 	case req.Hook != nil:
+		begun := time.Now()
+		defer func() { s.Agent.o.Metrics.waited(askedByHook, begun) }()
 		c, err := fromHook(ctx, req.Hook, s.Containerd)
 		if err != nil {
 			err = fmt.Errorf("container %s: %w", req.Hook.ID, err)
 			s.Agent.problem(req.Hook.ID, err)
-			return err
+			return a, err
 		}
 		if err := s.Agent.Admit(ctx, c, Starting); err != nil {
 			s.Agent.problem(c.Name, err) // the hook's word may go nowhere
-			return err
+			return a, err
 		}
-		return nil
+		return a, nil
 	case req.Reload != nil:
-		return s.Agent.Reload(ctx, req.Reload.Confirm)
+		return a, s.Agent.Reload(ctx, req.Reload.Confirm)
 	case req.Confirm:
-		return s.Agent.Confirm()
+		return a, s.Agent.Confirm()
+	case req.Why != nil:
+		a.Explained, err = s.Agent.Why(req.Why.Query, req.Why.Limit)
+		return a, err
 	}
-	return errors.New("a request of another version")
+	return a, errors.New("a request of another version")
 }
 
 // fromRoot tells whether the other side is the host's root.
@@ -184,45 +200,53 @@ var ErrNoAgent = errors.New("no agent answers")
 var ErrRefused = errors.New("refused by the policy")
 
 // ask sends a request to the agent of the state directory.
-func ask(ctx context.Context, state string, req request) error {
+func ask(ctx context.Context, state string, req request) (a answer, err error) {
 	var d net.Dialer
 	conn, err := d.DialContext(ctx, "unix", SocketPath(state))
 	if err != nil {
-		return fmt.Errorf("%w: %w", ErrNoAgent, err)
+		return a, fmt.Errorf("%w: %w", ErrNoAgent, err)
 	}
 	defer conn.Close()
 	stop := context.AfterFunc(ctx, func() { conn.Close() })
 	defer stop()
-	var a answer
 	if err := json.NewEncoder(conn).Encode(req); err != nil {
-		return fmt.Errorf("%w: %w", ErrNoAgent, err)
+		return a, fmt.Errorf("%w: %w", ErrNoAgent, err)
 	}
 	if err := json.NewDecoder(conn).Decode(&a); err != nil {
 		if ctx.Err() != nil {
 			err = context.Cause(ctx)
 		}
-		return fmt.Errorf("%w: %w", ErrNoAgent, err)
+		return a, fmt.Errorf("%w: %w", ErrNoAgent, err)
 	}
 	switch {
 	case a.Refused:
-		return fmt.Errorf("%w: %s", ErrRefused, a.Error)
+		return a, fmt.Errorf("%w: %s", ErrRefused, a.Error)
 	case a.Error != "":
-		return errors.New(a.Error)
+		return a, errors.New(a.Error)
 	}
-	return nil
+	return a, nil
 }
 
 // AskHook has the agent decide about a container that is being created.
 func AskHook(ctx context.Context, state string, container *specs.State) error {
-	return ask(ctx, state, request{Hook: container})
+	_, err := ask(ctx, state, request{Hook: container})
+	return err
 }
 
 // AskReload has the agent put its policy file in force.
 func AskReload(ctx context.Context, state string, confirm time.Duration) error {
-	return ask(ctx, state, request{Reload: &Reload{confirm}})
+	_, err := ask(ctx, state, request{Reload: &Reload{confirm}})
+	return err
 }
 
 // AskConfirm has the agent keep the policy on trial.
 func AskConfirm(ctx context.Context, state string) error {
-	return ask(ctx, state, request{Confirm: true})
+	_, err := ask(ctx, state, request{Confirm: true})
+	return err
+}
+
+// AskWhy has the agent explain denials.
+func AskWhy(ctx context.Context, state string, which Why) ([]diagnose.Explanation, error) {
+	a, err := ask(ctx, state, request{Why: &which})
+	return a.Explained, err
 }

@@ -19,6 +19,7 @@ import (
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 
+	"github.com/sbom-bless/sbom-bless/diagnose"
 	"github.com/sbom-bless/sbom-bless/enforce"
 	"github.com/sbom-bless/sbom-bless/internal/refname"
 	"github.com/sbom-bless/sbom-bless/policy"
@@ -72,6 +73,9 @@ func (c *Container) match() policy.Container {
 	}
 }
 
+// pod is the name of its pod, where the runtime tells.
+func (c *Container) pod() string { return c.Labels[labelPod] }
+
 // image names the manifest: the name without its tag, and the digest.
 func (c *Container) image() string {
 	if c.Digest == "" {
@@ -102,6 +106,10 @@ type Verifier interface {
 	Remove(d enforce.Domain) error
 	Domains() ([]enforce.Domain, error)
 	Label() error
+	Listing(domain uint32, path, sha256 string) (*enforce.Listing, error)
+	// Counters and LastProof are for metrics.
+	Counters() (map[string]uint64, error)
+	LastProof() (*enforce.Proof, error)
 }
 
 // List is a verified file list.
@@ -165,4 +173,19 @@ type Notice struct {
 	SHA256    string `json:"sha256,omitempty"`
 	PID       int    `json:"pid,omitempty"`
 	Command   string `json:"command,omitempty"`
+	// Namespace, Pod and Rules are those of a container that was decided about.
+	Namespace string        `json:"namespace,omitempty"`
+	Pod       string        `json:"pod,omitempty"`
+	Rules     *policy.Rules `json:"rules,omitempty"`
+}
+
+// record is the notice as whoever reads events has it.
+func (n *Notice) record() diagnose.Record {
+	return diagnose.Record{
+		Event: enforce.Event{
+			Time: n.Time, Container: n.Container, Image: n.Image, Domain: n.Domain, Operation: n.Operation, Action: n.Action, Reason: n.Reason,
+			Message: n.Message, Path: n.Path, SHA256: n.SHA256, PID: uint32(n.PID), Command: n.Command,
+		},
+		Namespace: n.Namespace, Pod: n.Pod, Rules: n.Rules,
+	}
 }

@@ -130,7 +130,9 @@ func (n *NRI) StopPodSandbox(_ context.Context, pod *api.PodSandbox) error {
 
 // StartContainer is asked between the container's making and its first instruction.
 func (n *NRI) StartContainer(ctx context.Context, _ *api.PodSandbox, c *api.Container) error {
+	begun := time.Now()
 	err := n.inTime(ctx, func(ctx context.Context) error { return n.runtime().AdmitStarting(ctx, c.GetId()) })
+	n.Agent.o.Metrics.waited(askedByNRI, begun)
 	var refused *Refused
 	if err == nil || errors.As(err, &refused) || n.Agent.closed() {
 		return err

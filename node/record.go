@@ -34,6 +34,9 @@ type record struct {
 	Enforce bool `json:"enforce,omitempty"`
 	// Reason is that of an unblessed container.
 	Reason string `json:"reason,omitempty"`
+	// List is the digest of its list, Files how many that has.
+	List  string `json:"list,omitempty"`
+	Files int    `json:"files,omitempty"`
 }
 
 // known gives the record of the container, if it is of this life of it. Then c is in the

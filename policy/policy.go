@@ -87,25 +87,29 @@ type Source struct {
 	Path string
 }
 
-// Rules say what holds in a container.
+// Rules say what holds in a container. Their JSON form has the names of the file's fields.
 type Rules struct {
-	Mode      Mode
-	Unblessed Answer
-	Trust     Trust
+	Mode      Mode   `json:"mode"`
+	Unblessed Answer `json:"unblessed"`
+	Trust     Trust  `json:"trust"`
 
-	JIT, Soft, Interpreters, GuardAll, Devices bool
+	JIT          bool `json:"jit,omitempty"`
+	Soft         bool `json:"soft,omitempty"`
+	Interpreters bool `json:"interpreters,omitempty"`
+	GuardAll     bool `json:"guard-all,omitempty"`
+	Devices      bool `json:"devices,omitempty"`
 	// MaxSize denies larger files, unless 0.
-	MaxSize uint64
+	MaxSize uint64 `json:"max-size"`
 	// Mounts are paths in the container.
-	Mounts []string
+	Mounts []string `json:"mounts,omitempty"`
 	// Join names manifests whose lists count beside that of the container's image: NAME@sha256:…,
 	// or a digest alone, which no registry can be asked for.
-	Join []string
+	Join []string `json:"join,omitempty"`
 
 	// Digests are those of the manifests that count; none means any.
-	Digests []string
+	Digests []string `json:"digests,omitempty"`
 	// NotBefore refuses images that were blessed earlier, unless it is zero.
-	NotBefore time.Time
+	NotBefore time.Time `json:"not-before,omitzero"`
 }
 
 // DefaultMaxSize is the size above which files are denied, unless a policy or a flag says

@@ -22,6 +22,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"github.com/sbom-bless/sbom-bless/diagnose"
 	"github.com/sbom-bless/sbom-bless/enforce"
 	"github.com/sbom-bless/sbom-bless/node"
 	"github.com/sbom-bless/sbom-bless/policy"
@@ -203,6 +204,7 @@ func enforceRun(c *cli.Context) error {
 		Time: time.Now().UTC(), Operation: "verifier", Action: "unfit",
 		Message: "unfit: this node cannot enforce, and this agent watches no container: " + why,
 	})
+	serveMetrics(c.Context, c, node.NewMetrics(version()))
 	<-c.Context.Done()
 	return nil
 }
@@ -212,6 +214,9 @@ func enforceRun(c *cli.Context) error {
 func runVerifier(c *cli.Context) error {
 	if c.Bool("follow-policy") && c.String("policy") == "" {
 		return usagef("--follow-policy goes with --policy")
+	}
+	if err := checkMetrics(c); err != nil {
+		return err
 	}
 	if every := c.Duration("canary"); every <= 0 {
 		return usagef("--canary %s: a time above zero", every)
@@ -351,13 +356,17 @@ func (s *eventStream) event(e enforce.Event) error {
 	if e.Image == enforce.CanarySet {
 		return nil
 	}
-	silent := s.agent != nil && !s.agent.Event(e) && e.Reason != "self"
-	if silent || s.denials && e.Action == "allowed" {
+	r := diagnose.Record{Event: e}
+	wanted := true
+	if s.agent != nil {
+		r, wanted = s.agent.Event(e)
+	}
+	if !wanted && e.Reason != "self" || s.denials && e.Action == "allowed" {
 		return nil
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.out.Encode(e)
+	return s.out.Encode(r)
 }
 
 // notice writes what the agent has to say. Who reads events learns of a closed

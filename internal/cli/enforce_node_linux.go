@@ -2,7 +2,7 @@
 
 package cli
 
-// enforce run --policy, and what speaks to it: hook, reload, confirm, report.
+// enforce run --policy, and what speaks to it: hook, reload, confirm, report, why.
 
 import (
 	"context"
@@ -12,9 +12,11 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"net"
 	"os"
 	"os/signal"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -45,6 +47,7 @@ func agentFlags() []cli.Flag {
 	return []cli.Flag{
 		&cli.StringFlag{Name: "policy", Usage: "policy file: learn of containers from their runtimes, and put each under what it says"},
 		&cli.BoolFlag{Name: "follow-policy", Usage: "put the policy file in force whenever it changes: one that is replaced whole, as a ConfigMap's is"},
+		&cli.StringFlag{Name: "metrics", Usage: "serve metrics to Prometheus at this address, HOST:PORT, such as 127.0.0.1:9811: whoever reaches it can read them"},
 		storeFlag(),
 		&cli.StringFlag{Name: "break-glass", Value: defaultGlass, Usage: "while this file is there, nothing is denied"},
 		&cli.StringFlag{Name: "containerd", Value: "/run/containerd/containerd.sock", Usage: "socket of containerd"},
@@ -78,29 +81,65 @@ func agentCommands(state cli.Flag) []*cli.Command {
 			Flags: []cli.Flag{storeFlag(), &cli.StringFlag{Name: "output", Aliases: []string{"o"}, Value: "text", Usage: "text or json"},
 				&cli.BoolFlag{Name: "unused", Usage: "name the packages that never ran, too"}},
 			ArgsUsage: "[IMAGE]", Action: enforceReport},
+		newWhy(state),
+		newRecommend(),
 	}
 }
 
 // startAgent makes the agent and puts its policy in force.
 func startAgent(ctx context.Context, c *cli.Context, e *enforce.Enforcer, notify func(node.Notice)) (*node.Agent, error) {
+	var metrics *node.Metrics
+	if c.String("metrics") != "" {
+		metrics = node.NewMetrics(version())
+	}
 	own, err := enforce.CgroupOf(os.Getpid())
 	if err != nil {
 		return nil, err
 	}
 	a, err := node.New(node.Options{
 		Verifier: e, Policy: c.String("policy"), State: c.String("state"), Store: c.String("store"),
-		BreakGlass: c.String("break-glass"), Own: own, Notify: notify,
+		BreakGlass: c.String("break-glass"), Own: own, Notify: notify, Metrics: metrics,
 		Prepare: func(ctx context.Context, p *policy.Policy) (*node.Ready, error) {
 			unkept := func(err error) {
 				notify(node.Notice{Time: time.Now().UTC(), Operation: "container", Action: "failed", Message: "failed: " + err.Error()})
 			}
-			return preparePolicy(ctx, p, e, c.String("store"), unkept)
+			return preparePolicy(ctx, p, e, &node.Attested{Store: c.String("store"), Unkept: unkept, Metrics: metrics})
 		},
 	})
 	if err != nil {
 		return nil, err
 	}
-	return a, a.Start(ctx)
+	if err := a.Start(ctx); err != nil {
+		return nil, err
+	}
+	serveMetrics(ctx, c, metrics)
+	return a, nil
+}
+
+// serveMetrics serves them until ctx is done, if that is wanted.
+func serveMetrics(ctx context.Context, c *cli.Context, m *node.Metrics) {
+	if address := c.String("metrics"); address != "" {
+		go m.Serve(ctx, address, func(err error) { fmt.Fprintln(c.App.ErrWriter, "sbom-bless:", err) })
+	}
+}
+
+// checkMetrics refuses an address that nothing can listen on, before anything is loaded.
+func checkMetrics(c *cli.Context) error {
+	address := c.String("metrics")
+	if address == "" {
+		return nil
+	}
+	if c.String("policy") == "" {
+		return usagef("--metrics goes with --policy")
+	}
+	host, port, err := net.SplitHostPort(address)
+	if err == nil {
+		_, err = strconv.ParseUint(port, 10, 16)
+	}
+	if err != nil || host == "" || net.ParseIP(host) == nil && host != "localhost" {
+		return usagef("--metrics %s: an IP address and a port\nhint: --metrics 127.0.0.1:9811; --metrics 0.0.0.0:9811 is for everybody who reaches this node", address)
+	}
+	return nil
 }
 
 // serveAgent brings containers to the agent until ctx is done. SIGHUP reloads its policy. What it
@@ -128,14 +167,15 @@ func serveAgent(ctx context.Context, c *cli.Context, a *node.Agent, failed func(
 	})
 }
 
-// preparePolicy loads what a policy names. The kernel must be able to do what it asks.
-func preparePolicy(ctx context.Context, p *policy.Policy, e *enforce.Enforcer, store string, unkept func(error)) (*node.Ready, error) {
-	trust, err := policyTrust(ctx, p)
-	if err != nil {
+// preparePolicy loads what a policy names, and has lists come from there. The kernel must be able to do what it asks.
+func preparePolicy(ctx context.Context, p *policy.Policy, e *enforce.Enforcer, lists *node.Attested) (*node.Ready, error) {
+	var err error
+	if lists.Trust, err = policyTrust(ctx, p); err != nil {
 		return nil, err
 	}
+	lists.Sources = p.Attestations
 	ready := &node.Ready{
-		Lists: (&node.Attested{Trust: trust, Sources: p.Attestations, Store: store, Unkept: unkept}).List,
+		Lists: lists.List,
 		Use:   func() error { return e.Guard(trustFiles(p)...) },
 	}
 	if !asksSigned(p) {

@@ -16,6 +16,8 @@ func newEnforce() *cli.Command {
 		Name:      "enforce",
 		Usage:     "let the kernel execute only what an image lists (Linux only)",
 		ArgsUsage: "COMMAND",
+		// What reads a node's events runs anywhere.
+		Subcommands: []*cli.Command{newRecommend()},
 		Action: func(*cli.Context) error {
 			return errors.New("enforce: not supported on " + runtime.GOOS)
 		},

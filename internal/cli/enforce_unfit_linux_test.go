@@ -107,7 +107,7 @@ func TestChartsFlags(t *testing.T) {
 		t.Fatal(err)
 	}
 	run := newEnforce().Subcommands[slices.IndexFunc(newEnforce().Subcommands, func(c *cli.Command) bool { return c.Name == "run" })]
-	given := regexp.MustCompile(`(?m)^ +- --([-a-z]+)`).FindAllStringSubmatch(string(template), -1)
+	given := regexp.MustCompile(`(?m)^ +- "?--([-a-z]+)`).FindAllStringSubmatch(string(template), -1)
 	if len(given) == 0 {
 		t.Fatal("none is found")
 	}

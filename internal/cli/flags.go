@@ -27,7 +27,7 @@ var variables = map[string]bool{
 
 // shownOnly are flags that change what is printed or how long it takes, and no result. Other flags
 // without a variable are missed if somebody relies on one: then the command says so.
-var shownOnly = map[string]bool{"all": true, "output": true, "quiet": true, "verbose": true, "jobs": true, "files": true, "packages": true, "unsigned": true, "portability": true, "unused": true, "denials": true, "help": true}
+var shownOnly = map[string]bool{"all": true, "output": true, "quiet": true, "verbose": true, "jobs": true, "files": true, "packages": true, "unsigned": true, "portability": true, "unused": true, "denials": true, "help": true, "last": true}
 
 // variable is the environment variable of a flag. The key that signs and those that are trusted
 // have one each.
@@ -88,12 +88,12 @@ func noVariable(c *cli.Command) error {
 // categories groups the flags of the help of every command.
 var categories = map[string]string{
 	"Attestations": "sbom sbom-out attestation attestations attestation-out detached embed buildkit-attestations no-attestations no-verify files-only source not-before format certificate-identity certificate-identity-regexp certificate-oidc-issuer certificate-oidc-issuer-regexp",
-	"Container":    "name pid root image files join audit",
+	"Container":    "name pid root image files join audit container pod",
 	"Images":       "to platform insecure",
 	"Keys":         "key cert passphrase-file delegate hash-only keyless type out",
 	"Limits":       "max-layer-size max-ratio max-entries max-header-size max-zstd-window max-xattr-size",
-	"Node":         "policy pins state store break-glass confirm containerd nri storage canary",
-	"Output":       "output quiet verbose all digest-file packages unsigned portability unused denials",
+	"Node":         "policy pins state store break-glass confirm containerd nri storage canary metrics",
+	"Output":       "output quiet verbose all digest-file packages unsigned portability unused denials events last pin signer",
 	"Rules":        "trust jit soft interpreters guard-all devices max-size mount",
 }
 

@@ -7,6 +7,8 @@ package attack
 import (
 	"bufio"
 	"encoding/json"
+	"io"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -65,8 +67,12 @@ func testCommand(t *testing.T, k vm.Kernel) {
 		}
 	})
 
-	run := exec.Command("/usr/bin/sbom-bless", "enforce", "run")
-	run.Stderr = os.Stderr
+	const policyFile, address = "/etc/sbom-bless/policy.yaml", "127.0.0.1:9811"
+	must(os.MkdirAll(filepath.Dir(policyFile), 0o755))
+	must(os.WriteFile(policyFile, []byte("mode: ignore\n"), 0o644))
+	run := exec.Command("/usr/bin/sbom-bless", "enforce", "run", "--policy", policyFile, "--metrics", address)
+	var said strings.Builder
+	run.Stderr = &said
 	out, err := run.StdoutPipe()
 	must(err)
 	must(run.Start())
@@ -80,12 +86,12 @@ func testCommand(t *testing.T, k vm.Kernel) {
 			events <- ev
 		}
 	}()
-	for end := time.Now().Add(time.Minute); ; time.Sleep(100 * time.Millisecond) {
+	for end := time.Now().Add(5 * time.Minute); ; time.Sleep(100 * time.Millisecond) {
 		if exec.Command("/usr/bin/sbom-bless", "enforce", "status").Run() == nil {
 			break
 		}
 		if time.Now().After(end) {
-			t.Fatal("the verifier does not load")
+			t.Fatalf("the verifier does not load: %s", said.String())
 		}
 	}
 
@@ -109,6 +115,34 @@ func testCommand(t *testing.T, k vm.Kernel) {
 				}
 			case <-time.After(10 * time.Second):
 				t.Fatal("no event")
+			}
+		}
+	})
+	t.Run("why", func(t *testing.T) {
+		out := command(t, "why", "--container", "session", "/usr/bin/other")
+		for _, want := range []string{
+			"container session, image list@sha256:", "exec of /usr/bin/other was denied, reason not-listed", "None of its 3 listed files has this path, or this content (SHA-256 ",
+			"What would allow it: No rule does",
+		} {
+			if !strings.Contains(out, want) {
+				t.Errorf("says nothing of %q: %s", want, out)
+			}
+		}
+	})
+	t.Run("metrics", func(t *testing.T) {
+		conn, err := net.Dial("tcp", address)
+		must(err)
+		defer conn.Close()
+		_, err = io.WriteString(conn, "GET /metrics HTTP/1.0\r\n\r\n")
+		must(err)
+		served, err := io.ReadAll(conn)
+		must(err)
+		for _, want := range []string{
+			"\nsbom_bless_canary_ok 1\n", "\nsbom_bless_node_fit 1\n", "\nsbom_bless_events_lost_total 0\n",
+			`sbom_bless_denials_total{namespace="",operation="exec",reason="not-listed",workload=""} `, `sbom_bless_judged_total{verdict="judged-good"} `,
+		} {
+			if !strings.Contains(string(served), want) {
+				t.Errorf("says nothing of %q:\n%s", want, served)
 			}
 		}
 	})

@@ -254,7 +254,7 @@ type pod struct {
 	}
 }
 
-// render gives the chart's objects by their kind.
+// render gives the chart's objects by their kind, and a further one of a kind by kind and name.
 func render(t *testing.T, values map[string]any) (objects map[string]object, text string) {
 	t.Helper()
 	text, err := helm(t, "template", values, "release", "--namespace", "security")
@@ -275,10 +275,14 @@ func render(t *testing.T, values map[string]any) (objects map[string]object, tex
 		if o.Kind == "" {
 			continue // nothing but comments
 		}
-		if _, twice := objects[o.Kind]; twice {
-			t.Errorf("two objects of kind %s", o.Kind)
+		name := o.Kind
+		if _, is := objects[name]; is {
+			name += " " + o.Metadata.Name
 		}
-		objects[o.Kind] = o
+		if _, twice := objects[name]; twice {
+			t.Errorf("two objects %s", name)
+		}
+		objects[name] = o
 	}
 }
 
@@ -380,56 +384,77 @@ func TestValuesAreUsed(t *testing.T) {
 		set  any
 		want string
 	}{
-		"policy":                        {map[string]any{"mode": "enforce", "jit": true}, "mode: enforce"},
-		"certificates":                  {map[string]any{"other.crt": certificate}, "- /etc/sbom-bless/other.crt"},
-		"image.repository":              {"registry.example/node", "image: registry.example/node"},
-		"image.tag":                     {"1.2", ":1.2\n"},
-		"image.digest":                  {digest, "@" + digest},
-		"image.pullPolicy":              {"Always", "imagePullPolicy: Always"},
-		"imagePullSecrets":              {[]any{map[string]any{"name": "pull"}}, "imagePullSecrets:\n        - name: pull"},
-		"registrySecret":                {"registries", "secretName: registries"},
-		"runtime.containerd":            {"/run/k3s/containerd/containerd.sock", "path: /run/k3s/containerd\n"},
-		"runtime.nri":                   {"/run/other/nri.sock", "path: /run/other\n"},
-		"runtime.crioStorage":           {"/var/lib/containers/storage", "- --storage=/var/lib/containers/storage"},
-		"caDirectories":                 {[]any{"/opt/ca"}, "path: /opt/ca\n"},
-		"serviceAccount.create":         {false, "serviceAccountName: default\n"},
-		"serviceAccount.name":           {"accounted", "serviceAccountName: accounted\n"},
-		"serviceAccount.annotations":    {map[string]any{"account": "noted"}, "account: noted"},
-		"nameOverride":                  {"renamed", "app.kubernetes.io/name: renamed\n"},
-		"fullnameOverride":              {"fully", "name: fully\n"},
-		"annotations":                   {map[string]any{"set": "noted"}, "set: noted"},
-		"podAnnotations":                {map[string]any{"pod": "noted"}, "pod: noted"},
-		"podLabels":                     {map[string]any{"pod": "labelled"}, "pod: labelled"},
-		"nodeSelector":                  {map[string]any{"pool": "trusted"}, "pool: trusted"},
-		"affinity":                      {map[string]any{"nodeAffinity": map[string]any{}}, "nodeAffinity: {}"},
-		"tolerations":                   {[]any{map[string]any{"key": "dedicated", "operator": "Exists"}}, "key: dedicated"},
-		"priorityClassName":             {"lower", `priorityClassName: "lower"`},
-		"updateStrategy":                {map[string]any{"type": "OnDelete"}, "type: OnDelete"},
-		"minReadySeconds":               {77, "minReadySeconds: 77"},
-		"terminationGracePeriodSeconds": {78, "terminationGracePeriodSeconds: 78"},
-		"resources":                     {map[string]any{"limits": map[string]any{"memory": "1Gi"}}, "limits:\n              memory: 1Gi"},
-		"hostNetwork":                   {false, "hostNetwork: false"},
-		"dnsPolicy":                     {"ClusterFirst", "dnsPolicy: ClusterFirst"},
-		"extraArgs":                     {[]any{"--denials"}, "- --denials"},
-		"extraEnv":                      {[]any{map[string]any{"name": "HTTPS_PROXY", "value": "proxy"}}, "name: HTTPS_PROXY"},
-		"extraVolumes":                  {[]any{map[string]any{"name": "more", "emptyDir": map[string]any{}}}, "name: more\n"},
-		"extraVolumeMounts":             {[]any{map[string]any{"name": "more", "mountPath": "/more"}}, "mountPath: /more"},
+		"policy":                          {map[string]any{"mode": "enforce", "jit": true}, "mode: enforce"},
+		"certificates":                    {map[string]any{"other.crt": certificate}, "- /etc/sbom-bless/other.crt"},
+		"image.repository":                {"registry.example/node", "image: registry.example/node"},
+		"image.tag":                       {"1.2", ":1.2\n"},
+		"image.digest":                    {digest, "@" + digest},
+		"image.pullPolicy":                {"Always", "imagePullPolicy: Always"},
+		"imagePullSecrets":                {[]any{map[string]any{"name": "pull"}}, "imagePullSecrets:\n        - name: pull"},
+		"registrySecret":                  {"registries", "secretName: registries"},
+		"runtime.containerd":              {"/run/k3s/containerd/containerd.sock", "path: /run/k3s/containerd\n"},
+		"runtime.nri":                     {"/run/other/nri.sock", "path: /run/other\n"},
+		"runtime.crioStorage":             {"/var/lib/containers/storage", "- --storage=/var/lib/containers/storage"},
+		"caDirectories":                   {[]any{"/opt/ca"}, "path: /opt/ca\n"},
+		"serviceAccount.create":           {false, "serviceAccountName: default\n"},
+		"serviceAccount.name":             {"accounted", "serviceAccountName: accounted\n"},
+		"serviceAccount.annotations":      {map[string]any{"account": "noted"}, "account: noted"},
+		"nameOverride":                    {"renamed", "app.kubernetes.io/name: renamed\n"},
+		"fullnameOverride":                {"fully", "name: fully\n"},
+		"annotations":                     {map[string]any{"set": "noted"}, "set: noted"},
+		"podAnnotations":                  {map[string]any{"pod": "noted"}, "pod: noted"},
+		"podLabels":                       {map[string]any{"pod": "labelled"}, "pod: labelled"},
+		"nodeSelector":                    {map[string]any{"pool": "trusted"}, "pool: trusted"},
+		"affinity":                        {map[string]any{"nodeAffinity": map[string]any{}}, "nodeAffinity: {}"},
+		"tolerations":                     {[]any{map[string]any{"key": "dedicated", "operator": "Exists"}}, "key: dedicated"},
+		"priorityClassName":               {"lower", `priorityClassName: "lower"`},
+		"updateStrategy":                  {map[string]any{"type": "OnDelete"}, "type: OnDelete"},
+		"minReadySeconds":                 {77, "minReadySeconds: 77"},
+		"terminationGracePeriodSeconds":   {78, "terminationGracePeriodSeconds: 78"},
+		"resources":                       {map[string]any{"limits": map[string]any{"memory": "1Gi"}}, "limits:\n              memory: 1Gi"},
+		"hostNetwork":                     {false, "hostNetwork: false"},
+		"dnsPolicy":                       {"ClusterFirst", "dnsPolicy: ClusterFirst"},
+		"metrics.enabled":                 {true, "kind: Service\n"},
+		"metrics.port":                    {9999, "containerPort: 9999"},
+		"metrics.serviceMonitor.enabled":  {true, "kind: ServiceMonitor"},
+		"metrics.serviceMonitor.labels":   {map[string]any{"release": "prometheus"}, "release: prometheus"},
+		"metrics.serviceMonitor.interval": {"77s", "interval: 77s"},
+		"metrics.rules.enabled":           {true, "kind: PrometheusRule"},
+		"metrics.rules.labels":            {map[string]any{"role": "alerts"}, "role: alerts"},
+		"metrics.dashboard.enabled":       {true, "sbom-bless.json: |"},
+		"metrics.dashboard.labels":        {map[string]any{"folder": "security"}, "folder: security"},
+		"extraArgs":                       {[]any{"--denials"}, "- --denials"},
+		"extraEnv":                        {[]any{map[string]any{"name": "HTTPS_PROXY", "value": "proxy"}}, "name: HTTPS_PROXY"},
+		"extraVolumes":                    {[]any{map[string]any{"name": "more", "emptyDir": map[string]any{}}}, "name: more\n"},
+		"extraVolumeMounts":               {[]any{map[string]any{"name": "more", "mountPath": "/more"}}, "mountPath: /more"},
 	}
 	_, standard := render(t, signer)
+	_, withMetrics := render(t, allMetrics())
 	for _, v := range values(t) {
 		t.Run(v.name, func(t *testing.T) {
 			use, ok := uses[v.name]
 			if !ok {
 				t.Fatal("nobody shows what it does")
 			}
-			set := maps.Clone(signer)
-			if outer, inner, nested := strings.Cut(v.name, "."); nested {
-				set[outer] = map[string]any{inner: use.set}
-			} else {
-				set[outer] = use.set
+			set, without := maps.Clone(signer), standard
+			if strings.HasPrefix(v.name, "metrics.") && use.set != true { // what is made for metrics that are served
+				set, without = allMetrics(), withMetrics
 			}
+			path := strings.Split(v.name, ".")
+			if path[0] == "metrics" && use.set == true {
+				set["metrics"] = map[string]any{"enabled": true}
+			}
+			in := set
+			for _, outer := range path[:len(path)-1] {
+				inner, _ := in[outer].(map[string]any)
+				if inner = maps.Clone(inner); inner == nil {
+					inner = map[string]any{}
+				}
+				in[outer], in = inner, inner
+			}
+			in[path[len(path)-1]] = use.set
 			_, text := render(t, set)
-			if !strings.Contains(text, use.want) || strings.Contains(standard, use.want) {
+			if !strings.Contains(text, use.want) || strings.Contains(without, use.want) {
 				t.Errorf("%q is not what it adds:\n%s", use.want, text)
 			}
 		})
@@ -501,15 +526,16 @@ func TestNonsenseIsRefused(t *testing.T) {
 		values map[string]any
 		want   string
 	}{
-		"no signer":           {map[string]any{}, "nobody is trusted"},
-		"an unknown value":    {map[string]any{"tolerance": 1}, "tolerance"},
-		"a misspelled policy": {map[string]any{"policy": map[string]any{"mtaches": []any{}}}, "mtaches"},
-		"an unknown mode":     {map[string]any{"policy": map[string]any{"mode": "enforced"}}, "policy/mode"},
-		"a match of nothing":  {map[string]any{"policy": map[string]any{"matches": []any{map[string]any{"mode": "enforce"}}}}, "policy/matches/0"},
-		"a short digest":      {map[string]any{"image": map[string]any{"digest": "sha256:12"}}, "image/digest"},
-		"two agents a node":   {map[string]any{"updateStrategy": map[string]any{"rollingUpdate": map[string]any{"maxSurge": 1}}}, "maxSurge"},
-		"a private key":       {map[string]any{"certificates": map[string]any{"bless.key": "-----BEGIN PRIVATE KEY-----\n"}}, "certificates"},
-		"a relative path":     {map[string]any{"runtime": map[string]any{"nri": "nri.sock"}}, "runtime/nri"},
+		"no signer":            {map[string]any{}, "nobody is trusted"},
+		"an unknown value":     {map[string]any{"tolerance": 1}, "tolerance"},
+		"a misspelled policy":  {map[string]any{"policy": map[string]any{"mtaches": []any{}}}, "mtaches"},
+		"an unknown mode":      {map[string]any{"policy": map[string]any{"mode": "enforced"}}, "policy/mode"},
+		"a match of nothing":   {map[string]any{"policy": map[string]any{"matches": []any{map[string]any{"mode": "enforce"}}}}, "policy/matches/0"},
+		"a short digest":       {map[string]any{"image": map[string]any{"digest": "sha256:12"}}, "image/digest"},
+		"two agents a node":    {map[string]any{"updateStrategy": map[string]any{"rollingUpdate": map[string]any{"maxSurge": 1}}}, "maxSurge"},
+		"a private key":        {map[string]any{"certificates": map[string]any{"bless.key": "-----BEGIN PRIVATE KEY-----\n"}}, "certificates"},
+		"alerts about nothing": {map[string]any{"metrics": map[string]any{"rules": map[string]any{"enabled": true}}}, "set metrics.enabled"},
+		"a relative path":      {map[string]any{"runtime": map[string]any{"nri": "nri.sock"}}, "runtime/nri"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			values := maps.Clone(signer)
