@@ -8,6 +8,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -52,6 +54,9 @@ type Agent struct {
 	behind  map[string]bool // containers that could not have the policy in force
 	// beginning has the containers that Begin is to look at.
 	beginning map[string]*beginning
+	// alone has what was told of containers that are left alone. They have no record, so each scan
+	// meets them as new.
+	alone map[string]told
 	// pods has the domains of closed pods by their cgroup; 0: it is being closed.
 	pods    map[string]uint32
 	glass   bool        // is broken: nothing is denied
@@ -64,7 +69,7 @@ type Agent struct {
 // New makes an agent that has read what one before it left. Start puts its
 // policy in force.
 func New(o Options) (*Agent, error) {
-	a := &Agent{o: o, records: map[string]*record{}, behind: map[string]bool{}, beginning: map[string]*beginning{}, pods: map[string]uint32{}}
+	a := &Agent{o: o, records: map[string]*record{}, behind: map[string]bool{}, beginning: map[string]*beginning{}, alone: map[string]told{}, pods: map[string]uint32{}}
 	for _, dir := range []string{filepath.Join(o.State, "containers"), o.Store} {
 		if err := os.MkdirAll(dir, 0o700); err != nil {
 			return nil, err
@@ -336,6 +341,10 @@ func (a *Agent) Sweep(ctx context.Context) error {
 		known[d.ID] = true
 	}
 	errs := []error{a.keepPods()}
+	maps.DeleteFunc(a.alone, func(_ string, t told) bool {
+		_, err := os.Stat(t.cgroup)
+		return errors.Is(err, fs.ErrNotExist)
+	})
 	var again []Container
 	for key, r := range a.records {
 		switch {
@@ -459,8 +468,18 @@ func (a *Agent) tell(c *Container, d *decision, domain uint32) {
 		n.Message = d.unblessed.Error()
 	}
 	n.Message = fmt.Sprintf("%s: container %s of %s: %s", n.Action, n.Container, n.Image, n.Message)
+	if said := (told{c.Cgroup, n.Message}); d.watch {
+		delete(a.alone, c.key())
+	} else if a.alone[c.key()] == said {
+		return
+	} else {
+		a.alone[c.key()] = said
+	}
 	a.notify(n)
 }
+
+// told is what was said of the container of a cgroup.
+type told struct{ cgroup, message string }
 
 func (a *Agent) notify(n Notice) {
 	n.Time = time.Now().UTC()

@@ -300,6 +300,43 @@ func (r *rig) said(operation, action, reason string) bool {
 	return slices.ContainsFunc(r.notices, func(n Notice) bool { return n.Operation == operation && n.Action == action && n.Reason == reason })
 }
 
+// Each scan meets a container that is left alone, and says so once.
+func TestLeftAloneIsToldOnce(t *testing.T) {
+	r := newRig(t)
+	r.start("keys: [k]\nmode: ignore\n")
+	c := r.container("x", "blessed")
+	count := func() (n int) {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		for _, notice := range r.notices {
+			if notice.Action == "ignored" {
+				n++
+			}
+		}
+		return n
+	}
+	admit := func() {
+		t.Helper()
+		if err := r.Admit(t.Context(), c, Running); err != nil {
+			t.Fatal(err)
+		}
+	}
+	admit()
+	admit()
+	if n := count(); n != 1 {
+		t.Errorf("told %d times", n)
+	}
+	// It ends, and another one gets its name.
+	if err := errors.Join(os.RemoveAll(c.Cgroup), r.Sweep(t.Context())); err != nil {
+		t.Fatal(err)
+	}
+	c = r.container("x", "blessed")
+	admit()
+	if n := count(); n != 2 {
+		t.Errorf("told %d times", n)
+	}
+}
+
 // The files of a large image can take longer to hash than a runtime waits for another container.
 func TestNobodyWaitsForTheHashesOfOthers(t *testing.T) {
 	r := newRig(t)
