@@ -24,9 +24,10 @@ import (
 	"github.com/sbom-bless/sbom-bless/internal/vm"
 )
 
-// TestRelease makes a release twice, in different folders.
+// TestRelease makes a release twice, in different folders. It is for this machine alone, because all
+// six systems take an hour; that we build for the others is `make cross`.
 func TestRelease(t *testing.T) {
-	vm.OnlyInAll(t) // goreleaser is to be built, and we for six systems, twice
+	vm.OnlyInAll(t) // goreleaser is to be built
 	goreleaser, err := gotool.Path(context.Background(), gotool.Goreleaser)
 	if err != nil {
 		t.Fatal(err)
@@ -36,11 +37,7 @@ func TestRelease(t *testing.T) {
 	if !maps.Equal(want, got) {
 		t.Errorf("two builds of one commit differ:\n%v\n%v", want, got)
 	}
-	for _, pattern := range []string{
-		`_linux_amd64\.tar\.gz$`, `_linux_arm64\.tar\.gz$`, `_darwin_amd64\.tar\.gz$`, `_darwin_arm64\.tar\.gz$`,
-		`_windows_amd64\.zip$`, `_windows_arm64\.zip$`,
-		`_amd64\.deb$`, `_arm64\.deb$`, `\.x86_64\.rpm$`, `\.aarch64\.rpm$`, `_x86_64\.apk$`, `_aarch64\.apk$`,
-	} {
+	for _, pattern := range []string{`_linux_amd64\.tar\.gz$`, `_amd64\.deb$`, `\.x86_64\.rpm$`, `_x86_64\.apk$`} {
 		if !slices.ContainsFunc(slices.Collect(maps.Keys(want)), regexp.MustCompile(pattern).MatchString) {
 			t.Errorf("no artifact %s in %v", pattern, want)
 		}
@@ -74,8 +71,21 @@ func snapshot(t *testing.T, goreleaser string) string {
 	t.Helper()
 	dir := filepath.Join(t.TempDir(), "clone")
 	run(t, "", "git", "clone", "--quiet", "../..", dir)
+	config, err := os.ReadFile(filepath.Join(dir, ".goreleaser.yaml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	one := bytes.Replace(config, []byte("goos: [linux, darwin, windows]"), []byte("goos: [linux]"), 1)
+	one = bytes.Replace(one, []byte("goarch: [amd64, arm64]"), []byte("goarch: [amd64]"), 1)
+	if len(one) >= len(config)-20 {
+		t.Fatal(".goreleaser.yaml names other systems")
+	}
+	file := filepath.Join(filepath.Dir(dir), "config.yaml")
+	if err := os.WriteFile(file, one, 0o644); err != nil {
+		t.Fatal(err)
+	}
 	// What signs and makes SBOMs is the workflow's; the rest is the same.
-	run(t, dir, goreleaser, "release", "--snapshot", "--skip=sign,sbom,publish")
+	run(t, dir, goreleaser, "release", "--config", file, "--snapshot", "--skip=sign,sbom,publish")
 	return filepath.Join(dir, "dist")
 }
 
