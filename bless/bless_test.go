@@ -320,7 +320,7 @@ var refusals = map[string]string{
 	"truncated-gzip": "gzip byte 100575: unexpected EOF",
 	"truncated-zstd": "layer 1: unexpected EOF",
 	"gzip-crc":       "wrong CRC-32 of the content",
-	"gzip-trailing":  "gzip byte 100597: not a gzip member",
+	"gzip-trailing":  "gzip byte 100596: bytes after the last gzip member that are no other member",
 	"not-gzip":       "layer 1: its DiffID is sha256:",
 
 	"wrong-diffid":    "layer 2: its DiffID is sha256:",
