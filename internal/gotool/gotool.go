@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 )
 
@@ -31,6 +32,8 @@ const (
 	crio = "github.com/cri-o/cri-o@v1.34.0"
 )
 
+var majorVersion = regexp.MustCompile(`^v[0-9]+$`)
+
 // Path gives the path of a program, which is built the first time, static, and then stays in
 // the user's cache directory.
 func Path(ctx context.Context, module string) (string, error) {
@@ -40,7 +43,11 @@ func Path(ctx context.Context, module string) (string, error) {
 		return "", err
 	}
 	bin := filepath.Join(cache, "sbom-bless", "bin", version)
-	path := filepath.Join(bin, filepath.Base(pkg))
+	name := filepath.Base(pkg)
+	if majorVersion.MatchString(name) { // of the module: the program has the name before it
+		name = filepath.Base(filepath.Dir(pkg))
+	}
+	path := filepath.Join(bin, name)
 	if _, err := os.Stat(path); err == nil {
 		return path, nil
 	}
