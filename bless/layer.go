@@ -111,6 +111,13 @@ func (r *run) layer(ctx context.Context, in layerIn, w io.Writer, progress func(
 		if errors.Is(err, errStopped) { // by whoever cancelled ctx
 			err = ctx.Err()
 		}
+		// Bytes that are not those of the digest are damaged, whatever reading them came upon first.
+		var limit *LimitError
+		if ctx.Err() == nil && !errors.As(err, &limit) {
+			if damaged := checkBlob(ctx, in.blob, in.desc, func(int64) {}); damaged != nil {
+				err = damaged
+			}
+		}
 		return nil, err
 	}
 	if got := sha256Of(sums.before); got != in.diffID {
