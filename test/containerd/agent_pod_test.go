@@ -33,6 +33,7 @@ const (
 // TestAgentPod runs the agent in a container of the node image, with the rights and the paths of the host
 // that the chart gives it.
 func TestAgentPod(t *testing.T) {
+	vm.OnlyInAll(t) // of what a pod asks by NRI, TestKubernetes takes as long already
 	config := vm.Config{Memory: 4096, Timeout: 20 * time.Minute, Host: func(t vm.TB, c *vm.Config) {
 		bringKubernetes(t, c)
 		layout, archive := filepath.Join(t.TempDir(), "node"), filepath.Join(t.TempDir(), "node.tar")
