@@ -247,7 +247,7 @@ type Result struct {
 	// Source and Blessed are the canonical references of the roots.
 	Source  string `json:"source"`
 	Blessed string `json:"blessed"`
-	// Also are those of the blessed image in further places, see transport.Several.
+	// Also are those of the blessed image in further places, see [transport.Several].
 	Also []string `json:"also,omitempty"`
 	// SourceDescriptor and Descriptor are the roots themselves.
 	SourceDescriptor v1.Descriptor `json:"sourceDescriptor"`

@@ -168,9 +168,7 @@ func (r *Result) Commit(ctx context.Context, dst transport.Destination) error {
 	if err != nil {
 		return err
 	}
-	if several, ok := dst.(interface{ References() []string }); ok {
-		r.Also = several.References()[1:]
-	}
+	r.Also = transport.Also(dst)
 	if r.Blessed == "" { // a detached run keeps the name of the source
 		r.Blessed = reference
 	}

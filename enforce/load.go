@@ -56,6 +56,7 @@ type Enforcer struct {
 	bpffs    *os.File      // a copy of the mount that the pins are on
 	updates  atomic.Uint32 // counts what Update did
 	records  records
+	sealing  sync.Mutex
 	// Adopted tells that the verifier was in force before this Load.
 	Adopted bool
 	// Restored tells that its pins were out of sight, and that this Load put them back.
@@ -576,7 +577,7 @@ func (e *Enforcer) Unload() error {
 	for _, dir := range []string{"domains", "sets"} {
 		errs = append(errs, os.RemoveAll(filepath.Join(e.options.State, dir)))
 	}
-	for _, name := range []string{e.proofPath(), e.keysPath(), e.lockPath()} {
+	for _, name := range []string{e.proofPath(), e.keysPath(), filepath.Join(e.options.State, "lock"), filepath.Join(e.options.State, "sealing")} {
 		if err := os.Remove(name); !errors.Is(err, fs.ErrNotExist) {
 			errs = append(errs, err)
 		}
@@ -614,14 +615,15 @@ func onBPFFS(dir string) error {
 	return nil
 }
 
-func (e *Enforcer) lockPath() string { return filepath.Join(e.options.State, "lock") }
+// lock keeps other processes from changing the same verifier.
+func (e *Enforcer) lock() (func(), error) { return e.lockFile("lock") }
 
-// lock keeps other processes from changing the same verifier meanwhile.
-func (e *Enforcer) lock() (func(), error) {
+// lockFile holds a lock of this name; without a state directory, no other process has the verifier.
+func (e *Enforcer) lockFile(name string) (func(), error) {
 	if e.options.State == "" {
 		return func() {}, nil
 	}
-	f, err := os.OpenFile(e.lockPath(), os.O_CREATE|os.O_RDONLY, 0o600) // for writing, it is the agent's alone
+	f, err := os.OpenFile(filepath.Join(e.options.State, name), os.O_CREATE|os.O_RDONLY, 0o600) // for writing, it is the agent's alone
 	if err != nil {
 		return nil, err
 	}

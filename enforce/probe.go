@@ -103,8 +103,12 @@ func Probe() []Ability {
 			case a.Unknown:
 				a.Consequence = "could not be tried"
 			}
-			if !a.Unknown && (p.name == staleHashes || p.name == otherHashes) {
-				a.Consequence = "digests are computed before a container starts, and trust modes keyring and both cannot be enforced; else " + a.Consequence
+			if p.name == staleHashes || p.name == otherHashes {
+				if a.Unknown { // so is who has to hash, and Load refuses to guess
+					a.Required = true
+				} else {
+					a.Consequence = "digests are computed before a container starts, and trust modes keyring and both cannot be enforced; else " + a.Consequence
+				}
 			}
 			a.Error, _, _ = strings.Cut(message, "\n")
 		}

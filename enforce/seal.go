@@ -55,7 +55,7 @@ func (e *Enforcer) hashAhead(ahead bool) error {
 		}
 		// Where this fails, as for a container that ended, files are denied, with an event each.
 		if set, err := e.set(d.SetID, d.Image); err == nil {
-			_ = e.seal(d.Root, set)
+			_ = e.seal(d, set)
 		}
 	}
 	return nil
@@ -81,13 +81,16 @@ func (e *Enforcer) Prepare(d Domain, set Set) error {
 	if d.Trust.Signed() {
 		return fmt.Errorf("trust %s: this kernel hashes no files: %w", d.Trust, ErrNotSupported)
 	}
-	return e.seal(d.Root, set)
+	return e.seal(d, set)
 }
 
-// seal has the programs know the digests of a list's code files in root. A file that is not there,
-// not of root's filesystem, or written to now is passed over: when it is used, it has no digest.
-func (e *Enforcer) seal(root string, set Set) error {
-	dir, err := os.OpenFile(root, unix.O_PATH|unix.O_DIRECTORY, 0)
+// sealAtOnce is how many files are sealed under one lock: who seals another image waits for so many.
+const sealAtOnce = 256
+
+// seal has the programs know the digests of a list's code files in d's root. A file that is not there,
+// not of root's filesystem, or open for writing is passed over: when it is used, it has no digest.
+func (e *Enforcer) seal(d Domain, set Set) error {
+	dir, err := os.OpenFile(d.Root, unix.O_PATH|unix.O_DIRECTORY, 0)
 	if err != nil {
 		return err
 	}
@@ -98,16 +101,30 @@ func (e *Enforcer) seal(root string, set Set) error {
 	}
 	slices.Sort(names)
 	names = slices.Compact(names) // joined lists have a path twice
-	begun, err := each(names, func(name string) (bool, error) {
-		return inRoot(dir, name, beginSeal)
-	})
+	for some := range slices.Chunk(names, sealAtOnce) {
+		if err := e.sealSome(root{dir, d.MaxSize}, some); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// sealSome begins seals, reads the files, and ends the seals. Nobody else does so in between: the
+// digest of what a file had before a change must not end a seal that was begun after it.
+func (e *Enforcer) sealSome(r root, names []string) error {
+	e.sealing.Lock() // in turn: flock(2) alone lets the same process go first again and again
+	defer e.sealing.Unlock()
+	unlock, err := e.lockFile("sealing")
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	begun, err := each(names, func(name string) (bool, error) { return r.with(name, beginSeal) })
 	if err != nil || len(begun) == 0 {
 		return err
 	}
 	time.Sleep(clockTick)
-	_, err = each(begun, func(name string) (bool, error) {
-		return inRoot(dir, name, endSeal)
-	})
+	_, err = each(begun, func(name string) (bool, error) { return r.with(name, endSeal) })
 	return err
 }
 
@@ -145,58 +162,55 @@ func each(names []string, do func(string) (bool, error)) (yes []string, err erro
 	return yes, err
 }
 
-// passedOver are the errors of a path that leads to no file of the image now.
-var passedOver = []error{unix.ENOENT, unix.ENOTDIR, unix.ELOOP, unix.EXDEV}
+// root is the root filesystem of a container.
+type root struct {
+	dir     *os.File
+	maxSize uint64 // larger files are denied unhashed; 0: none are
+}
 
-// inRoot calls do with a file of root, unless there is none, or another filesystem is mounted over
-// it. What a container may have put in its place, such as a device, is not opened.
-func inRoot(root *os.File, name string, do func(*os.File) (bool, error)) (bool, error) {
-	fd, err := unix.Openat2(int(root.Fd()), name, &unix.OpenHow{
+// lacking are errors of this process. All others of opening or reading are the file's, which then has
+// no digest.
+var lacking = []error{unix.EMFILE, unix.ENFILE, unix.ENOMEM}
+
+func ofProcess(err error) error {
+	if slices.ContainsFunc(lacking, func(e error) bool { return errors.Is(err, e) }) {
+		return err
+	}
+	return nil
+}
+
+// with calls do with a file of the root, unless there is none, it is too large, or another filesystem
+// is mounted over it. What a container put in its place, such as a device, is not opened.
+func (r root) with(name string, do func(*os.File) (bool, error)) (bool, error) {
+	fd, err := unix.Openat2(int(r.dir.Fd()), name, &unix.OpenHow{
 		Flags:   unix.O_PATH | unix.O_NOFOLLOW | unix.O_CLOEXEC,
 		Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_MAGICLINKS | unix.RESOLVE_NO_XDEV,
 	})
 	if err != nil {
-		if slices.ContainsFunc(passedOver, func(e error) bool { return errors.Is(err, e) }) {
-			return false, nil
-		}
-		return false, err
+		return false, ofProcess(err)
 	}
 	defer unix.Close(fd)
 	var st unix.Stat_t
 	if err := unix.Fstat(fd, &st); err != nil || st.Mode&unix.S_IFMT != unix.S_IFREG {
-		return false, err
+		return false, nil
+	}
+	if r.maxSize > 0 && uint64(st.Size) > r.maxSize {
+		return false, nil
 	}
 	open, err := unix.Open(fmt.Sprintf("/proc/self/fd/%d", fd), unix.O_RDONLY|unix.O_CLOEXEC, 0)
 	if err != nil {
-		return false, err
+		return false, ofProcess(err)
 	}
 	f := os.NewFile(uintptr(open), name)
-	ok, err := do(f)
-	return ok, errors.Join(err, f.Close())
-}
-
-// sealFile seals one file.
-func sealFile(name string) error {
-	f, err := os.Open(name)
-	if err != nil {
-		return err
-	}
 	defer f.Close()
-	begun, err := beginSeal(f)
-	if err != nil || !begun {
-		return err
-	}
-	time.Sleep(clockTick)
-	_, err = endSeal(f)
-	return err
+	return do(f)
 }
 
 // beginSeal has the programs note what the file has now. true: it is to be hashed; false: its seal
-// is good, it is no code, or it is written to.
+// is good, it is no code, or somebody may write to it.
 func beginSeal(f *os.File) (bool, error) {
-	isCode, err := executable(f)
-	if err != nil || !isCode {
-		return false, err
+	if !executable(f) {
+		return false, nil
 	}
 	switch err := sealCommand(f, blessSealCommandSEAL_BEGIN, nil); err {
 	case unix.EINPROGRESS:
@@ -208,11 +222,12 @@ func beginSeal(f *os.File) (bool, error) {
 	}
 }
 
-// endSeal hashes the file and gives the programs its digest. false: it was written to meanwhile.
+// endSeal hashes the file and gives the programs its digest. false: it cannot be read, or was changed
+// since the seal was begun.
 func endSeal(f *os.File) (bool, error) {
 	h := sha256.New()
 	if _, err := io.Copy(h, f); err != nil {
-		return false, err
+		return false, ofProcess(err)
 	}
 	switch err := sealCommand(f, blessSealCommandSEAL_END, h.Sum(nil)); err {
 	case unix.EALREADY:
@@ -243,19 +258,16 @@ func sealCommand(f *os.File, command blessSealCommand, digest []byte) error {
 
 // executable tells whether the kernel may be asked to run or map code of the file: by its mode, by
 // its name, or by its first bytes.
-func executable(f *os.File) (bool, error) {
+func executable(f *os.File) bool {
 	info, err := f.Stat()
-	if err != nil || !info.Mode().IsRegular() {
-		return false, err
+	if err != nil {
+		return false
 	}
 	name := path.Base(f.Name())
 	if info.Mode()&0o111 != 0 || code.IsSuffix(path.Ext(name)) || strings.Contains(name, ".so.") {
-		return true, nil
+		return true
 	}
 	var head [4]byte
 	_, err = f.ReadAt(head[:], 0)
-	if errors.Is(err, io.EOF) {
-		return false, nil
-	}
-	return bytes.Equal(head[:], []byte("\x7fELF")), err
+	return err == nil && bytes.Equal(head[:], []byte("\x7fELF"))
 }

@@ -35,15 +35,21 @@ func NewSeveral(all ...Destination) Destination {
 	return severalStores{s, all[0].(Store)}
 }
 
-// HoldingReferrers is the part of dst that can hold manifests about an image; nil if nothing can.
-func HoldingReferrers(dst Destination) Destination {
-	var s *Several
+// several gives the places of dst; nil if it is one place.
+func several(dst Destination) *Several {
 	switch d := dst.(type) {
 	case *Several:
-		s = d
+		return d
 	case severalStores:
-		s = d.Several
-	default:
+		return d.Several
+	}
+	return nil
+}
+
+// HoldingReferrers is the part of dst that can hold manifests about an image; nil if nothing can.
+func HoldingReferrers(dst Destination) Destination {
+	s := several(dst)
+	if s == nil {
 		if _, ok := dst.(Referrers); ok {
 			return dst
 		}
@@ -61,8 +67,13 @@ func HoldingReferrers(dst Destination) Destination {
 	return NewSeveral(holding...)
 }
 
-// References are the canonical names of the image in each place, after Commit.
-func (s *Several) References() []string { return s.references }
+// Also gives the canonical names of the image in all places of dst but the first, whose name Commit gave.
+func Also(dst Destination) []string {
+	if s := several(dst); s != nil {
+		return s.references[1:]
+	}
+	return nil
+}
 
 // Has tells whether all have the content.
 func (s *Several) Has(ctx context.Context, desc v1.Descriptor) (bool, error) {

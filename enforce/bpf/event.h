@@ -161,7 +161,7 @@ enum hashing {
 
 /*
  * The agent's word on a file's content. It begins a seal, reads the file, and ends the seal
- * with the digest; who wrote to the file meanwhile voids it.
+ * with the digest. Whoever opens the file for writing in between, or later, voids it.
  */
 struct seal {
 	struct content content;
@@ -169,7 +169,7 @@ struct seal {
 	__u64 whole; /* it was ended */
 };
 
-/* How the agent speaks to the programs: ioctl(2) on the file, which so the kernel names. */
+/* What the agent asks by ioctl(2) on a file: so the kernel itself finds the inode. */
 enum seal_command {
 	SEAL_BEGIN = 0x5b0b0001,
 	SEAL_END, /* with the digest */

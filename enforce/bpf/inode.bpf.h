@@ -91,7 +91,7 @@ static __always_inline void wrote(struct inode *inode)
 	seal = bpf_map_lookup_elem(&bless_seals, &key);
 	if (seal) {
 		seal->whole = 0;
-		seal->content.ctime = 0; /* nor is one ended that was begun */
+		seal->content.ctime = 0; /* and no SEAL_END fits it */
 	}
 }
 

@@ -130,8 +130,8 @@ static __always_inline bool recall(struct facts *f, struct inode *data, struct c
 }
 
 /*
- * measure finds the digest of the file. Where the kernel hashes it, nobody in a container can
- * write to it meanwhile.
+ * measure finds the digest of the file. While the kernel hashes it, nobody in a container can
+ * write to it.
  */
 static __always_inline __u32 measure(struct facts *f, struct file *file, struct source *s, struct content *now)
 {

@@ -138,11 +138,12 @@ struct { /* files whose digest the agent computed; gone when their filesystem is
 	__uint(max_entries, 1 << 18);
 } bless_seals SEC(".maps");
 
-struct { /* s_dev of the filesystems that have any */
+struct { /* s_dev of the filesystems that have any; there can be one for each layer */
 	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
 	__type(key, __u32);
 	__type(value, __u8);
-	__uint(max_entries, 1024);
+	__uint(max_entries, 1 << 14);
 } bless_sealed SEC(".maps");
 
 struct { /* files that were judged */

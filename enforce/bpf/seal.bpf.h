@@ -42,6 +42,21 @@ static __always_inline __u32 sealed(struct facts *f, struct inode *data, struct 
 	return REASON_ALLOWED;
 }
 
+/* keep_seal stores a seal, unless somebody got in who can write to the file. */
+static __always_inline int keep_seal(struct file_key *key, struct seal *seal, struct inode *data)
+{
+	struct content now;
+
+	if (bpf_map_update_elem(&bless_seals, key, seal, BPF_ANY))
+		return -ENOSPC;
+	/* Who opened it before the update voided what was there before: see wrote(). */
+	content_of(&now, data);
+	if (!writable(data) && same(&now, &seal->content))
+		return 0;
+	bpf_map_delete_elem(&bless_seals, key);
+	return -EBUSY;
+}
+
 /*
  * seal_ioctl answers the agent, by errors that no file gives: EINPROGRESS, begun; EALREADY,
  * sealed; EBUSY, somebody may write to the file; ESTALE, it was changed since the seal was
@@ -54,12 +69,16 @@ static __noinline int seal_ioctl(struct file *file, unsigned int cmd, unsigned l
 	struct seal *before, seal = {};
 	struct source s;
 	__u8 one = 1;
+	int ret;
 
 	if (cmd != SEAL_BEGIN && cmd != SEAL_END)
 		return 0;
-	if (kind(inode) != S_IFREG || !hashed_by_agent() || contained() || !agent())
+	/* Our maps ask for a privilege; this must, too: anybody may run the agent's executable. */
+	if (kind(inode) != S_IFREG || !hashed_by_agent() || (__u32)bpf_get_current_uid_gid() || contained() || !agent())
 		return 0;
 	locate(&s, inode);
+	if (!know(s.data, 0)) /* from now on its writes are counted */
+		return -ENOSPC;
 	name_file(&key, s.data);
 	content_of(&seal.content, s.data);
 	before = bpf_map_lookup_elem(&bless_seals, &key);
@@ -68,17 +87,18 @@ static __noinline int seal_ioctl(struct file *file, unsigned int cmd, unsigned l
 	if (writable(s.data) || has(s.known, INODE_MAPPED))
 		return -EBUSY;
 	if (cmd == SEAL_BEGIN) {
-		if (bpf_map_update_elem(&bless_sealed, &key.dev, &one, BPF_ANY) ||
-		    bpf_map_update_elem(&bless_seals, &key, &seal, BPF_ANY))
+		if (bpf_map_update_elem(&bless_sealed, &key.dev, &one, BPF_ANY))
 			return -ENOSPC;
-		return -EINPROGRESS;
+		ret = keep_seal(&key, &seal, s.data);
+		return ret ? ret : -EINPROGRESS;
 	}
 	if (!before || !same(&before->content, &seal.content))
 		return -ESTALE;
 	if (bpf_probe_read_user(seal.digest, sizeof(seal.digest), (void *)arg))
 		return -EFAULT;
 	seal.whole = 1;
-	return bpf_map_update_elem(&bless_seals, &key, &seal, BPF_ANY) ? -ENOSPC : -EALREADY;
+	ret = keep_seal(&key, &seal, s.data);
+	return ret ? ret : -EALREADY;
 }
 
 static long forget_seal(void *map, struct file_key *key, struct seal *value, __u32 *dev)

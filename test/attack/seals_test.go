@@ -10,10 +10,13 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/exec"
 	"slices"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
+	"unsafe"
 
 	"github.com/sbom-bless/sbom-bless/enforce"
 	"github.com/sbom-bless/sbom-bless/internal/vm"
@@ -153,11 +156,79 @@ func testSealed(t *testing.T, e *enforce.Enforcer, set enforce.Set, events *watc
 			t.Fatalf("%s: %v", name, err)
 		}
 		if !events.waitFor(func(ev enforce.Event) bool {
-			return ev.Domain == d.ID && ev.Reason == "no-digest" && ev.Path == name && ev.Errno == -int32(why)
+			return ev.Domain == d.ID && ev.Reason == "no-digest" && ev.Path == name && ev.Errno == -int32(why) && strings.Contains(ev.Message, whys[why])
 		}) {
 			t.Errorf("events: %v", events.of(d.ID))
 		}
 	}
+	// asked is what a process of the agent's executable hears that asks for a seal.
+	asked := func(t *testing.T, file string, uid uint32) string {
+		t.Helper()
+		cmd := exec.Command("/proc/self/exe")
+		cmd.Env = append(os.Environ(), "STAGE=sealer", "FILE="+file)
+		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uid, Gid: uid}}
+		out, err := cmd.Output()
+		if err != nil {
+			t.Fatalf("%v: %s", err, out)
+		}
+		return string(out)
+	}
+	t.Run("a layer is sealed once", func(t *testing.T) {
+		first, _ := add(t, layout{})
+		second := newContainer(t) // of the same layer, and not registered
+		runs(t, first, name)
+		if said := asked(t, second.root+name, 0); said != unix.EALREADY.Error() {
+			t.Errorf("the programs say %s", said)
+		}
+		if said := asked(t, second.root+"/opt/unlisted", 0); said != unix.EINPROGRESS.Error() {
+			t.Errorf("of a file that nobody sealed, the programs say %s", said)
+		}
+	})
+	t.Run("who is not root cannot seal", func(t *testing.T) {
+		c := newContainer(t)
+		if said := asked(t, c.root+name, 65534); said != unix.ENOTTY.Error() {
+			t.Errorf("the programs say %s", said)
+		}
+	})
+	t.Run("a change while it is hashed voids it", func(t *testing.T) {
+		const name = image + "/opt/between"
+		must(os.WriteFile(name, tiny(evil), 0o755))
+		defer os.Remove(name)
+		f, err := os.Open(name)
+		must(err)
+		defer f.Close()
+		sum := sha256.Sum256(tiny(evil))
+		ask := func(command uintptr) unix.Errno {
+			_, _, errno := unix.Syscall(unix.SYS_IOCTL, f.Fd(), command, uintptr(unsafe.Pointer(&sum)))
+			return errno
+		}
+		if errno := ask(sealBegin); errno != unix.EINPROGRESS {
+			t.Fatal(errno)
+		}
+		w, err := os.OpenFile(name, os.O_RDWR, 0) // and writes nothing: no time changes
+		must(err)
+		if errno := ask(sealEnd); errno != unix.EBUSY {
+			t.Errorf("while it is open for writing: %v", errno)
+		}
+		must(w.Close())
+		if errno := ask(sealEnd); errno != unix.ESTALE {
+			t.Errorf("after that: %v", errno)
+		}
+		if errno := ask(sealBegin); errno != unix.EINPROGRESS {
+			t.Fatal(errno)
+		}
+		if errno := ask(sealEnd); errno != unix.EALREADY {
+			t.Errorf("begun anew: %v", errno)
+		}
+	})
+	t.Run("a listed file of a volume has none", func(t *testing.T) {
+		c := layout{volume: true}.container(t)
+		must(os.WriteFile(c.root+"/run/x", tiny(evil), 0o755))
+		id, err := e.Add(enforce.Domain{Name: t.Name(), Cgroup: c.cgroup, Root: c.root, Rules: enforce.Rules{Enforce: true, Mounts: []string{"/run"}}},
+			alsoListed(set, "/run/x", evil))
+		must(err)
+		denied(t, c, enforce.Domain{ID: id}, "/run/x", unix.ENODATA)
+	})
 	t.Run("the kernel hashes nothing", func(t *testing.T) {
 		before, err := e.Counters()
 		must(err)
@@ -225,7 +296,8 @@ func testSealed(t *testing.T, e *enforce.Enforcer, set enforce.Set, events *watc
 		must(unix.Mkfifo(c.root+"/bin/true", 0o755)) // who opens it waits for a writer
 		must(os.Remove(c.root + "/opt/code/x"))
 		must(os.Symlink("/proc/self/exe", c.root+"/opt/code/x"))
-		id, err := e.Add(enforce.Domain{Name: t.Name(), Cgroup: c.cgroup, Root: c.root, Rules: enforce.Rules{Enforce: true}}, set)
+		listed := alsoListed(set, "/"+strings.Repeat("x", 5000), evil) // no file can have this name
+		id, err := e.Add(enforce.Domain{Name: t.Name(), Cgroup: c.cgroup, Root: c.root, Rules: enforce.Rules{Enforce: true}}, listed)
 		must(err)
 		runs(t, c, name)
 		if events := events.of(id); len(events) != 0 {
@@ -263,12 +335,23 @@ func alsoListed(set enforce.Set, name string, code byte) enforce.Set {
 	return set
 }
 
-// sealer is a stage: it asks the programs for a seal, from within a container.
+// enum seal_command of enforce/bpf/event.h.
+const (
+	sealBegin = 0x5b0b0001
+	sealEnd   = 0x5b0b0002
+)
+
+// whys are what events say of errors.
+var whys = map[unix.Errno]string{
+	unix.ENODATA: "it was not hashed before the container started",
+	unix.ESTALE:  "it was changed since it was hashed",
+}
+
+// sealer is a stage: it asks the programs for a seal.
 func sealer() int {
-	f, err := os.Open("/bin/true")
+	f, err := os.Open(cmp.Or(os.Getenv("FILE"), "/bin/true"))
 	must(err)
-	const begin = 0x5b0b0001 // SEAL_BEGIN, enforce/bpf/event.h
-	_, _, errno := unix.Syscall(unix.SYS_IOCTL, f.Fd(), begin, 0)
+	_, _, errno := unix.Syscall(unix.SYS_IOCTL, f.Fd(), sealBegin, 0)
 	_, err = os.Stdout.WriteString(errno.Error())
 	must(err)
 	return 0

@@ -211,6 +211,10 @@ func testUnfit(t *testing.T, _ vm.Kernel) {
 		if p := load(); p.Certain || !strings.HasSuffix(p.Load, "\nhint: mount -t securityfs securityfs /sys/kernel/security") {
 			t.Errorf("%+v", p)
 		}
+		// Who has to hash is not known, so `check` may not say yes.
+		if err := enforce.Supports(enforce.Probe(), enforce.TrustSBOM); err == nil || errors.Is(err, enforce.ErrNotSupported) {
+			t.Errorf("%v", err)
+		}
 	})
 
 	// This kernel cannot show its policy, so rules that could be for files count as such.
