@@ -180,23 +180,24 @@ func (d *layoutDestination) put(name string, write func(*os.File) error) (*os.Fi
 	return f, nil
 }
 
-// begin makes the directory for a blob and the file oci-layout, which is never
-// replaced, as locks are on it.
+// begin makes the file oci-layout, which is never replaced, as locks are on it, and the directory for a
+// blob. In this order: others who begin now take a directory without that file for something else.
 func (d *layoutDestination) begin(blob string) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.began = true
+	f, err := d.root.OpenFile("oci-layout", os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
+	if err == nil {
+		_, err = f.WriteString(layoutFile)
+		err = errors.Join(err, f.Close())
+	}
+	if err != nil && !errors.Is(err, fs.ErrExist) {
+		return err
+	}
 	if err := d.root.MkdirAll(path.Dir(blob), 0o755); err != nil {
 		return rootError(err)
 	}
-	f, err := d.root.OpenFile("oci-layout", os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
-	if errors.Is(err, fs.ErrExist) {
-		return nil
-	} else if err != nil {
-		return err
-	}
-	_, err = f.WriteString(layoutFile)
-	return errors.Join(err, f.Close())
+	return nil
 }
 
 // PutManifest writes a manifest; one with a subject is listed by Commit.

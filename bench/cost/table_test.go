@@ -32,7 +32,7 @@ COST enforced stat 1111.0 2000000.0
 
 func TestChoose(t *testing.T) {
 	got, err := choose([]string{"7.3/ima", "6.12"})
-	if err != nil || len(got) != 6 || got[0] != (boot{"7.3", "ima"}) || got[4] != (boot{"6.12", "fapolicyd"}) {
+	if err != nil || len(got) != 6 || got[0] != (boot{"7.3", "ima"}) || got[4] != (boot{"6.12", "fapolicyd"}) || got[5] != (boot{"6.12", "seals"}) {
 		t.Errorf("%v, %v", got, err)
 	}
 	if got, err := choose([]string{"5.10"}); err == nil {

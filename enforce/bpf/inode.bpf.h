@@ -89,10 +89,8 @@ static __always_inline void wrote(struct inode *inode)
 		return;
 	name_file(&key, inode);
 	seal = bpf_map_lookup_elem(&bless_seals, &key);
-	if (seal) {
-		seal->whole = 0;
-		seal->content.ctime = 0; /* and no SEAL_END fits it */
-	}
+	if (seal)
+		seal->content.ctime = ~0ull; /* of no file: neither does a SEAL_END fit it */
 }
 
 static __always_inline bool has(struct known_inode *k, __u32 flags)

@@ -35,7 +35,7 @@ static __always_inline __u32 sealed(struct facts *f, struct inode *data, struct 
 	name_file(&key, data);
 	seal = bpf_map_lookup_elem(&bless_seals, &key);
 	if (!seal || !sealed_as(seal, now)) {
-		f->error = seal ? -ESTALE : -ENODATA;
+		f->error = seal && seal->whole ? -ESTALE : -ENODATA;
 		return REASON_NO_DIGEST;
 	}
 	__builtin_memcpy(f->digest, seal->digest, sizeof(f->digest));
